@@ -1,0 +1,321 @@
+"""Every setting there is: its name, type, default, meaning and validation.
+
+`Config` is frozen and hashable. The files in `configs/` hold the same fields as an
+`ml_collections.ConfigDict`, so that `--config.train.epochs=3` works on the command line;
+`Config.from_dict` turns that (or any nested mapping) into a validated `Config`.
+
+An empty string, an empty tuple or 0 stands for "not given": a `None` could not be overridden from
+the command line.
+"""
+
+import ast
+import dataclasses
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from amsdff_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the pretrained encoder, under the names of transformers' `DistilBertConfig`."""
+
+    vocab_size: int = 30522
+    max_position_embeddings: int = 512
+    dim: int = 768
+    n_layers: int = 6
+    n_heads: int = 12
+    hidden_dim: int = 3072
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    initializer_range: float = 0.02
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim"):
+            _require(getattr(self, name) > 0, f"encoder {name}", getattr(self, name), "a positive number")
+        _require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The classifier: which encoder it stands on and the shape of what follows it."""
+
+    encoder: str = "distilbert-base-uncased"  # folder, `minilm-l6` or hub id; "" with encoder_config: random weights
+    encoder_config: str = ""  # folder or config.json that gives the sizes of a random encoder
+    reinit_encoder: bool = False  # throw the pretrained weights away, as the published code did (ablation only)
+    num_classes: int = 0  # 0: as many as the data has
+    kernel_sizes: tuple[int, ...] = (1, 3, 5)  # one scale each, in tokens, odd
+    num_experts: int = 3
+    num_attention_heads: int = 8  # of `scale_fusion` and `cls_attention`
+    mask_padding: bool = True  # True: padding is invisible (masked); False: as in PyTorch (reference)
+    dropout_rate: float = 0.1  # `feature_enhancer`
+    attention_dropout_rate: float = 0.1  # attention weights of `scale_fusion` and `cls_attention`
+    expert_dropout_rate: float = 0.1
+    pooling_dropout_rate: float = 0.1  # `pooling_fusion`
+    classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)
+    compute_dtype: str = "float32"  # or bfloat16: type of the matrix products; parameters stay float32
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(self.kernel_sizes) and all(size > 0 and size % 2 == 1 for size in self.kernel_sizes),
+            "model.kernel_sizes", self.kernel_sizes, "one or more odd positive numbers, such as (1, 3, 5)",
+        )  # fmt: skip
+        _require(self.num_experts > 0, "model.num_experts", self.num_experts, "at least 1")
+        _require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
+        _require(
+            self.num_classes == 0 or self.num_classes > 1, "model.num_classes", self.num_classes,
+            "at least 2, or 0 to take the number from the data",
+        )  # fmt: skip
+        for name in ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate"):
+            _require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
+        _require(
+            len(self.classifier_dropout_rates) == 2 and all(0 <= rate < 1 for rate in self.classifier_dropout_rates),
+            "model.classifier_dropout_rates", self.classifier_dropout_rates, "two rates from 0 to below 1",
+        )  # fmt: skip
+        _require_choice("model.compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
+
+    def check_hidden_size(self, hidden_size: int) -> None:
+        """Raises `UserError` unless `hidden_size` can be split into the scales and the heads."""
+        for name, parts in (
+            ("model.kernel_sizes", len(self.kernel_sizes)),
+            ("model.num_attention_heads", self.num_attention_heads),
+        ):
+            fitting = [number for number in range(1, 33) if hidden_size % number == 0]
+            _require(
+                hidden_size % parts == 0, name, getattr(self, name.split(".")[1]),
+                f"a number of {'scales' if 'kernel' in name else 'heads'} that divides the encoder's hidden size "
+                f"{hidden_size}, one of {fitting}",
+            )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the texts come from and how they become batches."""
+
+    source: str = "files"  # files, tfds, bundled (movie-review snippets) or newsgroups20
+
+    train_file: str = ""  # files: CSV, TSV, JSONL or Parquet, optionally .gz
+    validation_file: str = ""  # "": taken from the training file, stratified
+    test_file: str = ""  # "": no test split
+    text_column: str = "text"
+    text_pair_column: str = ""  # a second text, for tasks on pairs
+    label_column: str = "label"
+    label_type: str = "auto"  # auto, name or integer: what the label column holds
+
+    tfds_name: str = ""  # tfds: a dataset's name, such as ag_news_subset or glue/sst2
+    data_dir: str = ""  # TFDS data directory; "": TFDS' own default
+    text_features: tuple[str, ...] = ("text",)  # joined with a space when there are several
+    text_pair_feature: str = ""
+    label_feature: str = "label"
+    train_split: str = "train"
+    validation_split: str = ""  # "": taken from the training split, stratified
+    test_split: str = "test"  # "": no test split
+
+    validation_fraction: float = 0.1  # of the training split, where no validation split is named
+    tokenizer: str = ""  # folder or hub id; "": the encoder's own
+    max_length: int = 256  # tokens, special ones included; longer texts are cut
+    num_buckets: int = 4  # at most so many lengths are compiled in masked mode; reference mode has one
+    buckets: tuple[int, ...] = ()  # the lengths themselves, ending in max_length; (): chosen from the data
+
+    def __post_init__(self) -> None:
+        _require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
+        _require_choice("data.label_type", self.label_type, ("auto", "name", "integer"))
+        _require(
+            0 < self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "between 0 and 1"
+        )
+        _require(self.max_length >= 3, "data.max_length", self.max_length, "at least 3 tokens")
+        _require(self.num_buckets >= 1, "data.num_buckets", self.num_buckets, "at least 1")
+        _require(
+            list(self.buckets) == sorted(set(self.buckets)) and all(length > 0 for length in self.buckets)
+            and (not self.buckets or self.buckets[-1] == self.max_length),
+            "data.buckets", self.buckets, f"rising lengths that end in data.max_length={self.max_length}",
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the parts of the loss, and their parameters."""
+
+    ce: float = 0.4  # cross-entropy
+    focal: float = 0.4
+    label_smoothing: float = 0.2  # cross-entropy against smoothed labels
+    contrastive: float = 0.0  # supervised contrastive loss on the pooled features
+    focal_alpha: float = 1.0
+    focal_gamma: float = 2.0
+    smoothing: float = 0.1  # probability spread evenly over all classes
+    temperature: float = 0.07  # of the contrastive loss
+    class_weights: tuple[float, ...] | str = ""  # "balanced", or one weight a class; "": all equal
+
+    def __post_init__(self) -> None:
+        parts = (self.ce, self.focal, self.label_smoothing, self.contrastive)
+        for name, weight in zip(LOSS_PARTS, parts, strict=True):
+            _require(weight >= 0, f"loss.{name}", weight, "0 or more")
+        _require(sum(parts) > 0, "loss.ce", self.ce, "above 0, or another part of the loss above 0")
+        _require(0 <= self.smoothing < 1, "loss.smoothing", self.smoothing, "from 0 to below 1")
+        _require(self.temperature > 0, "loss.temperature", self.temperature, "above 0")
+        if isinstance(self.class_weights, str):
+            _require_choice("loss.class_weights", self.class_weights, ("", "balanced"))
+        else:
+            _require(all(weight >= 0 for weight in self.class_weights), "loss.class_weights", self.class_weights,
+                     "weights of 0 or more")  # fmt: skip
+
+
+LOSS_PARTS = ("ce", "focal", "label_smoothing", "contrastive")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The optimization: how long, how fast, what moves and what is kept."""
+
+    epochs: int = 3
+    batch_size: int = 32  # texts an update, over all devices
+    eval_batch_size: int = 64
+    accumulation_steps: int = 1  # a batch goes through the model in so many pieces, to save memory
+    learning_rate: float = 5e-4  # peak, of all that stands on the encoder
+    encoder_learning_rate: float = 5e-5  # peak, of the encoder; 0 freezes it
+    learning_rate_table: tuple[tuple[str, float], ...] = ()  # ordered (regex of a PyTorch name, peak); 0 freezes
+    weight_decay: float = 0.01
+    decay_all: bool = False  # decay biases, norms and embeddings too, as PyTorch's AdamW does by default
+    warmup_ratio: float = 0.1  # share of all steps in which the rate rises linearly; then cosine to 0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    gradient_clip: float = 1.0  # largest global norm; 0: no clipping
+    best_metric: str = "macro_f1"  # on the validation split; decides the best checkpoint and early stopping
+    patience: int = 0  # evaluations without improvement before stopping; 0: never stop early
+    evaluate_every: int = 0  # steps between evaluations; 0: once an epoch
+    checkpoint_every: int = 200  # steps between checkpoints, beside the one at each evaluation
+    log_every: int = 20  # steps between records in metrics.jsonl and TensorBoard
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size", "accumulation_steps", "checkpoint_every", "log_every"):
+            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
+        for name in ("learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip", "patience",
+                     "evaluate_every"):  # fmt: skip
+            value = getattr(self, name)
+            _require(value >= 0 and math.isfinite(value), f"train.{name}", value, "0 or more")
+        _require(
+            self.batch_size % self.accumulation_steps == 0, "train.accumulation_steps", self.accumulation_steps,
+            f"a divisor of train.batch_size={self.batch_size}",
+        )  # fmt: skip
+        _require(0 <= self.warmup_ratio < 1, "train.warmup_ratio", self.warmup_ratio, "from 0 to below 1")
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
+        for pattern, _ in self.learning_rate_table:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UserError(
+                    f"train.learning_rate_table: {pattern!r} is not a regular expression ({error})"
+                ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    seed: int = 0  # of initialization, dropout and data order
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """Builds a validated `Config` from a nested mapping such as a `ConfigDict`.
+
+        Raises:
+          UserError: a name that does not exist, a value of the wrong type or out of range.
+        """
+        return build(cls, values, "")
+
+    def replace(self, **fields: Any) -> "Config":
+        """A copy with fields changed, each named with two underscores for the dot: `train__epochs=3`."""
+        values = dataclasses.asdict(self)
+        for name, value in fields.items():
+            *sections, last = name.split("__")
+            section = values
+            for key in sections:
+                section = section[key]
+            section[last] = value
+        return Config.from_dict(values)
+
+
+def default_config() -> ConfigDict:
+    """All defaults as a `ConfigDict`, for the files in `configs/` to change."""
+    return ConfigDict(dataclasses.asdict(Config()))
+
+
+def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """Fills the dataclass `kind` from `values`; `prefix` is the dotted name that errors start with."""
+    kinds = typing.get_type_hints(kind)
+    arguments = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise UserError(f"{prefix}{name}: no such field{nearest(name, kinds)}")
+        if dataclasses.is_dataclass(kinds[name]):
+            if not isinstance(value, Mapping):
+                value = dict(value.items()) if hasattr(value, "items") else value
+            arguments[name] = build(kinds[name], value, f"{prefix}{name}.")
+        else:
+            arguments[name] = _coerce(value, kinds[name], f"{prefix}{name}")
+    return kind(**arguments)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint such as `; did you mean train.epochs?`, or an empty string when nothing is near."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _coerce(value: Any, kind: Any, field: str) -> Any:
+    """`value` as the annotated type `kind`; an int may stand for a float and a list for a tuple."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        if isinstance(value, str) and value.startswith(("(", "[")):  # a tuple from the command line
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}") from None
+        for option in typing.get_args(kind):
+            try:
+                return _coerce(value, option, field)
+            except UserError:
+                continue
+        raise UserError(f"{field}: {value!r} is none of {_describe(kind)}")
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+        arguments = typing.get_args(kind)
+        if arguments[-1] is Ellipsis:
+            return tuple(_coerce(item, arguments[0], field) for item in value)
+        if len(value) != len(arguments):
+            raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+        return tuple(_coerce(item, item_kind, field) for item, item_kind in zip(value, arguments, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+
+
+def _describe(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+    return names.get(kind, str(kind).replace("amsdff_jax.config.", ""))
+
+
+def _require(condition: bool, field: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise UserError(f"{field}: expected {expected}, got {value!r}")
+
+
+def _require_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    _require(value in choices, field, value, f"one of {', '.join(map(repr, choices))}{nearest(value, choices)}")

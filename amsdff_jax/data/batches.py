@@ -1,0 +1,114 @@
+"""The batch plan: which texts go through the model together, padded to what length, in what order.
+
+A plan is a pure function of its arguments, so a resumed run needs only its step number to go on
+with the very batch that was next.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from amsdff_jax.data.tokenization import TokenizedDataset
+
+FILLER = -1  # index of a row that stands for no text
+BUCKET_MULTIPLE = 8  # lengths of buckets, so that shapes suit the hardware
+
+
+class PlannedBatch(NamedTuple):
+    """One batch: its padded length and the [B] indices of its texts, `FILLER` where there is none."""
+
+    length: int
+    indices: np.ndarray
+
+
+class Batch(NamedTuple):
+    """A batch as the model takes it. A row whose mask is all 0 is filler.
+
+    Attributes:
+      input_ids: [B,S] int32.
+      attention_mask: [B,S] int32, 1 on real tokens.
+      labels: [B] int32, 0 on filler.
+    """
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+    labels: np.ndarray
+
+
+def choose_buckets(lengths: np.ndarray, number: int, max_length: int) -> tuple[int, ...]:
+    """At most `number` padded lengths that leave as little padding as possible.
+
+    Args:
+      lengths: [N] tokens of each text.
+      max_length: no bucket is longer.
+
+    Returns:
+      Rising lengths, multiples of `BUCKET_MULTIPLE` (or `max_length`), the last of which holds every text.
+    """
+    rounded = np.minimum(-(-lengths // BUCKET_MULTIPLE) * BUCKET_MULTIPLE, max_length)
+    candidates, counts = np.unique(rounded, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    # best[j] = (cost, buckets) of holding all texts up to candidate j, which is the last bucket.
+    best = {-1: (0, ())}
+    complete = []
+    for _ in range(number):
+        best = {
+            j: min(
+                (cost + int((below[j + 1] - below[i + 1]) * candidates[j]), (*buckets, int(candidates[j])))
+                for i, (cost, buckets) in best.items()
+                if i < j
+            )
+            for j in range(len(candidates))
+            if any(i < j for i in best)
+        }
+        complete.extend(best[j] for j in best if j == len(candidates) - 1)
+    return min(complete)[1]
+
+
+def plan_batches(
+    lengths: np.ndarray, buckets: Sequence[int], batch_size: int, order_seed: Sequence[int] | None = None
+) -> list[PlannedBatch]:
+    """Lists the batches of one pass: every text once, ceil(N / batch_size) batches.
+
+    Texts are grouped by bucket. What does not fill a batch moves up to the next bucket, so that
+    only one batch of the pass has filler.
+
+    Args:
+      lengths: [N] tokens of each text, none above the last bucket.
+      buckets: rising padded lengths.
+      batch_size: rows of every batch.
+      order_seed: such as (seed, epoch), shuffles texts and batches; None keeps the order given.
+    """
+    random = None if order_seed is None else np.random.default_rng(list(order_seed))
+    order = np.arange(len(lengths)) if random is None else random.permutation(len(lengths))
+    bucket_of = np.searchsorted(buckets, lengths[order])
+    batches, waiting = [], np.zeros(0, int)
+    for number, length in enumerate(buckets):
+        waiting = np.concatenate([waiting, order[bucket_of == number]])
+        full = len(waiting) // batch_size * batch_size
+        batches += [PlannedBatch(length, rows) for rows in waiting[:full].reshape(-1, batch_size)]
+        waiting = waiting[full:]
+    if len(waiting):
+        filler = np.full(batch_size - len(waiting), FILLER)
+        length = buckets[np.searchsorted(buckets, lengths[waiting].max())]
+        batches.append(PlannedBatch(length, np.concatenate([waiting, filler])))
+    if random is not None:
+        batches = [batches[index] for index in random.permutation(len(batches))]
+    return batches
+
+
+def make_batch(dataset: TokenizedDataset, planned: PlannedBatch) -> Batch:
+    """Lays the texts of a planned batch into arrays."""
+    shape = (len(planned.indices), planned.length)
+    input_ids = np.full(shape, dataset.pad_token_id, np.int32)
+    attention_mask = np.zeros(shape, np.int32)
+    labels = np.zeros(shape[0], np.int32)
+    for row, index in enumerate(planned.indices):
+        if index == FILLER:
+            continue
+        tokens = dataset.token_ids[dataset.offsets[index] : dataset.offsets[index + 1]]
+        input_ids[row, : len(tokens)] = tokens
+        attention_mask[row, : len(tokens)] = 1
+        labels[row] = dataset.labels[index]
+    return Batch(input_ids, attention_mask, labels)

@@ -1,0 +1,175 @@
+"""From settings to texts: the four sources of data, each giving the same three splits."""
+
+import logging
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from amsdff_jax.config import DataConfig, nearest
+from amsdff_jax.data.dataset import TextDataset, stratified_split
+from amsdff_jax.data.files import read_file, read_rows
+from amsdff_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class DataSplits(NamedTuple):
+    """The splits of one dataset, with the same classes throughout; `test` is None where there is none."""
+
+    train: TextDataset
+    validation: TextDataset
+    test: TextDataset | None
+
+
+def load_data(config: DataConfig, seed: int = 0) -> DataSplits:
+    """Reads all splits that `config` names.
+
+    Where no validation split is named, a stratified part of the training split is taken.
+
+    Args:
+      seed: of that stratified part.
+
+    Raises:
+      UserError: a file, split, column or label that is not as it should be.
+    """
+    loaders = {"files": _files, "tfds": _tfds, "bundled": _movie_snippets, "newsgroups20": _newsgroups20}
+    train, validation, test = loaders[config.source](config)
+    if len(np.unique(train.labels)) < 2:
+        raise UserError(f"{train.name}: holds a single class; expected at least two")
+    if validation is None:
+        train, validation = stratified_split(train, config.validation_fraction, seed)
+    return DataSplits(train, validation, test)
+
+
+Loaded = tuple[TextDataset, TextDataset | None, TextDataset | None]
+
+
+def _files(config: DataConfig) -> Loaded:
+    if not config.train_file:
+        raise UserError("data.train_file: not given; expected a CSV, TSV, JSONL or Parquet file "
+                        "(--config.data.train_file=FILE)")  # fmt: skip
+    train = read_file(config.train_file, config)
+    others = (
+        read_file(path, config, train.class_names) if path else None
+        for path in (config.validation_file, config.test_file)
+    )
+    return train, *others
+
+
+def _movie_snippets(config: DataConfig) -> Loaded:
+    """Hutto's 10,605 movie-review snippets with their mean rating; see the folder's README."""
+    splits: dict[str, list[tuple[str, float, str]]] = {"train": [], "validation": [], "test": []}
+    with resources.as_file(resources.files("amsdff_jax.data") / "movie_snippets" / "ratings.csv.gz") as path:
+        for row in read_rows(str(path)):
+            rating = float(row.values["rating"])
+            if rating != 0:
+                splits[row.values["split"]].append((row.values["text"], rating, row.place))
+    return tuple(
+        TextDataset(
+            texts=[text for text, _, _ in rows],
+            labels=np.array([rating > 0 for _, rating, _ in rows], np.int32),
+            class_names=("negative", "positive"),
+            ids=[place for _, _, place in rows],
+            name=f"movie snippets ({split})",
+        )
+        for split, rows in splits.items()
+    )
+
+
+def _newsgroups20(config: DataConfig) -> Loaded:
+    """The 20 Newsgroups by-date split without headers, footers and quotes, from scikit-learn's loader."""
+    from sklearn.datasets import fetch_20newsgroups
+
+    def subset(name: str) -> TextDataset:
+        try:
+            bunch = fetch_20newsgroups(subset=name, remove=("headers", "footers", "quotes"))
+        except OSError as error:
+            raise UserError(
+                f"newsgroups20: the download failed ({error}); connect to the network once, or use "
+                "--config=configs/files.py with files of your own"
+            ) from None
+        return TextDataset(bunch.data, bunch.target, tuple(bunch.target_names), name=f"newsgroups20 ({name})")
+
+    return subset("train"), None, subset("test")
+
+
+def _tfds(config: DataConfig) -> Loaded:
+    """A dataset of TensorFlow Datasets, read as a random-access source, without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    if not config.tfds_name:
+        raise UserError("data.tfds_name: not given; expected a dataset's name (--config.data.tfds_name=ag_news_subset)")
+    builder = _tfds_builder(tfds, config)
+    features = builder.info.features
+    for field, name in [
+        *(("data.text_features", feature) for feature in config.text_features),
+        ("data.label_feature", config.label_feature),
+        *([("data.text_pair_feature", config.text_pair_feature)] if config.text_pair_feature else []),
+    ]:
+        if name not in features:
+            raise UserError(
+                f"{field}: {config.tfds_name} has no feature {name!r}, only {', '.join(features)}"
+                f"{nearest(name, features)}"
+            )
+    label_names = getattr(features[config.label_feature], "names", None)
+    if not label_names:
+        raise UserError(f"data.label_feature: {config.label_feature!r} of {config.tfds_name} is not a class label")
+
+    def split(field: str, name: str) -> TextDataset | None:
+        if not name:
+            return None
+        try:
+            source = builder.as_data_source(split=name)
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"data.{field}: {config.tfds_name} has no split {name!r}, only {', '.join(builder.info.splits)} "
+                f"({str(error).splitlines()[0]})"
+            ) from None
+        return _tfds_dataset(source, config, tuple(label_names), f"{config.tfds_name} ({name})")
+
+    return (
+        split("train_split", config.train_split),
+        split("validation_split", config.validation_split),
+        split("test_split", config.test_split),
+    )
+
+
+def _tfds_builder(tfds: Any, config: DataConfig) -> Any:
+    options = {"data_dir": config.data_dir} if config.data_dir else {}
+    try:
+        builder = tfds.builder(config.tfds_name, **options)
+        if not builder.is_prepared():
+            logger.info("downloading %s with TFDS", config.tfds_name)
+            builder.download_and_prepare(file_format="array_record")
+    except Exception as error:  # TFDS lets through whatever its many download paths raise.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"data.tfds_name: {config.tfds_name!r} is neither prepared in data_dir={config.data_dir or 'the default'!r} "
+            f"nor could be downloaded ({type(error).__name__}: {reason}); check the name, or point "
+            "--config.data.data_dir at a TFDS data directory that holds it"
+        ) from None
+    return builder
+
+
+def _tfds_dataset(source: Any, config: DataConfig, label_names: tuple[str, ...], name: str) -> TextDataset:
+    texts, pairs, labels = [], [], []
+    for index, example in enumerate(source):
+        texts.append(" ".join(_utf8(example[feature]) for feature in config.text_features))
+        if config.text_pair_feature:
+            pairs.append(_utf8(example[config.text_pair_feature]))
+        label = int(example[config.label_feature])
+        if label < 0:
+            raise UserError(f"{name}: example {index} has no label (the split is published without); use another split")
+        labels.append(label)
+    return TextDataset(
+        texts,
+        np.array(labels, np.int32),
+        label_names,
+        text_pairs=pairs if config.text_pair_feature else None,
+        name=name,
+    )
+
+
+def _utf8(value: bytes | str) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

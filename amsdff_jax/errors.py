@@ -1,0 +1,9 @@
+"""The one exception that stands for a mistake the user can mend."""
+
+
+class UserError(ValueError):
+    """A mistake in a file, a setting or a command, told in one line.
+
+    The message names the file, field or row, says what was expected and gives the way out. The
+    scripts print it without a traceback and exit with code 2; in a notebook it is a `ValueError`.
+    """

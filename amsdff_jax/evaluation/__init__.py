@@ -1,0 +1,1 @@
+"""Logits to numbers, tables and pictures."""

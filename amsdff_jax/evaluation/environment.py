@@ -1,0 +1,38 @@
+"""On what a number was measured: device, versions, size of the model."""
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+PACKAGES = ("amsdff-jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy", "scikit-learn")
+
+
+def describe_environment(model: nnx.Module) -> dict[str, Any]:
+    """Parameter count of `model`, devices and versions, ready for JSON."""
+    devices = jax.devices()
+    return {
+        "num_parameters": count_parameters(model),
+        "device": f"{len(devices)} x {_device_name(devices[0])}",
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+    }
+
+
+def count_parameters(model: nnx.Module) -> int:
+    """Number of trainable numbers in `model`; BatchNorm's statistics do not count."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def _device_name(device: jax.Device) -> str:
+    if device.platform != "cpu":
+        return device.device_kind
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"cpu ({platform.processor() or platform.machine()})"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"cpu ({names[0]}, {len(names)} cores)" if names else "cpu"

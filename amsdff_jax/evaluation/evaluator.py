@@ -1,0 +1,104 @@
+"""Runs a model over whole datasets: every text once, whatever the batch size."""
+
+import dataclasses
+import time
+
+import jax
+import numpy as np
+from flax import nnx
+from transformers import PreTrainedTokenizerFast
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_batches
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.prefetch import prefetch
+from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
+from amsdff_jax.training.step import Variables, make_eval_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a model said of N texts, in the order of the dataset.
+
+    Attributes:
+      labels: [N] int32, the truth.
+      logits: [N,C] float32.
+      losses: parts of the loss by name, each [N] float32.
+      truncated: number of texts that were cut to the maximal length.
+      seconds: wall-clock time, tokenizing and compilation excluded.
+    """
+
+    labels: np.ndarray
+    logits: np.ndarray
+    losses: dict[str, np.ndarray]
+    truncated: int
+    seconds: float
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """[N,C] float64, softmax of the logits."""
+        exponentials = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=-1, keepdims=True))
+        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """[N], the most likely class of each text."""
+        return self.logits.argmax(axis=-1)
+
+
+class Evaluator:
+    """Evaluates datasets with one model's graph, compiled once for each padded length."""
+
+    def __init__(
+        self, graph: nnx.GraphDef, config: Config, tokenizer: PreTrainedTokenizerFast, buckets: tuple[int, ...] = ()
+    ):
+        """Prepares the step.
+
+        Args:
+          graph: the model in eval mode.
+          buckets: padded lengths that are worth compiling; (): chosen from the first dataset.
+        """
+        self._step = jax.jit(make_eval_step(graph, config))
+        self._config = config
+        self._tokenizer = tokenizer
+        self._buckets = buckets
+        self._compiled: set[int] = set()
+
+    def evaluate(self, variables: Variables, dataset: TextDataset | TokenizedDataset) -> Evaluation:
+        """Runs every text of `dataset` through the model once."""
+        if isinstance(dataset, TextDataset):
+            dataset = tokenize(dataset, self._tokenizer, self._config.data.max_length)
+        plan = plan_batches(dataset.lengths, self._buckets_for(dataset), self._config.train.eval_batch_size)
+        columns: dict[str, np.ndarray] = {}
+        seconds = 0.0
+        for planned, batch in zip(plan, prefetch(make_batch(dataset, planned) for planned in plan), strict=True):
+            if planned.length not in self._compiled:  # the first run compiles, which is not the model's speed
+                jax.block_until_ready(self._step(variables, batch))
+                self._compiled.add(planned.length)
+            start = time.perf_counter()
+            logits, losses = jax.device_get(self._step(variables, batch))
+            seconds += time.perf_counter() - start
+            real = planned.indices != FILLER
+            for name, values in {"logits": logits, **losses}.items():
+                column = columns.setdefault(name, np.zeros((len(dataset), *values.shape[1:]), np.float32))
+                column[planned.indices[real]] = values[real]
+        return Evaluation(
+            dataset.labels, columns.pop("logits"), columns, truncated=int(dataset.truncated.sum()), seconds=seconds
+        )
+
+    def _buckets_for(self, dataset: TokenizedDataset) -> tuple[int, ...]:
+        if not self._buckets:
+            self._buckets = training_buckets(dataset, self._config)
+        longest = int(dataset.lengths.max())
+        if longest > self._buckets[-1]:
+            self._buckets += choose_buckets(np.array([longest]), 1, self._config.data.max_length)
+        return self._buckets
+
+
+def training_buckets(dataset: TokenizedDataset, config: Config) -> tuple[int, ...]:
+    """The padded lengths for a dataset: the config's own, else the best few, or the one of reference mode."""
+    if not config.model.mask_padding:
+        return (config.data.max_length,)
+    if config.data.buckets:
+        return config.data.buckets
+    return choose_buckets(dataset.lengths, config.data.num_buckets, config.data.max_length)

@@ -1,0 +1,126 @@
+"""Numbers of an evaluation. Everything is computed over all texts at once, by scikit-learn."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+
+from amsdff_jax.config import LossConfig
+from amsdff_jax.evaluation.evaluator import Evaluation
+from amsdff_jax.training.losses import combine
+
+CALIBRATION_BINS = 15
+
+# Metrics that a run may select its best checkpoint by; of these a lower value is better, of all others a higher one.
+LOWER_IS_BETTER = frozenset(
+    {"loss", "loss_ce", "loss_focal", "loss_label_smoothing", "log_loss", "brier", "ece", "mae", "rmse", "mape"}
+)
+
+MEANINGS = {
+    "loss": "the training loss without class weights, mean over texts",
+    "mae": "mean absolute difference of true and predicted class NUMBER; meaningful only for ordered classes",
+    "rmse": "root mean squared difference of true and predicted class number; meaningful only for ordered classes",
+    "mape": "mean of |difference| / true class number in percent, over texts whose class number is not 0",
+    "roc_auc": "one class against the rest, mean over the classes that occur; null where fewer than two occur",
+    "log_loss": "mean negative natural logarithm of the probability given to the true class",
+    "brier": "mean squared distance of the probabilities from the true class's indicator, summed over classes",
+    "ece": f"expected calibration error, {CALIBRATION_BINS} equally wide bins of the top probability",
+    "examples_per_second": "texts through the model, tokenizing and compilation excluded",
+}
+
+
+def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
+    """All metrics of an evaluation, ready for JSON; `MEANINGS` explains those that need it.
+
+    Averages ("macro") run over the classes that occur in the truth or in the predictions.
+
+    Returns:
+      Numbers by name; `per_class` is a list with a dict for every class.
+    """
+    labels, predictions, probabilities = evaluation.labels, evaluation.predictions, evaluation.probabilities
+    results: dict[str, Any] = {"examples": len(labels), "accuracy": float(metrics.accuracy_score(labels, predictions))}
+    for average in ("macro", "weighted", "micro"):
+        precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+            labels, predictions, average=average, zero_division=0
+        )
+        results |= {
+            f"{average}_f1": float(f1),
+            f"{average}_precision": float(precision),
+            f"{average}_recall": float(recall),
+        }
+    parts = {name: float(values.mean(dtype=np.float64)) for name, values in evaluation.losses.items()}
+    results["loss"] = float(combine(parts, loss))
+    results |= {f"loss_{name}": value for name, value in parts.items()}
+    results |= _class_number_errors(labels, predictions)
+    chosen = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).tiny, 1)
+    indicator = np.eye(len(class_names))[labels]
+    results |= {
+        "roc_auc": _roc_auc(labels, probabilities),
+        "log_loss": float(-np.log(chosen).mean()),
+        "brier": float(np.square(probabilities - indicator).sum(axis=-1).mean()),
+        "ece": expected_calibration_error(labels, predictions, probabilities),
+        "examples_per_second": len(labels) / evaluation.seconds,
+        "per_class": _per_class(labels, predictions, class_names),
+    }
+    return results
+
+
+def _class_number_errors(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float | None]:
+    not_zero = labels != 0
+    mape = None
+    if not_zero.any():
+        mape = float(100 * metrics.mean_absolute_percentage_error(labels[not_zero], predictions[not_zero]))
+    return {
+        "mae": float(metrics.mean_absolute_error(labels, predictions)),
+        "rmse": float(metrics.root_mean_squared_error(labels, predictions)),
+        "mape": mape,
+    }
+
+
+def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
+    occurring = np.unique(labels)
+    if len(occurring) < 2:
+        return None
+    areas = [metrics.roc_auc_score(labels == label, probabilities[:, label]) for label in occurring]
+    return float(np.mean(areas))
+
+
+def _per_class(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    numbers = np.arange(len(class_names))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes that do not occur have no recall; zero_division says what they get
+        columns = metrics.precision_recall_fscore_support(labels, predictions, labels=numbers, zero_division=0)
+    predicted = np.bincount(predictions, minlength=len(class_names))
+    return [
+        {"class": name, "precision": float(precision), "recall": float(recall), "f1": float(f1),
+         "support": int(support), "predicted": int(count)}
+        for name, precision, recall, f1, support, count in zip(class_names, *columns, predicted, strict=True)
+    ]  # fmt: skip
+
+
+def calibration_table(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Rows (number of texts, mean top probability, accuracy) of the bins of the top probability; empty bins are 0.
+
+    Args:
+      labels, predictions: [N].
+      probabilities: [N,C].
+
+    Returns:
+      [CALIBRATION_BINS,3] float64.
+    """
+    confidence = probabilities.max(axis=-1)
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    table = np.zeros((CALIBRATION_BINS, 3))
+    for number in range(CALIBRATION_BINS):
+        inside = bins == number
+        if inside.any():
+            table[number] = inside.sum(), confidence[inside].mean(), (predictions == labels)[inside].mean()
+    return table
+
+
+def expected_calibration_error(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean distance of confidence and accuracy, weighted by the texts in each bin (Guo et al., 2017)."""
+    counts, confidence, accuracy = calibration_table(labels, predictions, probabilities).T
+    return float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())

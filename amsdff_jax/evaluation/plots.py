@@ -1,0 +1,70 @@
+"""The report's pictures. Drawn without a display, so they work anywhere."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#2f6db5", "#d9792b", "#9a9a9a"
+
+
+def plot_confusion_matrix(counts: np.ndarray, class_names: Sequence[str], file: Path) -> None:
+    """Draws [C,C] counts, truth down and prediction across, shaded by the share of each true class."""
+    number = len(class_names)
+    side = float(np.clip(2.6 + 0.42 * number, 4.2, 18))
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 9 if number <= 12 else 6
+    axes.set_xticks(range(number), class_names, rotation=45 if number <= 12 else 90, ha="right" if number <= 12 else "center",
+                    fontsize=size)  # fmt: skip
+    axes.set_yticks(range(number), class_names, fontsize=size)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix (texts)")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    figure.savefig(file, dpi=120)
+
+
+def plot_learning_curves(history: Sequence[dict[str, Any]], best_step: int, metric: str, file: Path) -> None:
+    """Draws loss and quality against the step, one point an evaluation, the kept checkpoint marked."""
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    steps = [record["step"] for record in history]
+    panels = [("loss", "loss"), ("accuracy", "accuracy")]
+    for axes, (name, title) in zip(figure.subplots(1, 2), panels, strict=True):
+        axes.plot(
+            steps, [record["train"][name] for record in history], "o-", color=GREY, label="training (with dropout)"
+        )
+        axes.plot(steps, [record["validation"][name] for record in history], "o-", color=BLUE, label="validation")
+        if name == "accuracy" and metric != "accuracy" and metric in history[0]["validation"]:
+            values = [record["validation"][metric] for record in history]
+            axes.plot(steps, values, "o--", color=ORANGE, label=f"validation {metric}")
+        axes.axvline(best_step, color="black", linewidth=0.8, linestyle=":", label="best checkpoint")
+        axes.set(xlabel="step", title=title)
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(file, dpi=120)
+
+
+def plot_reliability(table: np.ndarray, error: float, file: Path) -> None:
+    """Draws accuracy against confidence from `metrics.calibration_table`, over a histogram of the texts."""
+    figure = Figure(figsize=(4.8, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    counts, confidence, accuracy = table.T
+    edges = np.linspace(0, 1, len(table) + 1)
+    full = counts > 0
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    upper.plot(confidence[full], accuracy[full], "o-", color=BLUE, label="model")
+    upper.set(
+        ylabel="accuracy", title=f"Reliability, expected calibration error {error:.3f}", xlim=(0, 1), ylim=(0, 1.02)
+    )
+    upper.grid(alpha=0.3)
+    upper.legend(fontsize=8)
+    lower.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=BLUE, edgecolor="white")
+    lower.set(xlabel="probability of the predicted class", ylabel="texts")
+    figure.savefig(file, dpi=120)

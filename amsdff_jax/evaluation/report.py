@@ -1,0 +1,88 @@
+"""Writes an evaluation as files that a person or a spreadsheet can read."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.evaluation.evaluator import Evaluation
+from amsdff_jax.evaluation.metrics import MEANINGS, calibration_table
+from amsdff_jax.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability
+
+MAX_ERRORS = 100  # in errors.csv
+
+
+def write_metrics(directory: Path, splits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes `metrics.json`, an object for every split, each with what its numbers mean.
+
+    Splits that the file already holds and `splits` does not name are kept.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "metrics.json"
+    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    write_json(file, content | {name: {**values, "meanings": MEANINGS} for name, values in splits.items()})
+
+
+def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:
+    """Writes the tables and pictures of one split.
+
+    `confusion_matrix.csv` and `.png`, `reliability.png`, `per_class.csv`, `predictions.csv` (every
+    text's id, truth, prediction, probability) and `errors.csv` (the most confident mistakes).
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    names = dataset.class_names
+    truth, predictions, probabilities = evaluation.labels, evaluation.predictions, evaluation.probabilities
+    confidence = probabilities.max(axis=-1)
+
+    counts = confusion_matrix(truth, predictions, labels=range(len(names)))
+    rows = ([name, *map(int, row)] for name, row in zip(names, counts, strict=True))
+    _write_csv(directory / "confusion_matrix.csv", ["true \\ predicted", *names], rows)
+    plot_confusion_matrix(counts, names, directory / "confusion_matrix.png")
+
+    table = calibration_table(truth, predictions, probabilities)
+    plot_reliability(table, metrics["ece"], directory / "reliability.png")
+
+    per_class = metrics["per_class"]
+    _write_csv(directory / "per_class.csv", list(per_class[0]), (row.values() for row in per_class))
+
+    _write_csv(
+        directory / "predictions.csv", ["id", "truth", "prediction", "probability"],
+        ([dataset.ids[index], names[truth[index]], names[predictions[index]], f"{confidence[index]:.6f}"]
+         for index in range(len(dataset))),
+    )  # fmt: skip
+    wrong = np.flatnonzero(truth != predictions)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_ERRORS]
+    header = ["id", "truth", "prediction", "probability", "probability_of_truth", "text"]
+    pairs = dataset.text_pairs is not None
+    _write_csv(
+        directory / "errors.csv", [*header, "text_pair"] if pairs else header,
+        ([dataset.ids[index], names[truth[index]], names[predictions[index]], f"{confidence[index]:.6f}",
+          f"{probabilities[index, truth[index]]:.6f}", dataset.texts[index],
+          *([dataset.text_pairs[index]] if pairs else [])] for index in wrong),
+    )  # fmt: skip
+
+
+def write_learning_curves(directory: Path, history: Sequence[dict[str, Any]], best_step: int, metric: str) -> None:
+    """Writes `learning_curves.png`; nothing when there was no evaluation."""
+    if history:
+        directory.mkdir(parents=True, exist_ok=True)
+        plot_learning_curves(history, best_step, metric, directory / "learning_curves.png")
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes JSON through a temporary file, so that a reader never meets half of it."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,1 @@
+"""Weights and folders of other programs: transformers, PyTorch, the Hugging Face hub."""

@@ -1,0 +1,134 @@
+"""Reads an encoder's folder in transformers' format: sizes and weights, BERT folded into DistilBERT."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from amsdff_jax.config import EncoderConfig
+from amsdff_jax.errors import UserError
+
+# transformers' BertConfig -> DistilBertConfig, field by field.
+BERT_FIELDS = {
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "max_position_embeddings",
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "initializer_range": "initializer_range",
+    "pad_token_id": "pad_token_id",
+}
+
+# BertModel's parameter names -> DistilBertModel's.
+BERT_NAMES = (
+    (r"^encoder\.layer\.", "transformer.layer."),
+    (r"\.attention\.self\.query\.", ".attention.q_lin."),
+    (r"\.attention\.self\.key\.", ".attention.k_lin."),
+    (r"\.attention\.self\.value\.", ".attention.v_lin."),
+    (r"\.attention\.output\.dense\.", ".attention.out_lin."),
+    (r"\.attention\.output\.LayerNorm\.", ".sa_layer_norm."),
+    (r"\.intermediate\.dense\.", ".ffn.lin1."),
+    (r"\.output\.dense\.", ".ffn.lin2."),
+    (r"\.output\.LayerNorm\.", ".output_layer_norm."),
+)
+
+# What an encoder's file may hold beside the encoder: buffers, BERT's pooler, heads of pretraining.
+IGNORED = re.compile(
+    r"^(embeddings\.(position_ids|token_type_ids)$|pooler\.|cls\.|vocab_|qa_outputs\.|(pre_)?classifier\.)"
+)
+
+PREFIX = re.compile(r"^(distilbert|bert)\.")
+
+
+class EncoderWeights(NamedTuple):
+    """An encoder's tensors under DistilBertModel's names, and the names that were left out."""
+
+    tensors: dict[str, np.ndarray]
+    ignored: tuple[str, ...]
+
+
+def read_encoder_config(path: str | Path) -> EncoderConfig:
+    """The sizes in a `config.json` of transformers, DistilBERT's or BERT's.
+
+    Args:
+      path: the file, or the folder that holds it.
+
+    Raises:
+      UserError: no such file, not JSON, or a model of another kind.
+    """
+    path = Path(path).expanduser()
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); expected an encoder's config.json") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON ({error})") from None
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind == "amsdff":
+        raise UserError(f"{file}: this is a whole classifier, not an encoder; load it with amsdff_jax.load_model")
+    if kind not in ("distilbert", "bert"):
+        raise UserError(f"{file}: model_type is {kind!r}, expected 'distilbert' or 'bert'")
+    _check_variant(file, values)
+    fields = {name: name for name in EncoderConfig.__dataclass_fields__} if kind == "distilbert" else BERT_FIELDS
+    try:
+        return EncoderConfig(**{ours: values[theirs] for theirs, ours in fields.items() if theirs in values})
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def _check_variant(file: Path, values: dict[str, Any]) -> None:
+    expected = {
+        "activation": "gelu",
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "layer_norm_eps": 1e-12,
+    }
+    for name, value in expected.items():
+        if name in values and values[name] != value:
+            raise UserError(f"{file}: {name} is {values[name]!r}; only {value!r} is supported")
+
+
+def read_encoder_weights(folder: Path) -> EncoderWeights:
+    """The tensors of `model.safetensors`, renamed and folded to what DistilBertModel holds.
+
+    Raises:
+      UserError: the file is missing or is not a safetensors file.
+    """
+    file = folder / "model.safetensors"
+    stored = {PREFIX.sub("", name): tensor for name, tensor in read_safetensors(file).items()}
+    ignored = tuple(sorted(name for name in stored if IGNORED.match(name)))
+    tensors = {}
+    for name, tensor in stored.items():
+        if name in ignored:
+            continue
+        for pattern, replacement in BERT_NAMES:
+            name = re.sub(pattern, replacement, name)
+        tensors[name] = tensor
+    # A text is all of segment 0, so BERT's segment embedding is a constant that the positions can carry.
+    segments = tensors.pop("embeddings.token_type_embeddings.weight", None)
+    if segments is not None:
+        positions = "embeddings.position_embeddings.weight"
+        tensors[positions] = tensors[positions].astype(np.float32) + segments[0].astype(np.float32)
+    return EncoderWeights(tensors, ignored)
+
+
+def read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    """All tensors of a safetensors file.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    try:
+        return load_file(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error}); expected a safetensors file") from None
+    except SafetensorError as error:
+        raise UserError(f"{file}: not a readable safetensors file ({error})") from None

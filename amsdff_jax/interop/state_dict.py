@@ -1,0 +1,114 @@
+"""The one table between Flax parameters and PyTorch's state dict, used in both directions.
+
+Module paths are the same on both sides; only the last part of a name and the layout differ, and
+those follow from the kind of leaf. NumPy only: nothing here needs PyTorch.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx, traverse_util
+
+from amsdff_jax.errors import UserError
+
+
+class Leaf(NamedTuple):
+    """How one kind of Flax leaf is called and laid out in PyTorch."""
+
+    torch_name: str
+    to_torch: Callable[[np.ndarray], np.ndarray]
+    from_torch: Callable[[np.ndarray], np.ndarray]
+
+
+def _same(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _transpose(array: np.ndarray) -> np.ndarray:
+    return array.T
+
+
+LEAVES = {
+    "kernel": Leaf("weight", _transpose, _transpose),
+    "bias": Leaf("bias", _same, _same),
+    "scale": Leaf("weight", _same, _same),
+    "embedding": Leaf("weight", _same, _same),
+    "cls_token": Leaf("cls_token", _same, _same),
+    "in_proj_kernel": Leaf("in_proj_weight", _transpose, _transpose),
+    "in_proj_bias": Leaf("in_proj_bias", _same, _same),
+    # [width,H] <-> [H,1,width] and [H,F] <-> [F,H,1]
+    "depthwise_kernel": Leaf("weight", lambda array: array.T[:, None, :], lambda array: array[:, 0, :].T),
+    "pointwise_kernel": Leaf("weight", lambda array: array.T[:, :, None], lambda array: array[:, :, 0].T),
+    "running_mean": Leaf("running_mean", _same, _same),
+    "running_var": Leaf("running_var", _same, _same),
+    "num_batches_tracked": Leaf(
+        "num_batches_tracked", lambda array: array.astype(np.int64), lambda array: array.astype(np.int32)
+    ),
+}
+
+# Leaves that stand for a weight matrix, the only ones that weight decay is meant for.
+MATRIX_LEAVES = frozenset({"kernel", "in_proj_kernel", "depthwise_kernel", "pointwise_kernel"})
+
+
+def torch_name(path: tuple) -> str:
+    """The PyTorch name of the Flax leaf at `path`, such as ("classifier", 4, "kernel")."""
+    return ".".join([*map(str, path[:-1]), LEAVES[path[-1]].torch_name])
+
+
+def to_state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
+    """All parameters and statistics of `model` under their PyTorch names, in PyTorch's layout."""
+    return {
+        torch_name(path): np.ascontiguousarray(LEAVES[path[-1]].to_torch(np.asarray(value)))
+        for path, value in _flat_state(model).items()
+    }
+
+
+def parameter_names(model: nnx.Module) -> list[str]:
+    """PyTorch names of what can be trained, BatchNorm's statistics left out."""
+    return [torch_name(path) for path in traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(model, nnx.Param)))]
+
+
+def load_state_dict(model: nnx.Module, tensors: Mapping[str, np.ndarray], source: str) -> None:
+    """Puts `tensors`, in PyTorch's names and layout, into `model`.
+
+    Args:
+      model: changed in place, once every tensor has been found fit.
+      tensors: exactly the names of `to_state_dict(model)`, any float type.
+      source: what error messages call the place the tensors come from.
+
+    Raises:
+      UserError: missing, extra or misshapen tensors, all of them in one message.
+    """
+    current = _flat_state(model)
+    names = {torch_name(path): path for path in current}
+    faults = []
+    for name in sorted(names.keys() - tensors.keys()):
+        faults.append(f"missing {name}{_candidates(name, tensors.keys() - names.keys())}")
+    for name in sorted(tensors.keys() - names.keys()):
+        faults.append(f"unknown {name}{_candidates(name, names.keys() - tensors.keys())}")
+    loaded = {}
+    for name, path in names.items():
+        if name not in tensors:
+            continue
+        leaf = LEAVES[path[-1]]
+        expected = leaf.to_torch(np.asarray(current[path])).shape
+        if tensors[name].shape != expected:
+            faults.append(f"{name} has shape {tensors[name].shape}, expected {expected}")
+        else:
+            value = leaf.from_torch(np.asarray(tensors[name]))
+            loaded[path] = jnp.asarray(value, current[path].dtype)
+    if faults:
+        raise UserError(f"{source}: the weights do not fit the model: {'; '.join(faults)}")
+    nnx.update(model, traverse_util.unflatten_dict(loaded))
+
+
+def _flat_state(model: nnx.Module) -> dict[tuple, jnp.ndarray]:
+    return traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat))))
+
+
+def _candidates(name: str, others) -> str:
+    close = difflib.get_close_matches(name, sorted(others), n=2, cutoff=0.8)
+    return f" (near: {', '.join(close)})" if close else ""

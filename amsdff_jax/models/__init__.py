@@ -1,0 +1,1 @@
+"""The classifier, one stage a file."""

@@ -1,0 +1,176 @@
+"""The AMSDFF classifier: encoder, enhancer, multi-scale attention, fusion, pooling, head."""
+
+import logging
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.errors import UserError
+from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
+from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.fusion import DynamicFusion
+from amsdff_jax.models.layers import GELU, LayerNorm, Linear, Sequential
+from amsdff_jax.models.multi_scale import MultiScaleAttention
+from amsdff_jax.models.pooling import PoolingStrategy
+
+logger = logging.getLogger(__name__)
+
+
+class AMSDFFOutput(NamedTuple):
+    """What the classifier computed for a batch, from the logits back to the encoder.
+
+    Attributes:
+      logits: [B,C] float32.
+      pooled_features: [B,H], what the classifier head reads.
+      sequence_features: [B,S,H], after the experts.
+      multi_scale_features: [B,S,H].
+      enhanced_features: [B,S,H].
+      encoder_output: [B,S,H].
+      token_attention: [B,S], weights of the attention pool; a text's sum to 1.
+      expert_gates: [B,E], weights of the experts; a text's sum to 1.
+      cls_attention: [B,heads,S], the learned query's attention; a head's sum to 1.
+    """
+
+    logits: jax.Array
+    pooled_features: jax.Array
+    sequence_features: jax.Array
+    multi_scale_features: jax.Array
+    enhanced_features: jax.Array
+    encoder_output: jax.Array
+    token_attention: jax.Array
+    expert_gates: jax.Array
+    cls_attention: jax.Array
+
+
+class EnhancedAMSDFF(nnx.Module):
+    """The classifier, in eval mode until `train()` is called. PyTorch: `EnhancedAMSDFF`.
+
+    The constructor makes random weights, `from_pretrained` stands them on a pretrained encoder, and
+    `amsdff_jax.load_model` reads a trained classifier.
+
+    Attributes:
+      config: shape and padding semantics; `config.num_classes` is set.
+      encoder_config: sizes of the encoder.
+    """
+
+    def __init__(self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs):
+        """Builds the classifier.
+
+        Raises:
+          UserError: the encoder's hidden size does not split into the scales or the heads.
+        """
+        hidden_size = encoder_config.dim
+        config.check_hidden_size(hidden_size)
+        dtype = jnp.dtype(config.compute_dtype)
+        shared = {"dtype": dtype, "rngs": rngs}
+        first_rate, second_rate = config.classifier_dropout_rates
+        self.transformer = DistilBertEncoder(encoder_config, **shared)
+        self.feature_enhancer = Sequential(
+            [
+                Linear(hidden_size, hidden_size, **shared),
+                LayerNorm(hidden_size, rngs=rngs),
+                GELU(),
+                nnx.Dropout(config.dropout_rate),
+            ]
+        )
+        self.multi_scale_attention = MultiScaleAttention(config, hidden_size, **shared)
+        self.dynamic_fusion = DynamicFusion(config, hidden_size, **shared)
+        self.pooling_strategy = PoolingStrategy(config, hidden_size, **shared)
+        self.classifier = Sequential(
+            [
+                Linear(hidden_size, hidden_size // 2, **shared),
+                LayerNorm(hidden_size // 2, rngs=rngs),
+                GELU(),
+                nnx.Dropout(first_rate),
+                Linear(hidden_size // 2, hidden_size // 4, **shared),
+                LayerNorm(hidden_size // 4, rngs=rngs),
+                GELU(),
+                nnx.Dropout(second_rate),
+                Linear(hidden_size // 4, config.num_classes, **shared),
+            ]
+        )
+        self.config = config
+        self.encoder_config = encoder_config
+        self.eval()
+
+    @classmethod
+    def from_pretrained(cls, encoder: str, num_classes: int, *, seed: int = 0, **fields: Any) -> "EnhancedAMSDFF":
+        """A pretrained encoder under a new, random classifier.
+
+        Args:
+          encoder: a folder in transformers' format, `minilm-l6`, or a hub id such as `distilbert-base-uncased`.
+          num_classes: number of classes, C.
+          seed: of the new weights.
+          **fields: any other field of `ModelConfig`, such as `mask_padding=False`.
+
+        Raises:
+          UserError: no such encoder, or one that does not fit.
+        """
+        return cls.from_config(ModelConfig(encoder=encoder, num_classes=num_classes, **fields), seed=seed)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, *, seed: int = 0) -> "EnhancedAMSDFF":
+        """The model that `config` describes, with `config.encoder`'s weights.
+
+        An empty `config.encoder` with `config.encoder_config` gives a random encoder.
+
+        Raises:
+          UserError: no such encoder, or one that does not fit.
+        """
+        if config.num_classes < 2:
+            raise UserError(f"model.num_classes: expected at least 2, got {config.num_classes}")
+        if not config.encoder:
+            if not config.encoder_config:
+                raise UserError(
+                    "model.encoder: empty; name an encoder, or give the sizes of a random one with "
+                    "--config.model.encoder_config=FILE"
+                )
+            logger.info("encoder: random weights, as asked for (model.encoder is empty)")
+            return cls(config, read_encoder_config(config.encoder_config), rngs=nnx.Rngs(seed))
+        folder = find_encoder(config.encoder)
+        encoder_config = read_encoder_config(folder)
+        model = cls(config, encoder_config, rngs=nnx.Rngs(seed))
+        new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
+        if config.reinit_encoder:
+            logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)
+            return model
+        weights = read_encoder_weights(folder)
+        load_state_dict(model.transformer, weights.tensors, str(folder / "model.safetensors"))
+        logger.info(
+            "encoder %s: %d tensors loaded, %d ignored%s, %d new (everything after the encoder)",
+            config.encoder, len(weights.tensors), len(weights.ignored),
+            f" ({', '.join(weights.ignored)})" if weights.ignored else "", new,
+        )  # fmt: skip
+        return model
+
+    def __call__(self, input_ids: jax.Array, attention_mask: jax.Array, rngs: nnx.Rngs | None = None) -> AMSDFFOutput:
+        """Classifies a batch of tokenized texts.
+
+        Args:
+          input_ids: [B,S] integers.
+          attention_mask: [B,S], 1 on real tokens. A row of zeros is filler: its outputs are finite
+            and mean nothing, and BatchNorm does not count it.
+          rngs: `nnx.Rngs(dropout=key)`, needed in train mode only.
+        """
+        mask = attention_mask.astype(bool)
+        encoder_output = self.transformer(input_ids, mask, rngs)
+        enhanced = self.feature_enhancer(encoder_output, rngs)
+        multi_scale = self.multi_scale_attention(enhanced, mask, rngs)
+        sequence, expert_gates = self.dynamic_fusion(multi_scale, mask, rngs)
+        pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask, rngs)
+        return AMSDFFOutput(
+            logits=self.classifier(pooled, rngs).astype(jnp.float32),
+            pooled_features=pooled,
+            sequence_features=sequence,
+            multi_scale_features=multi_scale,
+            enhanced_features=enhanced,
+            encoder_output=encoder_output,
+            token_attention=token_attention,
+            expert_gates=expert_gates,
+            cls_attention=cls_attention,
+        )

@@ -1,0 +1,122 @@
+"""Stage 1: the DistilBERT encoder, [B,S] token ids to [B,S,H] features.
+
+Sanh et al., "DistilBERT, a distilled version of BERT", 2019. PyTorch: transformers' `DistilBertModel`.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from amsdff_jax.config import EncoderConfig
+from amsdff_jax.models.layers import LayerNorm, Linear, attend, gelu, split_heads
+
+LAYER_NORM_EPSILON = 1e-12  # BERT's and DistilBERT's
+
+
+class Embeddings(nnx.Module):
+    """Word plus learned position embeddings, normalized."""
+
+    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+        init = nnx.initializers.normal(config.initializer_range)
+        self.word_embeddings = nnx.Embed(config.vocab_size, config.dim, embedding_init=init, rngs=rngs)
+        self.position_embeddings = nnx.Embed(config.max_position_embeddings, config.dim, embedding_init=init, rngs=rngs)
+        self.LayerNorm = LayerNorm(config.dim, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
+        self.dropout = nnx.Dropout(config.dropout)
+        self.pad_token_id = config.pad_token_id
+
+    def __call__(self, input_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        words = self.word_embeddings(input_ids)
+        # PyTorch's padding_idx: the padding token's row never learns.
+        words = jnp.where((input_ids == self.pad_token_id)[..., None], jax.lax.stop_gradient(words), words)
+        positions = self.position_embeddings.embedding[: input_ids.shape[1]]
+        return self.dropout(self.LayerNorm(words + positions), rngs=rngs)
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head self-attention with separate projections."""
+
+    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+        init = nnx.initializers.normal(config.initializer_range)
+        self.q_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.k_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.v_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.out_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(config.attention_dropout)
+        self.num_heads = config.n_heads
+
+    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        heads = (split_heads(project(x), self.num_heads) for project in (self.q_lin, self.k_lin, self.v_lin))
+        context, _ = attend(*heads, mask, self.dropout, rngs)
+        return self.out_lin(context)
+
+
+class FeedForward(nnx.Module):
+    """Linear, GELU, Linear, dropout."""
+
+    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+        init = nnx.initializers.normal(config.initializer_range)
+        self.lin1 = Linear(config.dim, config.hidden_dim, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.lin2 = Linear(config.hidden_dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(config.dropout)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        return self.dropout(self.lin2(gelu(self.lin1(x))), rngs=rngs)
+
+
+class TransformerBlock(nnx.Module):
+    """Attention and feed-forward, each normalized after its residual sum."""
+
+    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+        self.attention = SelfAttention(config, dtype=dtype, rngs=rngs)
+        self.sa_layer_norm = LayerNorm(config.dim, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
+        self.ffn = FeedForward(config, dtype=dtype, rngs=rngs)
+        self.output_layer_norm = LayerNorm(config.dim, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        x = self.sa_layer_norm(self.attention(x, mask, rngs) + x)
+        return self.output_layer_norm(self.ffn(x, rngs) + x)
+
+
+class Transformer(nnx.Module):
+    """The blocks, under the name `layer` that PyTorch gives them."""
+
+    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+        self.layer = nnx.List([TransformerBlock(config, dtype=dtype, rngs=rngs) for _ in range(config.n_layers)])
+
+    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        for block in self.layer:
+            x = block(x, mask, rngs)
+        return x
+
+
+class DistilBertEncoder(nnx.Module):
+    """DistilBERT without a head.
+
+    Attributes:
+      config: the sizes.
+    """
+
+    def __init__(self, config: EncoderConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
+        self.transformer = Transformer(config, dtype=dtype, rngs=rngs)
+        self.config = config
+
+    def __call__(self, input_ids: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Encodes token ids.
+
+        Args:
+          input_ids: [B,S] int32, with S at most `config.max_position_embeddings`.
+          mask: [B,S] bool, true on real tokens.
+          rngs: needed in train mode only.
+
+        Returns:
+          [B,S,H] float32.
+
+        Raises:
+          ValueError: more tokens than the encoder has positions.
+        """
+        if input_ids.shape[1] > self.config.max_position_embeddings:
+            raise ValueError(
+                f"{input_ids.shape[1]} tokens, but the encoder has {self.config.max_position_embeddings} positions"
+            )
+        return self.transformer(self.embeddings(input_ids, rngs), mask, rngs)

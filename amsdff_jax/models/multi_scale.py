@@ -1,0 +1,60 @@
+"""Stage 3: convolutions of several widths over the tokens, joined by self-attention."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from amsdff_jax.config import ModelConfig
+from amsdff_jax.models.layers import (
+    BatchNorm,
+    DepthwiseConv,
+    LayerNorm,
+    Linear,
+    MultiheadAttention,
+    PointwiseConv,
+    gelu,
+)
+
+
+class ScaleConv(nnx.List):
+    """One scale: depthwise convolution, pointwise convolution, BatchNorm, GELU; [B,S,H] -> [B,S,H/K]."""
+
+    def __init__(self, hidden_size: int, scale_size: int, kernel_size: int, *, dtype, rngs: nnx.Rngs):
+        super().__init__(
+            [
+                DepthwiseConv(hidden_size, kernel_size, dtype=dtype, rngs=rngs),
+                PointwiseConv(hidden_size, scale_size, dtype=dtype, rngs=rngs),
+                BatchNorm(scale_size),
+            ]
+        )
+
+    def __call__(self, x: jax.Array, counted: jax.Array) -> jax.Array:
+        depthwise, pointwise, batch_norm = self
+        return gelu(batch_norm(pointwise(depthwise(x)), counted))
+
+
+class MultiScaleAttention(nnx.Module):
+    """K scales side by side, mixed over the tokens by self-attention, with a residual."""
+
+    def __init__(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs):
+        scale_size = hidden_size // len(config.kernel_sizes)
+        self.scale_convs = nnx.List(
+            [ScaleConv(hidden_size, scale_size, size, dtype=dtype, rngs=rngs) for size in config.kernel_sizes]
+        )
+        self.scale_fusion = MultiheadAttention(
+            hidden_size, config.num_attention_heads, config.attention_dropout_rate, dtype=dtype, rngs=rngs
+        )
+        self.output_projection = Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs)
+        self.layer_norm = LayerNorm(hidden_size, rngs=rngs)
+        self.mask_padding = config.mask_padding
+
+    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,S,H] float32."""
+        if self.mask_padding:
+            visible, counted = jnp.where(mask[..., None], x, 0), mask
+        else:
+            # Rows without a token are filler of an incomplete batch, which PyTorch would not have seen.
+            visible, counted = x, jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
+        scales = jnp.concatenate([conv(visible, counted) for conv in self.scale_convs], axis=-1)
+        fused, _ = self.scale_fusion(scales, scales, mask, rngs)
+        return self.layer_norm(self.output_projection(fused) + x)

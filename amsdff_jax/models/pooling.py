@@ -1,0 +1,56 @@
+"""Stage 5: three ways from token features to one vector a text, side by side."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from amsdff_jax.config import ModelConfig
+from amsdff_jax.models.layers import GELU, Linear, MultiheadAttention, Sequential, Tanh
+
+
+class PoolingStrategy(nnx.Module):
+    """Attention pool, learned query and maximum, fused by two dense layers."""
+
+    def __init__(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs):
+        self.cls_token = nnx.Param(jax.random.normal(rngs.params(), (1, 1, hidden_size)))
+        self.attention_pooling = Sequential(
+            [
+                Linear(hidden_size, hidden_size // 2, dtype=dtype, rngs=rngs),
+                Tanh(),
+                Linear(hidden_size // 2, 1, dtype=dtype, rngs=rngs),
+            ]
+        )
+        self.cls_attention = MultiheadAttention(
+            hidden_size, config.num_attention_heads, config.attention_dropout_rate, dtype=dtype, rngs=rngs
+        )
+        self.pooling_fusion = Sequential(
+            [
+                Linear(3 * hidden_size, hidden_size, dtype=dtype, rngs=rngs),
+                GELU(),
+                nnx.Dropout(config.pooling_dropout_rate),
+                Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
+            ]
+        )
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Pools [B,S,H] where `mask` [B,S] is true.
+
+        Returns:
+          Pooled features [B,H], the attention pool's weights [B,S] and the learned query's
+          attention weights [B,heads,S], the weights in float32.
+        """
+        lowest = jnp.finfo(jnp.float32).min
+        scores = self.attention_pooling(x)[..., 0].astype(jnp.float32)  # [B,S]
+        token_attention = jax.nn.softmax(jnp.where(mask, scores, lowest), axis=-1)
+        attention_pool = jnp.einsum("bs,bsh->bh", token_attention.astype(x.dtype), x)
+
+        query = jnp.broadcast_to(self.cls_token[...], (x.shape[0], 1, x.shape[2]))
+        cls_pool, cls_attention = self.cls_attention(query, x, mask, rngs)
+
+        has_token = mask.any(axis=1, keepdims=True)
+        max_pool = jnp.where(has_token, jnp.where(mask[..., None], x, lowest).max(axis=1), 0)
+
+        pools = jnp.concatenate([attention_pool, cls_pool[:, 0], max_pool], axis=-1)  # [B,3H]
+        return self.pooling_fusion(pools, rngs), token_attention, cls_attention[:, :, 0]

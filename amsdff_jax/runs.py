@@ -1,0 +1,134 @@
+"""A whole run from settings to report, and the evaluation of a finished one."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.files import read_file
+from amsdff_jax.data.sources import load_data
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.environment import describe_environment
+from amsdff_jax.evaluation.evaluator import Evaluator
+from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.evaluation.report import write_learning_curves, write_metrics, write_report
+from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
+from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.training.step import Variables
+from amsdff_jax.training.trainer import Trainer
+from amsdff_jax.training.workdir import read_run_config
+
+logger = logging.getLogger(__name__)
+
+
+def train_run(
+    config: Config, workdir: str | Path, on_start: Callable[[Callable[[], None]], None] | None = None
+) -> bool:
+    """Trains what `config` describes and writes the report.
+
+    Args:
+      config: the settings.
+      workdir: the run's folder. One that holds an unfinished run of the same settings is gone on with.
+      on_start: called with the function that asks the run to stop, save and return.
+
+    Returns:
+      Whether the run is finished; if not, the same call goes on with it.
+
+    Raises:
+      UserError: anything wrong with settings, data, encoder or folder.
+    """
+    workdir = Path(workdir)
+    data = load_data(config.data, config.seed)
+    classes = len(data.train.class_names)
+    model_config = dataclasses.replace(config.model, num_classes=config.model.num_classes or classes)
+    model = EnhancedAMSDFF.from_config(model_config, seed=config.seed)
+    trainer = Trainer(model, config, data.train, data.validation, workdir)
+    if on_start:
+        on_start(trainer.request_stop)
+    history = trainer.train()
+    if not trainer.finished:
+        logger.info("stopped and saved; run the same command again to go on")
+        return False
+    report = workdir / "report"
+    if (report / "metrics.json").exists():
+        logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
+        return True
+    splits = {"validation": data.validation, "test": data.test}
+    reporter = _Reporter(read_model_folder(workdir / "model"), trainer.config)
+    metrics = {name: reporter.evaluate(dataset, report) for name, dataset in splits.items() if dataset is not None}
+    write_learning_curves(report, history, trainer.best_step, config.train.best_metric)
+    write_metrics(report, metrics)
+    _print_table(metrics, report)
+    return True
+
+
+def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> dict[str, Any]:
+    """Evaluates the model of a finished run and writes the report.
+
+    Args:
+      workdir: the run's folder.
+      split: a split of the run's own data; its report goes to `report/`, as at the end of training
+        (`report/train/` and `report/validation/` for these splits).
+      file: a file instead, whose report goes to `report/<name of the file>/`.
+
+    Returns:
+      The metrics.
+
+    Raises:
+      UserError: no finished run, no such split, or anything wrong with the file.
+    """
+    workdir = Path(workdir)
+    config = read_run_config(workdir)
+    saved = read_model_folder(workdir / "model")
+    reporter = _Reporter(saved, config)
+    if file:
+        name = Path(file).name.split(".")[0]
+        dataset, directory = read_file(file, config.data, saved.class_names), workdir / "report" / name
+    else:
+        name = split
+        dataset = getattr(load_data(config.data, config.seed), split)
+        directory = workdir / "report" if split == "test" else workdir / "report" / split
+        if dataset is None:
+            raise UserError(
+                f"{workdir}: the run's data has no {split} split; name one in the config, or use --file=FILE"
+            )
+    metrics = reporter.evaluate(dataset, directory)
+    write_metrics(directory, {name: metrics})
+    _print_table({name: metrics}, directory)
+    return metrics
+
+
+class _Reporter:
+    """Evaluates datasets with a saved model and writes their tables and pictures."""
+
+    def __init__(self, saved: SavedModel, config: Config):
+        graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
+        self._variables = Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics))
+        self._config = dataclasses.replace(config, model=saved.model.config)
+        self._evaluator = Evaluator(graph, self._config, saved.tokenizer)
+        self._environment = describe_environment(saved.model)
+
+    def evaluate(self, dataset: TextDataset, directory: Path) -> dict[str, Any]:
+        evaluation = self._evaluator.evaluate(self._variables, dataset)
+        metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)
+        write_report(directory, dataset, evaluation, metrics)
+        return metrics | {"truncated": evaluation.truncated} | self._environment
+
+
+def _print_table(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
+    columns = ("examples", "accuracy", "macro_f1", "weighted_f1", "loss", "log_loss", "ece", "examples_per_second")
+    table = Table(title=f"report in {report}")
+    for title in ("split", *columns):
+        table.add_column(title.replace("_", " "), justify="left" if title == "split" else "right")
+    for split, values in metrics.items():
+        numbers = (f"{values[name]:.4f}" if name not in ("examples", "examples_per_second") else f"{values[name]:.0f}"
+                   for name in columns)  # fmt: skip
+        table.add_row(split, *numbers)
+    Console().print(table)

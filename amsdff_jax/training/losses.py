@@ -1,0 +1,80 @@
+"""The combined loss, kept per text so that sums and counts, not means of means, are averaged."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from amsdff_jax.config import LOSS_PARTS, LossConfig
+from amsdff_jax.errors import UserError
+
+
+def loss_parts(logits: jax.Array, labels: jax.Array, config: LossConfig) -> dict[str, jax.Array]:
+    """The three losses that a text has by itself.
+
+    Cross-entropy; focal loss (Lin et al., 2017); cross-entropy against labels smoothed by
+    `config.smoothing / C` for every class (Szegedy et al., 2016).
+
+    Args:
+      logits: [B,C] float32.
+      labels: [B] integers.
+
+    Returns:
+      `ce`, `focal` and `label_smoothing`, each [B] float32.
+    """
+    log_probabilities = jax.nn.log_softmax(logits, axis=-1)
+    ce = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+    focal = config.focal_alpha * (1 - jnp.exp(-ce)) ** config.focal_gamma * ce
+    smoothed = (1 - config.smoothing) * ce - config.smoothing * log_probabilities.mean(axis=-1)
+    return {"ce": ce, "focal": focal, "label_smoothing": smoothed}
+
+
+def contrastive_loss(features: jax.Array, labels: jax.Array, counted: jax.Array, temperature: float) -> jax.Array:
+    """Supervised contrastive loss of each text within its batch (Khosla et al., 2020).
+
+    As in the published PyTorch code, a text counts among its own positives and in its own
+    denominator, so that a text without a partner of its class has a loss too.
+
+    Args:
+      features: [B,H].
+      labels: [B] integers.
+      counted: [B] bool, false on filler, which is nobody's partner.
+      temperature: what similarities are divided by.
+
+    Returns:
+      [B] float32.
+    """
+    features = features.astype(jnp.float32)
+    normalized = features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+    similarities = jnp.where(counted[None, :], normalized @ normalized.T / temperature, -jnp.inf)
+    log_probabilities = similarities - jax.nn.logsumexp(similarities, axis=-1, keepdims=True)
+    positives = (labels[:, None] == labels[None, :]) & counted[None, :]
+    return -jnp.where(positives, log_probabilities, 0).sum(-1) / jnp.maximum(positives.sum(-1), 1)
+
+
+def combine(parts: dict[str, jax.Array], config: LossConfig) -> jax.Array:
+    """The weighted sum of the parts of the loss, of the shape that the parts have."""
+    return sum(getattr(config, name) * parts[name] for name in LOSS_PARTS if name in parts)
+
+
+def class_weights(config: LossConfig, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """The weight of each class in the training loss.
+
+    Args:
+      labels: [N] integers, all training labels; "balanced" gives class c the weight N / (C * N_c).
+
+    Returns:
+      [C] float32.
+
+    Raises:
+      UserError: the list's length is not the number of classes, or its weights are all 0.
+    """
+    if config.class_weights == "balanced":
+        counts = np.bincount(labels, minlength=num_classes)
+        return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)
+    if not config.class_weights:
+        return np.ones(num_classes, np.float32)
+    if len(config.class_weights) != num_classes or not sum(config.class_weights):
+        raise UserError(
+            f"loss.class_weights: expected {num_classes} weights, one a class and not all 0, got {config.class_weights}"
+        )
+    return np.array(config.class_weights, np.float32)

@@ -1,0 +1,97 @@
+"""AdamW with warm-up and cosine decay, and the peak learning rate of every parameter."""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+from amsdff_jax.config import TrainConfig
+from amsdff_jax.errors import UserError
+from amsdff_jax.interop.state_dict import MATRIX_LEAVES, torch_name
+
+logger = logging.getLogger(__name__)
+
+
+def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, float]:
+    """The peak learning rate of each parameter, 0 where it is frozen.
+
+    The first pattern of the table that is found in a name decides. Without a table the encoder has
+    `encoder_learning_rate` and everything else `learning_rate`.
+
+    Args:
+      names: PyTorch names of the parameters.
+
+    Raises:
+      UserError: a parameter that no pattern covers, a pattern that decides nothing, or nothing left to train.
+    """
+    names = list(names)
+    table = config.learning_rate_table or (
+        (r"^transformer\.", config.encoder_learning_rate),
+        (r"", config.learning_rate),
+    )
+    rates, used = {}, set()
+    for name in names:
+        for pattern, rate in table:
+            if re.search(pattern, name):
+                rates[name] = rate
+                used.add(pattern)
+                break
+    uncovered = [name for name in names if name not in rates]
+    if uncovered:
+        raise UserError(
+            f"train.learning_rate_table: {len(uncovered)} parameters are covered by no pattern, among them "
+            f"{uncovered[0]}; end the table with ('.*', RATE)"
+        )
+    idle = [pattern for pattern, _ in table if pattern not in used]
+    if idle:
+        raise UserError(
+            f"train.learning_rate_table: {idle[0]!r} decides no parameter (names look like {names[0]}, "
+            f"{names[-1]}; the first pattern that is found in a name decides)"
+        )
+    if not any(rates.values()):
+        raise UserError("train.learning_rate: every parameter is frozen (rate 0), so there is nothing to train")
+    return rates
+
+
+def unit_schedule(total_steps: int, warmup_ratio: float) -> optax.Schedule:
+    """Step to share of the peak rate: linear over `int(warmup_ratio * total_steps)` steps, then cosine to 0.
+
+    The same numbers as transformers' `get_cosine_schedule_with_warmup`.
+    """
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0, peak_value=1.0, warmup_steps=int(warmup_ratio * total_steps), decay_steps=total_steps
+    )
+
+
+def make_optimizer(
+    trainable: dict, rates: Mapping[str, float], config: TrainConfig, total_steps: int
+) -> optax.GradientTransformation:
+    """AdamW over the trainable parameters, with clipping before it.
+
+    Args:
+      trainable: nested dict of the parameters.
+      rates: peak learning rate by PyTorch name, from `peak_learning_rates`.
+    """
+    flat = traverse_util.flatten_dict(trainable)
+    peaks = traverse_util.unflatten_dict({path: rates[torch_name(path)] for path in flat})
+    decayed = traverse_util.unflatten_dict({path: config.decay_all or path[-1] in MATRIX_LEAVES for path in flat})
+
+    def scale_by_peak(updates: dict, _parameters: dict | None = None) -> dict:
+        return jax.tree.map(lambda update, peak: update * jnp.float32(peak), updates, peaks)
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.gradient_clip) if config.gradient_clip else optax.identity(),
+        optax.adamw(
+            unit_schedule(total_steps, config.warmup_ratio),
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mask=decayed,
+        ),
+        optax.stateless(scale_by_peak),
+    )

@@ -1,0 +1,175 @@
+"""One update and one evaluation of a batch, as pure functions of explicit state."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx, traverse_util
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.batches import Batch
+from amsdff_jax.interop.state_dict import torch_name
+from amsdff_jax.training.losses import combine, contrastive_loss, loss_parts
+from amsdff_jax.training.optimizer import make_optimizer
+
+
+class Variables(NamedTuple):
+    """A model's numbers as nested dicts: what is trained, what is frozen, BatchNorm's statistics."""
+
+    trainable: dict
+    frozen: dict
+    batch_statistics: dict
+
+
+class TrainState(NamedTuple):
+    """Everything a step reads and writes.
+
+    Attributes:
+      step: scalar int32, updates done so far.
+      variables: the model's numbers.
+      optimizer_state: optax's, for the trainable parameters.
+    """
+
+    step: jax.Array
+    variables: Variables
+    optimizer_state: optax.OptState
+
+
+class Graphs(NamedTuple):
+    """The model without its numbers, in its two modes."""
+
+    train: nnx.GraphDef
+    eval: nnx.GraphDef
+
+
+TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+EvalStep = Callable[[Variables, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def split_model(model: nnx.Module, rates: Mapping[str, float]) -> tuple[Graphs, Variables]:
+    """Takes a model apart. The numbers are copies: a step that donates them leaves the model intact.
+
+    Args:
+      rates: peak learning rate of every parameter by PyTorch name; one of 0 is frozen.
+    """
+    model.train()
+    train_graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    model.eval()
+    eval_graph = nnx.graphdef(model)
+    flat = traverse_util.flatten_dict(jax.tree.map(jnp.copy, nnx.to_pure_dict(parameters)))
+    trainable = {path: value for path, value in flat.items() if rates[torch_name(path)]}
+    frozen = {path: value for path, value in flat.items() if not rates[torch_name(path)]}
+    return Graphs(train_graph, eval_graph), Variables(
+        traverse_util.unflatten_dict(trainable),
+        traverse_util.unflatten_dict(frozen),
+        jax.tree.map(jnp.copy, nnx.to_pure_dict(statistics)),
+    )
+
+
+def update_model(model: nnx.Module, variables: Variables) -> None:
+    """Puts copies of `variables` back into the model they were taken from."""
+    for part in variables:
+        nnx.update(model, jax.tree.map(jnp.copy, part))
+
+
+def make_train_step(
+    graph: nnx.GraphDef, config: Config, optimizer: optax.GradientTransformation, weights: np.ndarray
+) -> TrainStep:
+    """The function of one update; jit it with its state donated.
+
+    Args:
+      graph: the model in train mode.
+      weights: [C] weight of each class in the loss.
+
+    Returns:
+      (state, batch, key) -> (new state, metrics). `key` is the run's; the step's own is folded from
+      it. The metrics are scalars: `loss` and its parts, weighted by class as in training,
+      `accuracy`, `examples` and `gradient_norm` before clipping.
+    """
+    pieces = config.train.accumulation_steps
+
+    def loss_sum(trainable: dict, frozen: dict, statistics: dict, batch: Batch, key: jax.Array):
+        model = nnx.merge(graph, trainable, frozen, statistics)
+        output = model(batch.input_ids, batch.attention_mask, rngs=nnx.Rngs(dropout=key))
+        counted = batch.attention_mask.any(axis=-1)
+        parts = loss_parts(output.logits, batch.labels, config.loss)
+        if config.loss.contrastive:
+            parts["contrastive"] = contrastive_loss(
+                output.pooled_features, batch.labels, counted, config.loss.temperature
+            )
+        weight = jnp.where(counted, jnp.asarray(weights)[batch.labels], 0.0)
+        sums = {name: jnp.sum(part * weight) for name, part in parts.items()}
+        sums["weight"] = weight.sum()
+        sums["examples"] = counted.sum().astype(jnp.float32)
+        correct = (output.logits.argmax(axis=-1) == batch.labels) & counted
+        sums["correct"] = correct.sum().astype(jnp.float32)
+        return combine(sums, config.loss), (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+
+    differentiate = jax.grad(loss_sum, has_aux=True)
+
+    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        trainable, frozen, statistics = state.variables
+        step_key = jax.random.fold_in(key, state.step)
+
+        def accumulate(statistics: dict, piece: tuple[jax.Array, Batch]):
+            number, part = piece
+            gradients, (sums, statistics) = differentiate(
+                trainable, frozen, statistics, part, jax.random.fold_in(step_key, number)
+            )
+            return statistics, (gradients, sums)
+
+        if pieces == 1:
+            statistics, (gradients, sums) = accumulate(statistics, (jnp.int32(0), batch))
+        else:
+            parts = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
+
+            def add(carry, piece):
+                statistics, totals = carry
+                statistics, results = accumulate(statistics, piece)
+                return (statistics, jax.tree.map(jnp.add, totals, results)), None
+
+            _, shapes = jax.eval_shape(accumulate, statistics, (jnp.int32(0), jax.tree.map(lambda x: x[0], parts)))
+            zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+            (statistics, (gradients, sums)), _ = jax.lax.scan(add, (statistics, zeros), (jnp.arange(pieces), parts))
+
+        total_weight = jnp.maximum(sums.pop("weight"), jnp.finfo(jnp.float32).tiny)
+        examples, correct = sums.pop("examples"), sums.pop("correct")
+        gradients = jax.tree.map(lambda gradient: gradient / total_weight, gradients)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, trainable)
+        metrics = {name: value / total_weight for name, value in sums.items()}
+        metrics |= {
+            "loss": combine(metrics, config.loss),
+            "accuracy": correct / jnp.maximum(examples, 1),
+            "examples": examples,
+            "gradient_norm": optax.tree.norm(gradients),
+        }
+        variables = Variables(optax.apply_updates(trainable, updates), frozen, statistics)
+        return TrainState(state.step + 1, variables, optimizer_state), metrics
+
+    return train_step
+
+
+def make_eval_step(graph: nnx.GraphDef, config: Config) -> EvalStep:
+    """The function that evaluates a batch; jit it.
+
+    Returns:
+      (variables, batch) -> logits [B,C] and the parts of the loss, each [B]. The contrastive part
+      is left out: it would depend on which texts share a batch.
+    """
+
+    def eval_step(variables: Variables, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        logits = nnx.merge(graph, *variables)(batch.input_ids, batch.attention_mask).logits
+        return logits, loss_parts(logits, batch.labels, config.loss)
+
+    return eval_step
+
+
+def initial_state(
+    variables: Variables, rates: Mapping[str, float], config: Config, total_steps: int
+) -> tuple[TrainState, optax.GradientTransformation]:
+    """The state before the first step, and the optimizer that moves it."""
+    optimizer = make_optimizer(variables.trainable, rates, config.train, total_steps)
+    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables.trainable)), optimizer

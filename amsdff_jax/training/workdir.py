@@ -1,0 +1,60 @@
+"""The folder of a run, which belongs to one configuration."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from amsdff_jax.config import Config
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.report import write_json
+
+
+def open_workdir(workdir: Path, config: Config) -> None:
+    """Makes the folder and writes `config.json`, or checks that the one there says the same.
+
+    Raises:
+      UserError: the folder cannot be written, or holds a run of another configuration.
+    """
+    file = workdir / "config.json"
+    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_json(file, wanted)
+            return
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be written ({error.strerror}); choose another --workdir") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON ({error}); use another --workdir") from None
+    changed = _differences(found, wanted)
+    if changed:
+        raise UserError(
+            f"{workdir}: holds a run of another configuration ({'; '.join(changed)}); use another --workdir"
+        )
+
+
+def read_run_config(workdir: Path) -> Config:
+    """The configuration of the run in a folder.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    file = workdir / "config.json"
+    try:
+        return Config.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); expected the folder of a run") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not the config of a run ({error})") from None
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [
+            difference
+            for key in sorted(found.keys() | wanted.keys())
+            for difference in _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if found == wanted else [f"{name} was {found!r}, is {wanted!r}"]

@@ -1,0 +1,105 @@
+"""A tiny world for the tests: a real tokenizer, an encoder folder, texts that can be learned."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+# Tests must say the same with and without a network, and never wait for one.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+WORDS = [f"w{number}" for number in range(40)]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory) -> Path:
+    """A DistilBERT folder in transformers' format: 2 layers, hidden size 24, random weights, WordPiece tokenizer."""
+    from flax import nnx
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    from amsdff_jax.config import EncoderConfig
+    from amsdff_jax.interop.state_dict import to_state_dict
+    from amsdff_jax.models.encoder import DistilBertEncoder
+
+    folder = tmp_path_factory.mktemp("tiny_encoder")
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *WORDS])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    sizes = {"vocab_size": len(vocabulary), "max_position_embeddings": 40, "dim": 24, "n_layers": 2, "n_heads": 3,
+             "hidden_dim": 36}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({"model_type": "distilbert", "activation": "gelu", **sizes}))
+    encoder = DistilBertEncoder(EncoderConfig(**sizes), rngs=nnx.Rngs(5))
+    save_file(to_state_dict(encoder), folder / "model.safetensors")
+    return folder
+
+
+def make_texts(number: int, seed: int) -> tuple[list[str], list[str]]:
+    """Texts of 1 to 20 words whose class, `low` or `high`, is where their words come from."""
+    choice = random.Random(seed)
+    texts, labels = [], []
+    for _ in range(number):
+        label = choice.choice(["high", "low"])
+        words = WORDS[20:] if label == "high" else WORDS[:20]
+        texts.append(" ".join(choice.choices(words, k=choice.randint(1, 20))))
+        labels.append(label)
+    return texts, labels
+
+
+def write_csv(path: Path, texts: list[str], labels: list[str]) -> Path:
+    """A file in the format that `data.source = "files"` reads by default."""
+    path.write_text("text,label\n" + "".join(f'"{t}",{c}\n' for t, c in zip(texts, labels, strict=True)))
+    return path
+
+
+@pytest.fixture
+def tiny_config(tiny_encoder, tmp_path):
+    """A run of 5 epochs of 9 steps on two learnable classes; takes seconds."""
+    from amsdff_jax import Config
+
+    files = {
+        f"{split}_file": str(write_csv(tmp_path / f"{split}.csv", *make_texts(number, seed)))
+        for seed, (split, number) in enumerate({"train": 101, "validation": 37, "test": 43}.items())
+    }
+    return Config.from_dict(
+        {
+            "model": {"encoder": str(tiny_encoder), "num_attention_heads": 4},
+            "data": {"source": "files", "max_length": 24, "num_buckets": 2, **files},
+            "train": {
+                "epochs": 5, "batch_size": 12, "eval_batch_size": 10, "learning_rate": 3e-3,
+                "encoder_learning_rate": 1e-3, "log_every": 4, "checkpoint_every": 7,
+            },
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def tiny_data(tiny_config):
+    """The three splits of `tiny_config`."""
+    from amsdff_jax import load_data
+
+    return load_data(tiny_config.data)
+
+
+@pytest.fixture
+def tiny_trainer(tiny_config, tiny_data, tmp_path):
+    """A function that makes a new trainer over the same folder, as a new process would."""
+    from amsdff_jax import EnhancedAMSDFF, Trainer
+
+    def make(workdir=tmp_path / "run", **changes):
+        config = tiny_config.replace(**changes)
+        model = EnhancedAMSDFF.from_pretrained(
+            config.model.encoder, 2, num_attention_heads=4, mask_padding=config.model.mask_padding
+        )
+        return Trainer(model, config, tiny_data.train, tiny_data.validation, workdir)
+
+    return make
