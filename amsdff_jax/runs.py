@@ -52,7 +52,7 @@ def train_run(
     trainer = Trainer(model, config, data.train, data.validation, workdir)
     if on_start:
         on_start(trainer.request_stop)
-    history = trainer.train()
+    trainer.train()
     if not trainer.finished:
         logger.info("stopped and saved; run the same command again to go on")
         return False
@@ -63,7 +63,7 @@ def train_run(
     splits = {"validation": data.validation, "test": data.test}
     reporter = _Reporter(read_model_folder(workdir / "model"), trainer.config)
     metrics = {name: reporter.evaluate(dataset, report) for name, dataset in splits.items() if dataset is not None}
-    write_learning_curves(report, history, trainer.best_step, config.train.best_metric)
+    write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
     write_metrics(report, metrics)
     _print_table(metrics, report)
     return True
@@ -123,12 +123,11 @@ class _Reporter:
 
 
 def _print_table(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
-    columns = ("examples", "accuracy", "macro_f1", "weighted_f1", "loss", "log_loss", "ece", "examples_per_second")
-    table = Table(title=f"report in {report}")
+    columns = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "loss": "loss", "ECE": "ece"}
+    table = Table(title=f"report: {report}")
     for title in ("split", *columns):
-        table.add_column(title.replace("_", " "), justify="left" if title == "split" else "right")
+        table.add_column(title, justify="left" if title == "split" else "right")
     for split, values in metrics.items():
-        numbers = (f"{values[name]:.4f}" if name not in ("examples", "examples_per_second") else f"{values[name]:.0f}"
-                   for name in columns)  # fmt: skip
-        table.add_row(split, *numbers)
+        numbers = (values[name] for name in columns.values())
+        table.add_row(split, *(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers))
     Console().print(table)

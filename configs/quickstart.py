@@ -1,3 +1,8 @@
+"""Sentiment of movie-review snippets, bundled with the package, on all-MiniLM-L6-v2: needs no network.
+
+python scripts/train.py --config=configs/quickstart.py
+"""
+
 from amsdff_jax.config import default_config
 
 

@@ -1,4 +1,7 @@
-"""Reuters-21578, R8 split: 5,485 training and 2,189 test newswires, 8 topics."""
+"""Topics of Reuters-21578 newswires, R8 split: 5,485 for training, 2,189 for testing, 8 classes, on all-MiniLM-L6-v2.
+
+python scripts/train.py --config=configs/reuters_r8.py
+"""
 
 from amsdff_jax.config import default_config
 
@@ -8,7 +11,8 @@ def get_config():
     config.data.source = "files"
     config.data.train_file = "data/reuters_r8/train.csv.gz"
     config.data.test_file = "data/reuters_r8/test.csv.gz"
-    config.data.max_length = 128
+    config.data.max_length = 96
     config.model.encoder = "minilm-l6"
     config.train.epochs = 3
+    config.train.encoder_learning_rate = 1e-4
     return config

@@ -103,3 +103,12 @@ def tiny_trainer(tiny_config, tiny_data, tmp_path):
         return Trainer(model, config, tiny_data.train, tiny_data.validation, workdir)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Compiles every shape once a session: a new trainer over the same model finds it compiled."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -1,6 +1,7 @@
 """The model in reference semantics against numbers computed in PyTorch (see reference/README.md)."""
 
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.state_dict import LEAVES, load_state_dict, parameter_names, to_state_dict, torch_name
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.training.losses import combine, contrastive_loss, loss_parts
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
@@ -29,6 +31,9 @@ INTERMEDIATES = {
     "pooled": "pooled_features",
     "logits": "logits",
 }
+
+# Biases that BatchNorm or a softmax takes out again: their gradients are 0 but for rounding.
+CANCELLED = re.compile(r"scale_convs\.\d\.[01]\.bias|k_lin\.bias|attention_pooling\.2\.bias")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ def reference_model(weights, mask_padding: bool = False, dropout: bool = True) -
     model = EnhancedAMSDFF(config, read_encoder_config(REFERENCE / "encoder"), rngs=nnx.Rngs(0))
     load_state_dict(model, weights, "reference")
     if not dropout:
-        model.set_attributes(nnx.Dropout, rate=0.0)
+        model.set_attributes(Dropout, rate=0.0)
     return model
 
 
@@ -105,11 +110,12 @@ def test_first_gradients_equal_pytorch(expected, weights):
     reference = {name.removeprefix("grad."): value for name, value in
                  load_file(REFERENCE / "grads.safetensors").items()}  # fmt: skip
     assert set(actual) == set(reference)
-    largest = max(np.abs(value).max() for value in reference.values())
     for name, value in reference.items():
-        # Relative to the tensor's own size; tensors that are zero but for rounding, to the largest gradient.
-        scale = max(np.abs(value).max(), 1e-3 * largest)
-        assert np.abs(actual[name] - value).max() <= 1e-5 * scale, name
+        difference = np.abs(actual[name] - value).max()
+        if CANCELLED.search(name):
+            assert max(np.abs(value).max(), np.abs(actual[name]).max()) < 1e-6, name
+        else:
+            assert difference <= 1e-5 * np.abs(value).max(), name
 
 
 def test_six_training_steps_equal_pytorch(expected, weights):
@@ -161,5 +167,5 @@ def test_weights_survive_the_way_through_the_model(weights):
     back = to_state_dict(reference_model(weights))
     assert back.keys() == weights.keys()
     for name, value in weights.items():
-        assert back[name].dtype == value.dtype, name
+        assert (back[name].dtype, back[name].shape) == (value.dtype, value.shape), name
         np.testing.assert_array_equal(back[name], value, err_msg=name)

@@ -145,8 +145,8 @@ def _tfds_builder(tfds: Any, config: DataConfig) -> Any:
     except Exception as error:  # TFDS lets through whatever its many download paths raise.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"data.tfds_name: {config.tfds_name!r} is neither prepared in data_dir={config.data_dir or 'the default'!r} "
-            f"nor could be downloaded ({type(error).__name__}: {reason}); check the name, or point "
+            f"data.tfds_name: {config.tfds_name!r} is neither prepared in data_dir={config.data_dir or 'the default'!r}"
+            f" nor could be downloaded ({type(error).__name__}: {reason}); check the name, or point "
             "--config.data.data_dir at a TFDS data directory that holds it"
         ) from None
     return builder

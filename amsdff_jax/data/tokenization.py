@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.errors import UserError
@@ -53,6 +54,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         raise UserError(
             f"{folder}: holds no tokenizer (tokenizer.json or vocab.txt); name one with --config.data.tokenizer=FOLDER"
         )
+    transformers_logging.set_verbosity_error()  # it warns that it does not know the model in the same folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True)
     except Exception as error:  # transformers and tokenizers raise many kinds for a damaged file.

@@ -1,6 +1,6 @@
 """The report's pictures. Drawn without a display, so they work anywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ def plot_confusion_matrix(counts: np.ndarray, class_names: Sequence[str], file: 
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 9 if number <= 12 else 6
-    axes.set_xticks(range(number), class_names, rotation=45 if number <= 12 else 90, ha="right" if number <= 12 else "center",
-                    fontsize=size)  # fmt: skip
+    tilt = {"rotation": 45, "ha": "right"} if number <= 12 else {"rotation": 90, "ha": "center"}
+    axes.set_xticks(range(number), class_names, fontsize=size, **tilt)
     axes.set_yticks(range(number), class_names, fontsize=size)
     for row, column in zip(*np.nonzero(counts), strict=True):
         color = "white" if shares[row, column] > 0.5 else "black"
@@ -30,21 +30,26 @@ def plot_confusion_matrix(counts: np.ndarray, class_names: Sequence[str], file: 
     figure.savefig(file, dpi=120)
 
 
-def plot_learning_curves(history: Sequence[dict[str, Any]], best_step: int, metric: str, file: Path) -> None:
-    """Draws loss and quality against the step, one point an evaluation, the kept checkpoint marked."""
+def plot_learning_curves(records: Sequence[Mapping[str, Any]], best_step: int, metric: str, file: Path) -> None:
+    """Draws loss and quality against the step, the kept checkpoint marked.
+
+    Args:
+      records: of `metrics.jsonl`, of the kinds `train` and `validation`.
+      best_step: of the kept checkpoint.
+      metric: what it was chosen by, drawn as well.
+    """
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    steps = [record["step"] for record in history]
-    panels = [("loss", "loss"), ("accuracy", "accuracy")]
-    for axes, (name, title) in zip(figure.subplots(1, 2), panels, strict=True):
-        axes.plot(
-            steps, [record["train"][name] for record in history], "o-", color=GREY, label="training (with dropout)"
-        )
-        axes.plot(steps, [record["validation"][name] for record in history], "o-", color=BLUE, label="validation")
-        if name == "accuracy" and metric != "accuracy" and metric in history[0]["validation"]:
-            values = [record["validation"][metric] for record in history]
-            axes.plot(steps, values, "o--", color=ORANGE, label=f"validation {metric}")
+    train = [record for record in records if record["kind"] == "train"]
+    validation = [record for record in records if record["kind"] == "validation"]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        lines = [(train, name, GREY, "-", "training, with dropout"), (validation, name, BLUE, "o-", "validation")]
+        if name == "accuracy" and metric not in ("accuracy", "loss"):
+            lines.append((validation, metric, ORANGE, "o--", f"validation {metric}"))
+        for source, key, color, style, label in lines:
+            steps = [record["step"] for record in source]
+            axes.plot(steps, [record[key] for record in source], style, color=color, label=label)
         axes.axvline(best_step, color="black", linewidth=0.8, linestyle=":", label="best checkpoint")
-        axes.set(xlabel="step", title=title)
+        axes.set(xlabel="step", title=name)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

@@ -67,11 +67,11 @@ def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, 
     )  # fmt: skip
 
 
-def write_learning_curves(directory: Path, history: Sequence[dict[str, Any]], best_step: int, metric: str) -> None:
-    """Writes `learning_curves.png`; nothing when there was no evaluation."""
-    if history:
-        directory.mkdir(parents=True, exist_ok=True)
-        plot_learning_curves(history, best_step, metric, directory / "learning_curves.png")
+def write_learning_curves(directory: Path, log: Path, best_step: int, metric: str) -> None:
+    """Writes `learning_curves.png` from the records of a run's `metrics.jsonl`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    plot_learning_curves(records, best_step, metric, directory / "learning_curves.png")
 
 
 def write_json(file: Path, content: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flax import nnx
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import EncoderConfig, ModelConfig, build
@@ -59,7 +59,8 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         saved.tokenizer.save_pretrained(partial)
-        save_file(to_state_dict(saved.model), partial / "model.safetensors", metadata={"format": "pt"})
+        weights = save(to_state_dict(saved.model), metadata={"format": "pt"})
+        (partial / "model.safetensors").write_bytes(weights)
         content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (partial / "config.json").write_text(content, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)

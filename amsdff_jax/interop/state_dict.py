@@ -61,7 +61,7 @@ def torch_name(path: tuple) -> str:
 def to_state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
     """All parameters and statistics of `model` under their PyTorch names, in PyTorch's layout."""
     return {
-        torch_name(path): np.ascontiguousarray(LEAVES[path[-1]].to_torch(np.asarray(value)))
+        torch_name(path): np.array(LEAVES[path[-1]].to_torch(np.asarray(value)), order="C")
         for path, value in _flat_state(model).items()
     }
 
@@ -94,7 +94,7 @@ def load_state_dict(model: nnx.Module, tensors: Mapping[str, np.ndarray], source
         if name not in tensors:
             continue
         leaf = LEAVES[path[-1]]
-        expected = leaf.to_torch(np.asarray(current[path])).shape
+        expected = leaf.to_torch(np.empty(current[path].shape, current[path].dtype)).shape
         if tensors[name].shape != expected:
             faults.append(f"{name} has shape {tensors[name].shape}, expected {expected}")
         else:

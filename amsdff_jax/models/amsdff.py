@@ -12,6 +12,7 @@ from amsdff_jax.errors import UserError
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.dropout import Dropout, dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import GELU, LayerNorm, Linear, Sequential
@@ -75,7 +76,7 @@ class EnhancedAMSDFF(nnx.Module):
                 Linear(hidden_size, hidden_size, **shared),
                 LayerNorm(hidden_size, rngs=rngs),
                 GELU(),
-                nnx.Dropout(config.dropout_rate),
+                Dropout(config.dropout_rate),
             ]
         )
         self.multi_scale_attention = MultiScaleAttention(config, hidden_size, **shared)
@@ -86,16 +87,17 @@ class EnhancedAMSDFF(nnx.Module):
                 Linear(hidden_size, hidden_size // 2, **shared),
                 LayerNorm(hidden_size // 2, rngs=rngs),
                 GELU(),
-                nnx.Dropout(first_rate),
+                Dropout(first_rate),
                 Linear(hidden_size // 2, hidden_size // 4, **shared),
                 LayerNorm(hidden_size // 4, rngs=rngs),
                 GELU(),
-                nnx.Dropout(second_rate),
+                Dropout(second_rate),
                 Linear(hidden_size // 4, config.num_classes, **shared),
             ]
         )
         self.config = config
         self.encoder_config = encoder_config
+        number_dropout_sites(self)
         self.eval()
 
     @classmethod
@@ -148,23 +150,26 @@ class EnhancedAMSDFF(nnx.Module):
         )  # fmt: skip
         return model
 
-    def __call__(self, input_ids: jax.Array, attention_mask: jax.Array, rngs: nnx.Rngs | None = None) -> AMSDFFOutput:
+    def __call__(
+        self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None
+    ) -> AMSDFFOutput:
         """Classifies a batch of tokenized texts.
 
         Args:
           input_ids: [B,S] integers.
           attention_mask: [B,S], 1 on real tokens. A row of zeros is filler: its outputs are finite
             and mean nothing, and BatchNorm does not count it.
-          rngs: `nnx.Rngs(dropout=key)`, needed in train mode only.
+          dropout_key: a JAX random key, needed in train mode only.
         """
         mask = attention_mask.astype(bool)
-        encoder_output = self.transformer(input_ids, mask, rngs)
-        enhanced = self.feature_enhancer(encoder_output, rngs)
-        multi_scale = self.multi_scale_attention(enhanced, mask, rngs)
-        sequence, expert_gates = self.dynamic_fusion(multi_scale, mask, rngs)
-        pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask, rngs)
+        seed = None if dropout_key is None else dropout_seed(dropout_key)
+        encoder_output = self.transformer(input_ids, mask, seed)
+        enhanced = self.feature_enhancer(encoder_output, seed)
+        multi_scale = self.multi_scale_attention(enhanced, mask, seed)
+        sequence, expert_gates = self.dynamic_fusion(multi_scale, mask, seed)
+        pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask, seed)
         return AMSDFFOutput(
-            logits=self.classifier(pooled, rngs).astype(jnp.float32),
+            logits=self.classifier(pooled, seed).astype(jnp.float32),
             pooled_features=pooled,
             sequence_features=sequence,
             multi_scale_features=multi_scale,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import LayerNorm, Linear, attend, gelu, split_heads
 
 LAYER_NORM_EPSILON = 1e-12  # BERT's and DistilBERT's
@@ -21,15 +22,16 @@ class Embeddings(nnx.Module):
         self.word_embeddings = nnx.Embed(config.vocab_size, config.dim, embedding_init=init, rngs=rngs)
         self.position_embeddings = nnx.Embed(config.max_position_embeddings, config.dim, embedding_init=init, rngs=rngs)
         self.LayerNorm = LayerNorm(config.dim, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.pad_token_id = config.pad_token_id
 
-    def __call__(self, input_ids: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(self, input_ids: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S] -> [B,S,H]."""
         words = self.word_embeddings(input_ids)
         # PyTorch's padding_idx: the padding token's row never learns.
         words = jnp.where((input_ids == self.pad_token_id)[..., None], jax.lax.stop_gradient(words), words)
         positions = self.position_embeddings.embedding[: input_ids.shape[1]]
-        return self.dropout(self.LayerNorm(words + positions), rngs=rngs)
+        return self.dropout(self.LayerNorm(words + positions), seed)
 
 
 class SelfAttention(nnx.Module):
@@ -41,12 +43,13 @@ class SelfAttention(nnx.Module):
         self.k_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
         self.v_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
         self.out_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(config.attention_dropout)
+        self.dropout = Dropout(config.attention_dropout)
         self.num_heads = config.n_heads
 
-    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,S,H]."""
         heads = (split_heads(project(x), self.num_heads) for project in (self.q_lin, self.k_lin, self.v_lin))
-        context, _ = attend(*heads, mask, self.dropout, rngs)
+        context, _ = attend(*heads, mask, self.dropout, seed)
         return self.out_lin(context)
 
 
@@ -57,10 +60,11 @@ class FeedForward(nnx.Module):
         init = nnx.initializers.normal(config.initializer_range)
         self.lin1 = Linear(config.dim, config.hidden_dim, kernel_init=init, dtype=dtype, rngs=rngs)
         self.lin2 = Linear(config.hidden_dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-        return self.dropout(self.lin2(gelu(self.lin1(x))), rngs=rngs)
+    def __call__(self, x: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] -> [B,S,H]."""
+        return self.dropout(self.lin2(gelu(self.lin1(x))), seed)
 
 
 class TransformerBlock(nnx.Module):
@@ -72,9 +76,10 @@ class TransformerBlock(nnx.Module):
         self.ffn = FeedForward(config, dtype=dtype, rngs=rngs)
         self.output_layer_norm = LayerNorm(config.dim, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-        x = self.sa_layer_norm(self.attention(x, mask, rngs) + x)
-        return self.output_layer_norm(self.ffn(x, rngs) + x)
+    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,S,H] float32."""
+        x = self.sa_layer_norm(self.attention(x, mask, seed) + x)
+        return self.output_layer_norm(self.ffn(x, seed) + x)
 
 
 class Transformer(nnx.Module):
@@ -83,9 +88,10 @@ class Transformer(nnx.Module):
     def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
         self.layer = nnx.List([TransformerBlock(config, dtype=dtype, rngs=rngs) for _ in range(config.n_layers)])
 
-    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,S,H] float32."""
         for block in self.layer:
-            x = block(x, mask, rngs)
+            x = block(x, mask, seed)
         return x
 
 
@@ -101,13 +107,13 @@ class DistilBertEncoder(nnx.Module):
         self.transformer = Transformer(config, dtype=dtype, rngs=rngs)
         self.config = config
 
-    def __call__(self, input_ids: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, input_ids: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
         """Encodes token ids.
 
         Args:
           input_ids: [B,S] int32, with S at most `config.max_position_embeddings`.
           mask: [B,S] bool, true on real tokens.
-          rngs: needed in train mode only.
+          seed: of the dropout, from `dropout_seed`; needed in train mode only.
 
         Returns:
           [B,S,H] float32.
@@ -119,4 +125,4 @@ class DistilBertEncoder(nnx.Module):
             raise ValueError(
                 f"{input_ids.shape[1]} tokens, but the encoder has {self.config.max_position_embeddings} positions"
             )
-        return self.transformer(self.embeddings(input_ids, rngs), mask, rngs)
+        return self.transformer(self.embeddings(input_ids, seed), mask, seed)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import ModelConfig
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import GELU, Linear, Sequential, Softmax
 
 
@@ -18,7 +19,7 @@ class DynamicFusion(nnx.Module):
                     [
                         Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
                         GELU(),
-                        nnx.Dropout(config.expert_dropout_rate),
+                        Dropout(config.expert_dropout_rate),
                         Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
                     ]
                 )
@@ -28,11 +29,11 @@ class DynamicFusion(nnx.Module):
         self.gate = Sequential([Linear(hidden_size, config.num_experts, dtype=jnp.float32, rngs=rngs), Softmax()])
         self.mask_padding = config.mask_padding
 
-    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """[B,S,H] and mask [B,S] -> mixed features [B,S,H] and gates [B,E] float32."""
         averaged = mask if self.mask_padding else jnp.ones_like(mask)
         weights = averaged.astype(jnp.float32)[..., None]
         mean = (x * weights).sum(1) / jnp.maximum(weights.sum(1), 1.0)  # [B,H]
         gates = self.gate(mean)
-        outputs = (expert(x, rngs) * gates[:, None, None, index] for index, expert in enumerate(self.experts))
+        outputs = (expert(x, seed) * gates[:, None, None, index] for index, expert in enumerate(self.experts))
         return sum(outputs), gates

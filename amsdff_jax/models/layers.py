@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from amsdff_jax.models.dropout import Dropout
+
 LAYER_NORM_EPSILON = 1e-5  # PyTorch's default, and that of every LayerNorm outside the encoder
 
 # PyTorch's xavier_uniform_: limits ±sqrt(6 / (in + out)), symmetric in the two, so the layout does not matter.
@@ -28,6 +30,7 @@ class Linear(nnx.Linear):
         super().__init__(in_features, out_features, dtype=dtype, kernel_init=kernel_init, rngs=rngs)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[..., in] -> [..., out]."""
         flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
         return flat.reshape(*inputs.shape[:-1], self.out_features)
 
@@ -42,9 +45,10 @@ class LayerNorm(nnx.LayerNorm):
 class Sequential(nnx.List):
     """Layers in order, under the paths `0`, `1`, ... that PyTorch's `nn.Sequential` gives them."""
 
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, seed: jax.Array | None = None) -> jax.Array:
+        """Runs all layers; `seed` goes to the dropouts."""
         for layer in self:
-            x = layer(x, rngs=rngs) if isinstance(layer, nnx.Dropout) else layer(x)
+            x = layer(x, seed) if isinstance(layer, Dropout) else layer(x)
         return x
 
 
@@ -52,6 +56,7 @@ class GELU(nnx.Module):
     """The exact (erf) GELU, as a layer, so that it takes up an index in a `Sequential`."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Any shape, element by element."""
         return gelu(x)
 
 
@@ -59,6 +64,7 @@ class Softmax(nnx.Module):
     """Softmax over the last axis in float32, as a layer."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[...,C] -> [...,C] float32."""
         return jax.nn.softmax(x.astype(jnp.float32), axis=-1)
 
 
@@ -66,6 +72,7 @@ class Tanh(nnx.Module):
     """Hyperbolic tangent, as a layer."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Any shape, element by element."""
         return jnp.tanh(x)
 
 
@@ -110,6 +117,7 @@ class DepthwiseConv(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[B,S,H] -> [B,S,H] in the compute type."""
         length, margin = x.shape[1], self.width // 2
         kernel = self.depthwise_kernel[...].astype(self.dtype)
         padded = jnp.pad(x.astype(self.dtype), ((0, 0), (margin, margin), (0, 0)))
@@ -127,6 +135,7 @@ class PointwiseConv(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[B,S,H] -> [B,S,F] in the compute type."""
         kernel = self.pointwise_kernel[...].astype(self.dtype)
         flat = x.astype(self.dtype).reshape(-1, kernel.shape[0]) @ kernel
         return flat.reshape(*x.shape[:-1], kernel.shape[1]) + self.bias[...].astype(self.dtype)
@@ -183,8 +192,8 @@ def attend(
     key: jax.Array,
     value: jax.Array,
     key_mask: jax.Array,
-    dropout: nnx.Dropout,
-    rngs: nnx.Rngs | None,
+    dropout: Dropout,
+    seed: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Scaled dot-product attention over the keys that the mask admits.
 
@@ -193,7 +202,7 @@ def attend(
       key, value: [B,S,N,D].
       key_mask: [B,S] bool. A row that admits nothing attends evenly and stays finite.
       dropout: applied to the attention weights.
-      rngs: source of the dropout's randomness; None in eval mode.
+      seed: of the dropout, from `dropout_seed`; None in eval mode.
 
     Returns:
       The attended values [B,Q,N*D] in the type of `value`, and the weights [B,N,Q,S] before
@@ -203,7 +212,7 @@ def attend(
     scores = jnp.einsum("bqnd,bsnd->bnqs", query, key, preferred_element_type=jnp.float32)
     scores = jnp.where(key_mask[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1)
-    context = jnp.einsum("bnqs,bsnd->bqnd", dropout(weights, rngs=rngs).astype(value.dtype), value)
+    context = jnp.einsum("bnqs,bsnd->bqnd", dropout(weights, seed).astype(value.dtype), value)
     return context.reshape(*context.shape[:2], -1), weights
 
 
@@ -214,12 +223,12 @@ class MultiheadAttention(nnx.Module):
         self.in_proj_kernel = nnx.Param(xavier_uniform(rngs.params(), (features, 3 * features)))
         self.in_proj_bias = nnx.Param(jnp.zeros(3 * features))
         self.out_proj = Linear(features, features, dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout_rate)
+        self.dropout = Dropout(dropout_rate)
         self.num_heads = num_heads
         self.dtype = dtype
 
     def __call__(
-        self, query: jax.Array, sequence: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None
+        self, query: jax.Array, sequence: jax.Array, mask: jax.Array, seed: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Lets `query` [B,Q,H] attend to `sequence` [B,S,H] where `mask` [B,S] is true.
 
@@ -233,7 +242,7 @@ class MultiheadAttention(nnx.Module):
             query = self._project(query, 0, features)
             key, value = jnp.split(self._project(sequence, features, 3 * features), 2, axis=-1)
         heads = (split_heads(x, self.num_heads) for x in (query, key, value))
-        context, weights = attend(*heads, mask, self.dropout, rngs)
+        context, weights = attend(*heads, mask, self.dropout, seed)
         return self.out_proj(context), weights
 
     def _project(self, x: jax.Array, start: int, stop: int) -> jax.Array:

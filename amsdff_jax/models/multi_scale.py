@@ -29,6 +29,7 @@ class ScaleConv(nnx.List):
         )
 
     def __call__(self, x: jax.Array, counted: jax.Array) -> jax.Array:
+        """[B,S,H], and counted [B,S] as in `BatchNorm` -> [B,S,H/K]."""
         depthwise, pointwise, batch_norm = self
         return gelu(batch_norm(pointwise(depthwise(x)), counted))
 
@@ -48,7 +49,7 @@ class MultiScaleAttention(nnx.Module):
         self.layer_norm = LayerNorm(hidden_size, rngs=rngs)
         self.mask_padding = config.mask_padding
 
-    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,S,H] float32."""
         if self.mask_padding:
             visible, counted = jnp.where(mask[..., None], x, 0), mask
@@ -56,5 +57,5 @@ class MultiScaleAttention(nnx.Module):
             # Rows without a token are filler of an incomplete batch, which PyTorch would not have seen.
             visible, counted = x, jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
         scales = jnp.concatenate([conv(visible, counted) for conv in self.scale_convs], axis=-1)
-        fused, _ = self.scale_fusion(scales, scales, mask, rngs)
+        fused, _ = self.scale_fusion(scales, scales, mask, seed)
         return self.layer_norm(self.output_projection(fused) + x)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import ModelConfig
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import GELU, Linear, MultiheadAttention, Sequential, Tanh
 
 
@@ -27,13 +28,13 @@ class PoolingStrategy(nnx.Module):
             [
                 Linear(3 * hidden_size, hidden_size, dtype=dtype, rngs=rngs),
                 GELU(),
-                nnx.Dropout(config.pooling_dropout_rate),
+                Dropout(config.pooling_dropout_rate),
                 Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
             ]
         )
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None
+        self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Pools [B,S,H] where `mask` [B,S] is true.
 
@@ -47,10 +48,10 @@ class PoolingStrategy(nnx.Module):
         attention_pool = jnp.einsum("bs,bsh->bh", token_attention.astype(x.dtype), x)
 
         query = jnp.broadcast_to(self.cls_token[...], (x.shape[0], 1, x.shape[2]))
-        cls_pool, cls_attention = self.cls_attention(query, x, mask, rngs)
+        cls_pool, cls_attention = self.cls_attention(query, x, mask, seed)
 
         has_token = mask.any(axis=1, keepdims=True)
         max_pool = jnp.where(has_token, jnp.where(mask[..., None], x, lowest).max(axis=1), 0)
 
         pools = jnp.concatenate([attention_pool, cls_pool[:, 0], max_pool], axis=-1)  # [B,3H]
-        return self.pooling_fusion(pools, rngs), token_attention, cls_attention[:, :, 0]
+        return self.pooling_fusion(pools, seed), token_attention, cls_attention[:, :, 0]

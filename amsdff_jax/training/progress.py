@@ -13,11 +13,12 @@ class RunProgress:
 
     Attributes:
       data_fingerprint: of the training data; a resumed run must see the same.
-      history: a record for every evaluation: step, epoch, learning rate, training and validation metrics.
+      history: a record for every evaluation: step, epoch, training and validation metrics.
       best_step: step of the best evaluation, 0 before the first.
       best_value: its metric, None before the first.
       stale_evaluations: evaluations since then.
-      totals: sums over the texts since the last evaluation.
+      since_evaluation: sums over the texts since the last evaluation.
+      since_record: sums over the texts since the last record in the log.
       seconds: spent in training and evaluation so far, over all sessions.
     """
 
@@ -26,23 +27,17 @@ class RunProgress:
     best_step: int = 0
     best_value: float | None = None
     stale_evaluations: int = 0
-    totals: dict[str, float] = dataclasses.field(default_factory=dict)
+    since_evaluation: dict[str, float] = dataclasses.field(default_factory=dict)
+    since_record: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
 
     def add_step(self, metrics: Mapping[str, float]) -> None:
-        """Adds the metrics of one training step to the totals."""
+        """Adds the metrics of one training step, weighted by its texts, to both sums."""
         examples = metrics["examples"]
-        for name, value in metrics.items():
-            if name != "examples":
-                self.totals[name] = self.totals.get(name, 0.0) + value * examples
-        self.totals["examples"] = self.totals.get("examples", 0.0) + examples
-
-    def take_means(self) -> dict[str, float]:
-        """Mean training metrics per text since the last call."""
-        examples = self.totals.pop("examples", 0.0)
-        means = {name: total / examples for name, total in self.totals.items()}
-        self.totals = {}
-        return means
+        for sums in (self.since_evaluation, self.since_record):
+            for name, value in metrics.items():
+                added = examples if name == "examples" else value * examples
+                sums[name] = sums.get(name, 0.0) + added
 
     def add_evaluation(self, record: dict[str, Any], metric: str) -> bool:
         """Adds a record to the history; whether it is the best so far by `metric` on validation."""
@@ -59,3 +54,11 @@ class RunProgress:
         else:
             self.stale_evaluations += 1
         return better
+
+
+def take_means(sums: dict[str, float]) -> dict[str, float]:
+    """Means per text from one of the sums of `RunProgress`, which starts again from nothing."""
+    examples = sums.pop("examples")
+    means = {name: total / examples for name, total in sums.items()}
+    sums.clear()
+    return means

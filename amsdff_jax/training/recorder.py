@@ -9,7 +9,7 @@ import jax
 import optax
 
 from amsdff_jax.training.display import TrainingDisplay
-from amsdff_jax.training.progress import RunProgress
+from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.run_log import RunLog
 
 
@@ -53,7 +53,7 @@ class StepRecorder:
         if step % self._log_every == 0:
             rates = {name: float(schedule(step - 1)) for name, schedule in self._learning_rates.items()}
             speed = {"epoch": step / self._steps_per_epoch, "examples_per_second": texts_per_second}
-            self._log.write("train", step, {**values, **rates, **speed})
+            self._log.write("train", step, {**take_means(self._progress.since_record), **rates, **speed})
 
     def _speed(self, texts: float) -> tuple[float, float]:
         self._recent.append((time.perf_counter(), texts))

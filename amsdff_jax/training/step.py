@@ -93,7 +93,7 @@ def make_train_step(
 
     def loss_sum(trainable: dict, frozen: dict, statistics: dict, batch: Batch, key: jax.Array):
         model = nnx.merge(graph, trainable, frozen, statistics)
-        output = model(batch.input_ids, batch.attention_mask, rngs=nnx.Rngs(dropout=key))
+        output = model(batch.input_ids, batch.attention_mask, dropout_key=key)
         counted = batch.attention_mask.any(axis=-1)
         parts = loss_parts(output.logits, batch.labels, config.loss)
         if config.loss.contrastive:
@@ -172,4 +172,6 @@ def initial_state(
 ) -> tuple[TrainState, optax.GradientTransformation]:
     """The state before the first step, and the optimizer that moves it."""
     optimizer = make_optimizer(variables.trainable, rates, config.train, total_steps)
-    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables.trainable)), optimizer
+    state = TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables.trainable))
+    # Placed explicitly, as a restored checkpoint is: otherwise a resumed run would compile the step again.
+    return jax.device_put(state, jax.devices()[0]), optimizer

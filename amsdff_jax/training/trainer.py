@@ -30,7 +30,7 @@ from amsdff_jax.training.checkpoint import Checkpoints
 from amsdff_jax.training.display import TrainingDisplay
 from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
-from amsdff_jax.training.progress import RunProgress
+from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, StepRecorder
 from amsdff_jax.training.run_log import RunLog
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
@@ -228,7 +228,7 @@ class Trainer:
             raise UserError(f"train.best_metric: no metric {metric!r}{nearest(metric, metrics)}; there are "
                             f"{', '.join(metrics)}")  # fmt: skip
         record = {
-            "step": step, "epoch": step / self.steps_per_epoch, "train": self._progress.take_means(),
+            "step": step, "epoch": step / self.steps_per_epoch, "train": take_means(self._progress.since_evaluation),
             "validation": metrics,
         }  # fmt: skip
         better = self._progress.add_evaluation(record, metric)

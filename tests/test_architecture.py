@@ -1,0 +1,65 @@
+"""Imports run one way: a file imports only from floors below its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# From the ground up. What stands on one line does not import each other.
+FLOORS = [
+    ["errors"],
+    ["config"],
+    ["data.dataset", "data.prefetch", "models.dropout", "training.losses", "interop.state_dict", "interop.hub"],
+    ["data.files", "data.tokenization", "models.layers", "interop.encoder_files", "training.optimizer"],
+    ["data.sources", "data.batches", "models.encoder", "models.multi_scale", "models.fusion", "models.pooling"],
+    ["models.amsdff", "training.step"],
+    ["interop.model_folder", "evaluation.evaluator", "evaluation.environment", "evaluation.plots"],
+    ["evaluation.metrics"],
+    ["evaluation.report", "training.checkpoint", "training.progress", "training.run_log", "training.display"],
+    ["training.workdir", "training.recorder"],
+    ["training.trainer"],
+    ["runs", "command_line"],
+    ["__init__"],
+]
+FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+FILES = {
+    ".".join(file.relative_to(ROOT / "amsdff_jax").with_suffix("").parts): file
+    for file in sorted((ROOT / "amsdff_jax").rglob("*.py"))
+    if file.name != "__init__.py" or file.parent.name == "amsdff_jax"
+}
+
+
+def imported_modules(file: Path) -> set[str]:
+    """The modules of the package that a file imports, without the package's own name."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("amsdff_jax"):
+            found.add(node.module.removeprefix("amsdff_jax").removeprefix(".") or "__init__")
+        elif isinstance(node, ast.Import):
+            found |= {name.name.removeprefix("amsdff_jax.") for name in node.names if "amsdff_jax" in name.name}
+    return found
+
+
+def test_every_file_has_a_floor():
+    assert set(FILES) == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_only_from_below(name):
+    for module in imported_modules(FILES[name]):
+        assert FLOOR_OF[module] < FLOOR_OF[name], f"{name} imports {module}"
+
+
+def test_nothing_imports_pytorch_or_tensorflow():
+    for name, file in FILES.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not {module.split(".")[0] for module in names} & {"torch", "tensorflow"}, name
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda file: file.name)
+def test_scripts_are_flags_and_one_call(script):
+    assert len(script.read_text(encoding="utf-8").splitlines()) < 60

