@@ -11,8 +11,8 @@ def get_config():
     config.data.source = "files"
     config.data.train_file = "data/reuters_r8/train.csv.gz"
     config.data.test_file = "data/reuters_r8/test.csv.gz"
-    config.data.max_length = 96
+    config.data.max_length = 64
     config.model.encoder = "minilm-l6"
-    config.train.epochs = 3
+    config.train.epochs = 2
     config.train.encoder_learning_rate = 1e-4
     return config

@@ -13,9 +13,13 @@ from amsdff_jax.training.losses import combine
 
 CALIBRATION_BINS = 15
 
-# Metrics that a run may select its best checkpoint by; of these a lower value is better, of all others a higher one.
+# What a run may choose its best checkpoint by.
 LOWER_IS_BETTER = frozenset(
-    {"loss", "loss_ce", "loss_focal", "loss_label_smoothing", "log_loss", "brier", "ece", "mae", "rmse", "mape"}
+    {"loss", "loss_ce", "loss_focal", "loss_label_smoothing", "log_loss", "brier", "ece", "mae", "rmse"}
+)
+HIGHER_IS_BETTER = frozenset(
+    {"accuracy"}
+    | {f"{average}_{name}" for average in ("macro", "weighted", "micro") for name in ("f1", "precision", "recall")}
 )
 
 MEANINGS = {

@@ -21,7 +21,7 @@ from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.tokenization import TokenizedDataset, load_tokenizer, tokenize
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, training_buckets
-from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, compute_metrics
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.model_folder import SavedModel, save_model
 from amsdff_jax.interop.state_dict import parameter_names
@@ -78,6 +78,7 @@ class Trainer:
         """
         config = config if isinstance(config, Config) else Config.from_dict(config)
         self.model, self.config = model, dataclasses.replace(config, model=model.config)
+        _check_metric(config.train.best_metric)
         self._check_data(train_data, val_data)
         if tokenizer is None:
             tokenizer = load_tokenizer(find_encoder(config.data.tokenizer or model.config.encoder))
@@ -107,7 +108,7 @@ class Trainer:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """A record for every evaluation so far: step, epoch, seconds, training and validation metrics."""
+        """A record for every evaluation so far: step, epoch, training and validation metrics."""
         return self._progress.history
 
     @property
@@ -143,12 +144,7 @@ class Trainer:
         if not self.finished and int(self._state.step) < last:
             self._run(last)
         if self.finished:
-            best = self._checkpoints.restore_best(self._state.variables)
-            update_model(self.model, best)
-            self.model.eval()
-            saved = SavedModel(self.model, self.tokenizer, self.class_names, self.config.data.max_length)
-            save_model(self.workdir / "model", saved)
-            self._state = self._state._replace(variables=best)
+            self._finish()
         return self.history
 
     def run_evaluation(self, dataset: TextDataset) -> Evaluation:
@@ -180,6 +176,17 @@ class Trainer:
                     self._checkpoints.save(self._state, dataclasses.asdict(self._progress))
                 if stopping or self._out_of_patience():
                     break
+
+    def _finish(self) -> None:
+        best = self._checkpoints.restore_best(self._state.variables)
+        self._state = self._state._replace(variables=best)
+        update_model(self.model, best)
+        self.model.eval()
+        folder = self.workdir / "model"
+        if not folder.exists():
+            save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, self.config.data.max_length))
+            best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
+            logger.info("trained for %.0f s; best validation %s, saved to %s", self._progress.seconds, best, folder)
 
     def _read(self, unread: deque, recorder: StepRecorder, leave: int) -> None:
         while len(unread) > leave:
@@ -224,9 +231,6 @@ class Trainer:
         metrics = compute_metrics(evaluation, self.class_names, self.config.loss)
         metrics = {name: value for name, value in metrics.items() if name != "per_class"}
         metric = self.config.train.best_metric
-        if metric not in metrics:
-            raise UserError(f"train.best_metric: no metric {metric!r}{nearest(metric, metrics)}; there are "
-                            f"{', '.join(metrics)}")  # fmt: skip
         record = {
             "step": step, "epoch": step / self.steps_per_epoch, "train": take_means(self._progress.since_evaluation),
             "validation": metrics,
@@ -278,6 +282,14 @@ class Trainer:
                 name, len(tokens), sorted(tokens.lengths)[len(tokens) // 2], tokens.truncated.sum(),
                 100 * tokens.truncated.mean(), self.config.data.max_length,
             )  # fmt: skip
+
+
+def _check_metric(metric: str) -> None:
+    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER)
+    if metric not in known:
+        raise UserError(
+            f"train.best_metric: no metric {metric!r}{nearest(metric, known)}; there are {', '.join(known)}"
+        )
 
 
 def _fingerprint(tokens: TokenizedDataset) -> str:

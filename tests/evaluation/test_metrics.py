@@ -9,7 +9,7 @@ import pytest
 from amsdff_jax.config import LossConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.evaluation.evaluator import Evaluation
-from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
+from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, compute_metrics
 from amsdff_jax.evaluation.report import write_learning_curves, write_metrics, write_report
 
 NAMES = ("low", "mid", "high", "never")
@@ -71,8 +71,10 @@ def test_a_single_class_has_no_roc_and_no_mape_of_zeros():
     json.dumps(metrics, allow_nan=False)
 
 
-def test_lower_is_better_names_real_metrics(metrics):
-    assert set(metrics) >= LOWER_IS_BETTER
+def test_metrics_to_choose_by_are_numbers(metrics):
+    assert not LOWER_IS_BETTER & HIGHER_IS_BETTER
+    for name in LOWER_IS_BETTER | HIGHER_IS_BETTER:
+        assert isinstance(metrics[name], float), name
 
 
 def read(file):

@@ -135,6 +135,11 @@ def test_other_data_is_refused(tiny_trainer, tiny_config, tiny_data, tmp_path):
         trainer.train()
 
 
+def test_unknown_metric_is_refused_at_once(tiny_trainer):
+    with pytest.raises(UserError, match=r"train\.best_metric: no metric 'makro_f1'; did you mean macro_f1\?"):
+        tiny_trainer(train__best_metric="makro_f1")
+
+
 def test_model_and_data_must_agree_on_the_classes(tiny_config, tiny_data, tmp_path):
     model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 3, num_attention_heads=4)
     with pytest.raises(UserError, match=r"model\.num_classes: the model has 3, but .* has 2"):
