@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from amsdff_jax.config import nearest
 from amsdff_jax.errors import UserError
+from amsdff_jax.validation import nearest
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # the run was saved and the same command goes on with it (EX_TEMPFAIL)

@@ -8,19 +8,16 @@ An empty string, an empty tuple or 0 stands for "not given": a `None` could not 
 the command line.
 """
 
-import ast
 import dataclasses
-import difflib
 import math
 import re
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.validation import build, require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +37,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim"):
-            _require(getattr(self, name) > 0, f"encoder {name}", getattr(self, name), "a positive number")
-        _require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
+            require(getattr(self, name) > 0, f"encoder {name}", getattr(self, name), "a positive number")
+        require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,23 +61,23 @@ class ModelConfig:
     compute_dtype: str = "float32"  # or bfloat16: type of the matrix products; parameters stay float32
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             bool(self.kernel_sizes) and all(size > 0 and size % 2 == 1 for size in self.kernel_sizes),
             "model.kernel_sizes", self.kernel_sizes, "one or more odd positive numbers, such as (1, 3, 5)",
         )  # fmt: skip
-        _require(self.num_experts > 0, "model.num_experts", self.num_experts, "at least 1")
-        _require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
-        _require(
+        require(self.num_experts > 0, "model.num_experts", self.num_experts, "at least 1")
+        require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
+        require(
             self.num_classes == 0 or self.num_classes > 1, "model.num_classes", self.num_classes,
             "at least 2, or 0 to take the number from the data",
         )  # fmt: skip
         for name in ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate"):
-            _require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
-        _require(
+            require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
+        require(
             len(self.classifier_dropout_rates) == 2 and all(0 <= rate < 1 for rate in self.classifier_dropout_rates),
             "model.classifier_dropout_rates", self.classifier_dropout_rates, "two rates from 0 to below 1",
         )  # fmt: skip
-        _require_choice("model.compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
+        require_choice("model.compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
 
     def check_hidden_size(self, hidden_size: int) -> None:
         """Raises `UserError` unless `hidden_size` can be split into the scales and the heads."""
@@ -89,7 +86,7 @@ class ModelConfig:
             ("model.num_attention_heads", self.num_attention_heads),
         ):
             fitting = [number for number in range(1, 33) if hidden_size % number == 0]
-            _require(
+            require(
                 hidden_size % parts == 0, name, getattr(self, name.split(".")[1]),
                 f"a number of {'scales' if 'kernel' in name else 'heads'} that divides the encoder's hidden size "
                 f"{hidden_size}, one of {fitting}",
@@ -126,14 +123,14 @@ class DataConfig:
     buckets: tuple[int, ...] = ()  # the lengths themselves, ending in max_length; (): chosen from the data
 
     def __post_init__(self) -> None:
-        _require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
-        _require_choice("data.label_type", self.label_type, ("auto", "name", "integer"))
-        _require(
+        require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
+        require_choice("data.label_type", self.label_type, ("auto", "name", "integer"))
+        require(
             0 < self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "between 0 and 1"
         )
-        _require(self.max_length >= 3, "data.max_length", self.max_length, "at least 3 tokens")
-        _require(self.num_buckets >= 1, "data.num_buckets", self.num_buckets, "at least 1")
-        _require(
+        require(self.max_length >= 3, "data.max_length", self.max_length, "at least 3 tokens")
+        require(self.num_buckets >= 1, "data.num_buckets", self.num_buckets, "at least 1")
+        require(
             list(self.buckets) == sorted(set(self.buckets)) and all(length > 0 for length in self.buckets)
             and (not self.buckets or self.buckets[-1] == self.max_length),
             "data.buckets", self.buckets, f"rising lengths that end in data.max_length={self.max_length}",
@@ -157,14 +154,14 @@ class LossConfig:
     def __post_init__(self) -> None:
         parts = (self.ce, self.focal, self.label_smoothing, self.contrastive)
         for name, weight in zip(LOSS_PARTS, parts, strict=True):
-            _require(weight >= 0, f"loss.{name}", weight, "0 or more")
-        _require(sum(parts) > 0, "loss.ce", self.ce, "above 0, or another part of the loss above 0")
-        _require(0 <= self.smoothing < 1, "loss.smoothing", self.smoothing, "from 0 to below 1")
-        _require(self.temperature > 0, "loss.temperature", self.temperature, "above 0")
+            require(weight >= 0, f"loss.{name}", weight, "0 or more")
+        require(sum(parts) > 0, "loss.ce", self.ce, "above 0, or another part of the loss above 0")
+        require(0 <= self.smoothing < 1, "loss.smoothing", self.smoothing, "from 0 to below 1")
+        require(self.temperature > 0, "loss.temperature", self.temperature, "above 0")
         if isinstance(self.class_weights, str):
-            _require_choice("loss.class_weights", self.class_weights, ("", "balanced"))
+            require_choice("loss.class_weights", self.class_weights, ("", "balanced"))
         else:
-            _require(all(weight >= 0 for weight in self.class_weights), "loss.class_weights", self.class_weights,
+            require(all(weight >= 0 for weight in self.class_weights), "loss.class_weights", self.class_weights,
                      "weights of 0 or more")  # fmt: skip
 
 
@@ -197,18 +194,18 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size", "accumulation_steps", "checkpoint_every", "log_every"):
-            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
         for name in ("learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip", "patience",
                      "evaluate_every"):  # fmt: skip
             value = getattr(self, name)
-            _require(value >= 0 and math.isfinite(value), f"train.{name}", value, "0 or more")
-        _require(
+            require(value >= 0 and math.isfinite(value), f"train.{name}", value, "0 or more")
+        require(
             self.batch_size % self.accumulation_steps == 0, "train.accumulation_steps", self.accumulation_steps,
             f"a divisor of train.batch_size={self.batch_size}",
         )  # fmt: skip
-        _require(0 <= self.warmup_ratio < 1, "train.warmup_ratio", self.warmup_ratio, "from 0 to below 1")
+        require(0 <= self.warmup_ratio < 1, "train.warmup_ratio", self.warmup_ratio, "from 0 to below 1")
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
+            require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
         for pattern, _ in self.learning_rate_table:
             try:
                 re.compile(pattern)
@@ -252,70 +249,3 @@ class Config:
 def default_config() -> ConfigDict:
     """All defaults as a `ConfigDict`, for the files in `configs/` to change."""
     return ConfigDict(dataclasses.asdict(Config()))
-
-
-def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    """Fills the dataclass `kind` from `values`; `prefix` is the dotted name that errors start with."""
-    kinds = typing.get_type_hints(kind)
-    arguments = {}
-    for name, value in values.items():
-        if name not in kinds:
-            raise UserError(f"{prefix}{name}: no such field{nearest(name, kinds)}")
-        if dataclasses.is_dataclass(kinds[name]):
-            if not isinstance(value, Mapping):
-                value = dict(value.items()) if hasattr(value, "items") else value
-            arguments[name] = build(kinds[name], value, f"{prefix}{name}.")
-        else:
-            arguments[name] = _coerce(value, kinds[name], f"{prefix}{name}")
-    return kind(**arguments)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint such as `; did you mean train.epochs?`, or an empty string when nothing is near."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _coerce(value: Any, kind: Any, field: str) -> Any:
-    """`value` as the annotated type `kind`; an int may stand for a float and a list for a tuple."""
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        if isinstance(value, str) and value.startswith(("(", "[")):  # a tuple from the command line
-            try:
-                value = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}") from None
-        for option in typing.get_args(kind):
-            try:
-                return _coerce(value, option, field)
-            except UserError:
-                continue
-        raise UserError(f"{field}: {value!r} is none of {_describe(kind)}")
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
-        arguments = typing.get_args(kind)
-        if arguments[-1] is Ellipsis:
-            return tuple(_coerce(item, arguments[0], field) for item in value)
-        if len(value) != len(arguments):
-            raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
-        return tuple(_coerce(item, item_kind, field) for item, item_kind in zip(value, arguments, strict=True))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
-
-
-def _describe(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
-    return names.get(kind, str(kind).replace("amsdff_jax.config.", ""))
-
-
-def _require(condition: bool, field: str, value: Any, expected: str) -> None:
-    if not condition:
-        raise UserError(f"{field}: expected {expected}, got {value!r}")
-
-
-def _require_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    _require(value in choices, field, value, f"one of {', '.join(map(repr, choices))}{nearest(value, choices)}")

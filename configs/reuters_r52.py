@@ -11,9 +11,9 @@ def get_config():
     config.data.source = "files"
     config.data.train_file = "data/reuters_r52/train.csv.gz"
     config.data.test_file = "data/reuters_r52/test.csv.gz"
-    config.data.max_length = 64
+    config.data.max_length = 96
     config.model.encoder = "minilm-l6"
-    config.train.epochs = 3
+    config.train.epochs = 4
     config.train.encoder_learning_rate = 1e-4
     config.train.learning_rate = 1e-3
     config.train.best_metric = "accuracy"  # some classes have a single text, which makes macro-F1 jump about

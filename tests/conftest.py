@@ -113,5 +113,7 @@ def compilation_cache(tmp_path_factory):
     """Compiles every shape once a session: a new trainer over the same model finds it compiled."""
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    # Above the folder of this worker, so that all workers share it.
+    folder = tmp_path_factory.getbasetemp().parent / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up. What stands on one line does not import each other.
 FLOORS = [
     ["errors"],
+    ["validation"],
     ["config"],
     ["data.dataset", "data.prefetch", "models.dropout", "training.losses", "interop.state_dict", "interop.hub"],
     ["data.files", "data.tokenization", "models.layers", "interop.encoder_files", "training.optimizer"],

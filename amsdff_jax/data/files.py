@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amsdff_jax.config import DataConfig, nearest
+from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.errors import UserError
+from amsdff_jax.validation import nearest
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 

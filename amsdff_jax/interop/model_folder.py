@@ -10,12 +10,13 @@ from flax import nnx
 from safetensors.numpy import save
 from transformers import PreTrainedTokenizerFast
 
-from amsdff_jax.config import EncoderConfig, ModelConfig, build
+from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.encoder_files import read_safetensors
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.validation import build
 
 FORMAT_VERSION = 1
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from transformers import PreTrainedTokenizerFast
 
-from amsdff_jax.config import Config, nearest
+from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch, make_batch, plan_batches
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
@@ -35,6 +35,7 @@ from amsdff_jax.training.recorder import NotFiniteError, StepRecorder
 from amsdff_jax.training.run_log import RunLog
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
 from amsdff_jax.training.workdir import open_workdir
+from amsdff_jax.validation import nearest
 
 logger = logging.getLogger(__name__)
 

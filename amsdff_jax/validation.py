@@ -1,0 +1,80 @@
+"""Values from outside become typed dataclasses, or one line that says which field is wrong and why."""
+
+import ast
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from amsdff_jax.errors import UserError
+
+
+def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """Fills the dataclass `kind` from `values`; `prefix` is the dotted name that errors start with."""
+    kinds = typing.get_type_hints(kind)
+    arguments = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise UserError(f"{prefix}{name}: no such field{nearest(name, kinds)}")
+        if dataclasses.is_dataclass(kinds[name]):
+            if not isinstance(value, Mapping):
+                value = dict(value.items()) if hasattr(value, "items") else value
+            arguments[name] = build(kinds[name], value, f"{prefix}{name}.")
+        else:
+            arguments[name] = _coerce(value, kinds[name], f"{prefix}{name}")
+    return kind(**arguments)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint such as `; did you mean train.epochs?`, or an empty string when nothing is near."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def require(condition: bool, field: str, value: Any, expected: str) -> None:
+    """Raises `UserError` naming the field, what it should hold and what it holds, unless `condition` is true."""
+    if not condition:
+        raise UserError(f"{field}: expected {expected}, got {value!r}")
+
+
+def require_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises `UserError` with the choices and the nearest of them, unless `value` is one."""
+    require(value in choices, field, value, f"one of {', '.join(map(repr, choices))}{nearest(value, choices)}")
+
+
+def _coerce(value: Any, kind: Any, field: str) -> Any:
+    """`value` as the annotated type `kind`; an int may stand for a float and a list for a tuple."""
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        if isinstance(value, str) and value.startswith(("(", "[")):  # a tuple from the command line
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}") from None
+        for option in typing.get_args(kind):
+            try:
+                return _coerce(value, option, field)
+            except UserError:
+                continue
+        raise UserError(f"{field}: {value!r} is none of {_describe(kind)}")
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+        arguments = typing.get_args(kind)
+        if arguments[-1] is Ellipsis:
+            return tuple(_coerce(item, arguments[0], field) for item in value)
+        if len(value) != len(arguments):
+            raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+        return tuple(_coerce(item, item_kind, field) for item, item_kind in zip(value, arguments, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+
+
+def _describe(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+    return names.get(kind, str(kind))
