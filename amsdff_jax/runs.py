@@ -20,7 +20,7 @@ from amsdff_jax.evaluation.evaluator import Evaluator
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.evaluation.report import write_learning_curves, write_metrics, write_report
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
-from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.training.step import Variables
 from amsdff_jax.training.trainer import Trainer
 from amsdff_jax.training.workdir import read_run_config
@@ -29,13 +29,17 @@ logger = logging.getLogger(__name__)
 
 
 def train_run(
-    config: Config, workdir: str | Path, on_start: Callable[[Callable[[], None]], None] | None = None
+    config: Config,
+    workdir: str | Path,
+    init_from: str = "",
+    on_start: Callable[[Callable[[], None]], None] | None = None,
 ) -> bool:
     """Trains what `config` describes and writes the report.
 
     Args:
       config: the settings.
       workdir: the run's folder. One that holds an unfinished run of the same settings is gone on with.
+      init_from: a file of weights that PyTorch wrote, to begin with; "": the config's encoder and a new head.
       on_start: called with the function that asks the run to stop, save and return.
 
     Returns:
@@ -48,8 +52,10 @@ def train_run(
     data = load_data(config.data, config.seed)
     classes = len(data.train.class_names)
     model_config = dataclasses.replace(config.model, num_classes=config.model.num_classes or classes)
-    model = EnhancedAMSDFF.from_config(model_config, seed=config.seed)
+    model = make_model(model_config, seed=config.seed)
     trainer = Trainer(model, config, data.train, data.validation, workdir)
+    if init_from:
+        trainer.start_from(init_from)
     if on_start:
         on_start(trainer.request_stop)
     trainer.train()

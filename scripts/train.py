@@ -15,6 +15,9 @@ from amsdff_jax.runs import train_run
 
 CONFIG = command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<name of the config>.")
+INIT_FROM = flags.DEFINE_string(
+    "init_from", "", "A .pt or .safetensors file of PyTorch to begin with; its optimizer's state is taken too."
+)
 flags.mark_flag_as_required("config")
 
 
@@ -26,7 +29,7 @@ def main() -> int:
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: request_stop())
 
-    finished = train_run(Config.from_dict(CONFIG.value), workdir, on_start=stop_on_signal)
+    finished = train_run(Config.from_dict(CONFIG.value), workdir, INIT_FROM.value, on_start=stop_on_signal)
     return 0 if finished else command_line.EXIT_INTERRUPTED
 
 

@@ -85,6 +85,13 @@ def test_train_interrupt_resume_evaluate(training_arguments, tmp_path):
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads((report / "metrics.json").read_text())["test"]["accuracy"] == metrics["test"]["accuracy"]
 
+    exported = run("convert.py", "to-torch", "runs/files", "run.pt", "--layout=trainer", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    arguments = ["--workdir=runs/longer", "--init_from=run.pt", "--config.train.epochs=5"]
+    longer = run("train.py", *training_arguments, *arguments, cwd=tmp_path)
+    assert longer.returncode == 0, longer.stderr
+    assert "run.pt: 97 tensors loaded, beginning after step" in longer.stderr
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

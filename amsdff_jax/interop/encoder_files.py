@@ -2,15 +2,15 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.errors import UserError
+from amsdff_jax.interop.safetensors_file import read_safetensors
 
 # transformers' BertConfig -> DistilBertConfig, field by field.
 BERT_FIELDS = {
@@ -40,7 +40,7 @@ BERT_NAMES = (
 )
 
 # What an encoder's file may hold beside the encoder: buffers, BERT's pooler, heads of pretraining.
-IGNORED = re.compile(
+ENCODER_IGNORED = re.compile(
     r"^(embeddings\.(position_ids|token_type_ids)$|pooler\.|cls\.|vocab_|qa_outputs\.|(pre_)?classifier\.)"
 )
 
@@ -104,31 +104,20 @@ def read_encoder_weights(folder: Path) -> EncoderWeights:
     """
     file = folder / "model.safetensors"
     stored = {PREFIX.sub("", name): tensor for name, tensor in read_safetensors(file).items()}
-    ignored = tuple(sorted(name for name in stored if IGNORED.match(name)))
-    tensors = {}
-    for name, tensor in stored.items():
-        if name in ignored:
-            continue
+    ignored = tuple(sorted(name for name in stored if ENCODER_IGNORED.match(name)))
+    return EncoderWeights(to_distilbert({name: stored[name] for name in stored if name not in ignored}), ignored)
+
+
+def to_distilbert(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """BERT's tensors under DistilBERT's names, the segment embedding folded in; DistilBERT's as they are."""
+    renamed = {}
+    for name, tensor in tensors.items():
         for pattern, replacement in BERT_NAMES:
             name = re.sub(pattern, replacement, name)
-        tensors[name] = tensor
+        renamed[name] = tensor
     # A text is all of segment 0, so BERT's segment embedding is a constant that the positions can carry.
-    segments = tensors.pop("embeddings.token_type_embeddings.weight", None)
-    if segments is not None:
-        positions = "embeddings.position_embeddings.weight"
-        tensors[positions] = tensors[positions].astype(np.float32) + segments[0].astype(np.float32)
-    return EncoderWeights(tensors, ignored)
-
-
-def read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file.
-
-    Raises:
-      UserError: the file is missing or damaged.
-    """
-    try:
-        return load_file(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror or error}); expected a safetensors file") from None
-    except SafetensorError as error:
-        raise UserError(f"{file}: not a readable safetensors file ({error})") from None
+    segments = renamed.pop("embeddings.token_type_embeddings.weight", None)
+    positions = "embeddings.position_embeddings.weight"
+    if segments is not None and positions in renamed:
+        renamed[positions] = renamed[positions].astype(np.float32) + segments[0].astype(np.float32)
+    return renamed

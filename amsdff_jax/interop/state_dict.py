@@ -5,9 +5,10 @@ those follow from the kind of leaf. NumPy only: nothing here needs PyTorch.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
@@ -31,6 +32,11 @@ def _transpose(array: np.ndarray) -> np.ndarray:
     return array.T
 
 
+# LSTM and GRU keep PyTorch's names and packing.
+RECURRENT_WEIGHTS = tuple(
+    f"weight_{kind}_l{layer}{ending}" for kind in ("ih", "hh") for layer in (0, 1) for ending in ("", "_reverse")
+)
+
 LEAVES = {
     "kernel": Leaf("weight", _transpose, _transpose),
     "bias": Leaf("bias", _same, _same),
@@ -42,6 +48,10 @@ LEAVES = {
     # [width,H] <-> [H,1,width] and [H,F] <-> [F,H,1]
     "depthwise_kernel": Leaf("weight", lambda array: array.T[:, None, :], lambda array: array[:, 0, :].T),
     "pointwise_kernel": Leaf("weight", lambda array: array.T[:, :, None], lambda array: array[:, :, 0].T),
+    # [width,H,F] <-> [F,H,width]
+    "conv_kernel": Leaf("weight", _transpose, _transpose),
+    **{name: Leaf(name, _same, _same) for name in RECURRENT_WEIGHTS},
+    **{name: Leaf(name, _same, _same) for name in (weight.replace("weight", "bias") for weight in RECURRENT_WEIGHTS)},
     "running_mean": Leaf("running_mean", _same, _same),
     "running_var": Leaf("running_var", _same, _same),
     "num_batches_tracked": Leaf(
@@ -50,7 +60,33 @@ LEAVES = {
 }
 
 # Leaves that stand for a weight matrix, the only ones that weight decay is meant for.
-MATRIX_LEAVES = frozenset({"kernel", "in_proj_kernel", "depthwise_kernel", "pointwise_kernel"})
+MATRIX_LEAVES = frozenset(
+    {"kernel", "in_proj_kernel", "depthwise_kernel", "pointwise_kernel", "conv_kernel", *RECURRENT_WEIGHTS}
+)
+
+
+# The parts of PyTorch's names in the order in which its modules register them. Only neighbours in the
+# same module are ever compared, so one list serves all models.
+REGISTRATION_ORDER = (
+    "embeddings", "transformer", "word_embeddings", "position_embeddings", "layer", "attention", "q_lin", "k_lin",
+    "v_lin", "out_lin", "sa_layer_norm", "ffn", "lin1", "lin2", "output_layer_norm", "LayerNorm",
+    "multi_scale_attention", "scale_convs", "scale_fusion", "output_projection", "layer_norm", "feature_enhancer",
+    "dynamic_fusion", "experts", "gate", "pooling_strategy", "cls_token", "attention_pooling", "cls_attention",
+    "pooling_fusion", "lstm", "gru", "convs", "pooler", "classifier", "in_proj_weight", "in_proj_bias", "weight",
+    "bias", "running_mean", "running_var", "num_batches_tracked", "out_proj",
+    *(
+        f"{kind}_l{layer}{ending}" for layer in (0, 1) for ending in ("", "_reverse")
+        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ),
+)  # fmt: skip
+REGISTRATION_NUMBER = {part: number for number, part in enumerate(REGISTRATION_ORDER)}
+
+
+def in_registration_order(names: Iterable[str]) -> list[str]:
+    """PyTorch names in the order of `state_dict()`, in which optimizers number the parameters."""
+    return sorted(names, key=lambda name: [
+        int(part) if part.isdigit() else REGISTRATION_NUMBER[part] for part in name.split(".")
+    ])  # fmt: skip
 
 
 def torch_name(path: tuple) -> str:
@@ -59,11 +95,14 @@ def torch_name(path: tuple) -> str:
 
 
 def to_state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
-    """All parameters and statistics of `model` under their PyTorch names, in PyTorch's layout."""
-    return {
-        torch_name(path): np.array(LEAVES[path[-1]].to_torch(np.asarray(value)), order="C")
-        for path, value in _flat_state(model).items()
-    }
+    """All parameters and statistics of `model` under their PyTorch names, in PyTorch's layout and order."""
+    tensors = {torch_name(path): to_torch_layout(path, value) for path, value in _flat_state(model).items()}
+    return {name: tensors[name] for name in in_registration_order(tensors)}
+
+
+def to_torch_layout(path: tuple, value: jax.Array) -> np.ndarray:
+    """The Flax leaf at `path`, or anything of its shape, in PyTorch's layout."""
+    return np.array(LEAVES[path[-1]].to_torch(np.asarray(value)), order="C")
 
 
 def parameter_names(model: nnx.Module) -> list[str]:

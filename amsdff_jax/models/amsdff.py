@@ -1,25 +1,19 @@
 """The AMSDFF classifier: encoder, enhancer, multi-scale attention, fusion, pooling, head."""
 
-import logging
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.errors import UserError
-from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
-from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
-from amsdff_jax.models.dropout import Dropout, dropout_seed, number_dropout_sites
+from amsdff_jax.models.dropout import Dropout, dropout_seed
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import GELU, LayerNorm, Linear, Sequential
 from amsdff_jax.models.multi_scale import MultiScaleAttention
 from amsdff_jax.models.pooling import PoolingStrategy
-
-logger = logging.getLogger(__name__)
+from amsdff_jax.models.pretrained import PretrainedClassifier
 
 
 class AMSDFFOutput(NamedTuple):
@@ -48,16 +42,10 @@ class AMSDFFOutput(NamedTuple):
     cls_attention: jax.Array
 
 
-class EnhancedAMSDFF(nnx.Module):
-    """The classifier, in eval mode until `train()` is called. PyTorch: `EnhancedAMSDFF`.
+class EnhancedAMSDFF(PretrainedClassifier):
+    """The classifier, in eval mode until `train()` is called. PyTorch: `EnhancedAMSDFF`."""
 
-    The constructor makes random weights, `from_pretrained` stands them on a pretrained encoder, and
-    `amsdff_jax.load_model` reads a trained classifier.
-
-    Attributes:
-      config: shape and padding semantics; `config.num_classes` is set.
-      encoder_config: sizes of the encoder.
-    """
+    name = "amsdff"
 
     def __init__(self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs):
         """Builds the classifier.
@@ -95,60 +83,7 @@ class EnhancedAMSDFF(nnx.Module):
                 Linear(hidden_size // 4, config.num_classes, **shared),
             ]
         )
-        self.config = config
-        self.encoder_config = encoder_config
-        number_dropout_sites(self)
-        self.eval()
-
-    @classmethod
-    def from_pretrained(cls, encoder: str, num_classes: int, *, seed: int = 0, **fields: Any) -> "EnhancedAMSDFF":
-        """A pretrained encoder under a new, random classifier.
-
-        Args:
-          encoder: a folder in transformers' format, `minilm-l6`, or a hub id such as `distilbert-base-uncased`.
-          num_classes: number of classes, C.
-          seed: of the new weights.
-          **fields: any other field of `ModelConfig`, such as `mask_padding=False`.
-
-        Raises:
-          UserError: no such encoder, or one that does not fit.
-        """
-        return cls.from_config(ModelConfig(encoder=encoder, num_classes=num_classes, **fields), seed=seed)
-
-    @classmethod
-    def from_config(cls, config: ModelConfig, *, seed: int = 0) -> "EnhancedAMSDFF":
-        """The model that `config` describes, with `config.encoder`'s weights.
-
-        An empty `config.encoder` with `config.encoder_config` gives a random encoder.
-
-        Raises:
-          UserError: no such encoder, or one that does not fit.
-        """
-        if config.num_classes < 2:
-            raise UserError(f"model.num_classes: expected at least 2, got {config.num_classes}")
-        if not config.encoder:
-            if not config.encoder_config:
-                raise UserError(
-                    "model.encoder: empty; name an encoder, or give the sizes of a random one with "
-                    "--config.model.encoder_config=FILE"
-                )
-            logger.info("encoder: random weights, as asked for (model.encoder is empty)")
-            return cls(config, read_encoder_config(config.encoder_config), rngs=nnx.Rngs(seed))
-        folder = find_encoder(config.encoder)
-        encoder_config = read_encoder_config(folder)
-        model = cls(config, encoder_config, rngs=nnx.Rngs(seed))
-        new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
-        if config.reinit_encoder:
-            logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)
-            return model
-        weights = read_encoder_weights(folder)
-        load_state_dict(model.transformer, weights.tensors, str(folder / "model.safetensors"))
-        logger.info(
-            "encoder %s: %d tensors loaded, %d ignored%s, %d new (everything after the encoder)",
-            config.encoder, len(weights.tensors), len(weights.ignored),
-            f" ({', '.join(weights.ignored)})" if weights.ignored else "", new,
-        )  # fmt: skip
-        return model
+        self._complete(config, encoder_config)
 
     def __call__(
         self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None

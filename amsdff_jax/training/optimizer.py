@@ -67,6 +67,11 @@ def unit_schedule(total_steps: int, warmup_ratio: float) -> optax.Schedule:
     )
 
 
+def is_decayed(path: tuple, config: TrainConfig) -> bool:
+    """Whether weight decay applies to the Flax leaf at `path`: matrices only, unless `decay_all`."""
+    return config.decay_all or path[-1] in MATRIX_LEAVES
+
+
 def make_optimizer(
     trainable: dict, rates: Mapping[str, float], config: TrainConfig, total_steps: int
 ) -> optax.GradientTransformation:
@@ -78,7 +83,7 @@ def make_optimizer(
     """
     flat = traverse_util.flatten_dict(trainable)
     peaks = traverse_util.unflatten_dict({path: rates[torch_name(path)] for path in flat})
-    decayed = traverse_util.unflatten_dict({path: config.decay_all or path[-1] in MATRIX_LEAVES for path in flat})
+    decayed = traverse_util.unflatten_dict({path: is_decayed(path, config) for path in flat})
 
     def scale_by_peak(updates: dict, _parameters: dict | None = None) -> dict:
         return jax.tree.map(lambda update, peak: update * jnp.float32(peak), updates, peaks)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
@@ -24,8 +25,10 @@ from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, training_buck
 from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, compute_metrics
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.model_folder import SavedModel, save_model
-from amsdff_jax.interop.state_dict import parameter_names
-from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.interop.optimizer_state import optimizer_from_torch
+from amsdff_jax.interop.state_dict import load_state_dict, parameter_names
+from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.training.checkpoint import Checkpoints
 from amsdff_jax.training.display import TrainingDisplay
 from amsdff_jax.training.losses import class_weights
@@ -33,7 +36,7 @@ from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, StepRecorder
 from amsdff_jax.training.run_log import RunLog
-from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
+from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model, update_model
 from amsdff_jax.training.workdir import open_workdir
 from amsdff_jax.validation import nearest
 
@@ -56,7 +59,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: EnhancedAMSDFF,
+        model: PretrainedClassifier,
         config: Config | Mapping[str, Any],
         train_data: TextDataset,
         val_data: TextDataset,
@@ -100,7 +103,7 @@ class Trainer:
         self._train_step = jax.jit(step, donate_argnums=0)
         self._evaluator = Evaluator(graphs.eval, self.config, tokenizer, self._buckets)
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch
-        self._progress = RunProgress(_fingerprint(self._train_tokens))
+        self._progress = RunProgress(_fingerprint(self._train_tokens), self.total_steps)
         self._stop_requested = False
 
         self.workdir = Path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
@@ -121,6 +124,37 @@ class Trainer:
     def finished(self) -> bool:
         """Whether all steps are done, or training stopped early for lack of improvement."""
         return int(self._state.step) >= self.total_steps or self._out_of_patience()
+
+    def start_from(self, file: str | Path) -> None:
+        """Takes weights from a file that PyTorch wrote, and the optimizer's state where the file has it.
+
+        With an optimizer's state the run goes on after the updates that it has made: their batches
+        are skipped and the learning rate stands where it would. A run that has a checkpoint of its
+        own goes on with that instead.
+
+        Args:
+          file: `.pt` or safetensors, see `read_weights_file`.
+
+        Raises:
+          UserError: a file that does not fit the model, or whose optimizer has made all steps of this run.
+        """
+        if self._checkpoints.latest_step() is not None:
+            return
+        weights = read_weights_file(file)
+        load_state_dict(self.model, weights.tensors, str(file))
+        variables = split_model(self.model, self._rates)[1]
+        optimizer_state, step = self._state.optimizer_state, 0
+        saved = weights.training.get("optimizer_state_dict")
+        if saved:
+            optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, str(file))
+            if step >= self.total_steps:
+                raise UserError(
+                    f"{file}: its optimizer has made {step} steps, and this run has only {self.total_steps}; raise "
+                    "train.epochs, or save the weights alone to begin anew"
+                )
+        state = TrainState(jnp.int32(step), variables, optimizer_state)
+        self._state = jax.device_put(state, jax.devices()[0])
+        logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)
 
     def request_stop(self) -> None:
         """Makes `train` finish the step at hand, save and return. May be called from a signal handler."""

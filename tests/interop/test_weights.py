@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from amsdff_jax import EnhancedAMSDFF, UserError, load_model
+from amsdff_jax import EnhancedAMSDFF, UserError
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
@@ -180,4 +180,4 @@ def test_damaged_model_folders_are_named(name, content, message, saved, tmp_path
     if content is not None:
         (tmp_path / "model" / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
-        load_model(tmp_path / "model")
+        read_model_folder(tmp_path / "model")

@@ -1,0 +1,145 @@
+"""Runs a model here and in PyTorch on the same inputs and shows where the two differ, stage by stage."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Column, Table
+
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.errors import UserError
+from amsdff_jax.interop.model_folder import FolderConfig, load_model, read_model_config
+from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
+from amsdff_jax.interop.weights_file import read_weights_file
+
+# The stages in the order in which they are computed: name in a file of reference numbers, field of the output.
+STAGES = {
+    "encoder": "encoder_output",
+    "enhanced": "enhanced_features",
+    "multi_scale": "multi_scale_features",
+    "gates": "expert_gates",
+    "sequence": "sequence_features",
+    "pool_attention": "token_attention",
+    "cls_attention": "cls_attention",
+    "pooled": "pooled_features",
+    "logits": "logits",
+}
+
+# What holds a number for every token.
+TOKEN_STAGES = ("encoder", "enhanced", "multi_scale", "sequence", "pool_attention")
+
+TOLERANCE = 1e-5  # of a stage's largest number, or of 1 where that is smaller
+
+RANDOM_TEXTS, RANDOM_LENGTH = 5, 23
+
+
+class Difference(NamedTuple):
+    """How far one stage is from PyTorch's.
+
+    Attributes:
+      stage: name, as in `STAGES`.
+      absolute: largest difference.
+      relative: the same as a share of the stage's largest number.
+      equal: whether it is within `TOLERANCE`.
+    """
+
+    stage: str
+    absolute: float
+    relative: float
+    equal: bool
+
+
+def verify(
+    folder: str | Path, file: str | Path, texts: Sequence[str] = (), save_reference: str | Path = ""
+) -> list[Difference]:
+    """Compares the model in `folder` with the PyTorch model whose weights are in `file`, both in eval mode.
+
+    Args:
+      folder: a model folder.
+      file: `.pt` or safetensors weights, which need PyTorch to run; or a safetensors file of reference
+        numbers (`input_ids`, `attention_mask` and `eval.<stage>`), which does not.
+      texts: what both read; (): random tokens.
+      save_reference: where to write PyTorch's numbers as such a reference; "": nowhere.
+
+    Returns:
+      A difference for every stage, in the order in which they are computed.
+
+    Raises:
+      UserError: something cannot be read, does not fit, or needs PyTorch and there is none.
+    """
+    config, file = read_model_config(folder), Path(file).expanduser()
+    reference = read_safetensors(file) if file.suffix == ".safetensors" else {}
+    if "input_ids" not in reference:
+        input_ids, attention_mask = _tokens(Path(folder), config, texts)
+        reference = {"input_ids": input_ids, "attention_mask": attention_mask}
+        reference |= _run_in_pytorch(config, file, input_ids, attention_mask)
+        if save_reference:
+            write_safetensors(Path(save_reference), reference)
+    output = load_model(folder)(reference["input_ids"], reference["attention_mask"])
+    mask = reference["attention_mask"].astype(bool)
+    differences = []
+    for stage, field in STAGES.items():
+        if f"eval.{stage}" in reference and hasattr(output, field):
+            ours, theirs = np.asarray(getattr(output, field), np.float32), reference[f"eval.{stage}"]
+            if theirs.shape == (*ours.shape, 1):  # PyTorch keeps the attention pool's single score as an axis
+                theirs = theirs[..., 0]
+            if ours.shape != theirs.shape:
+                raise UserError(f"{file}: stage {stage} has shape {theirs.shape}, but the model's {ours.shape}")
+            if stage in TOKEN_STAGES and config.model.mask_padding:
+                ours, theirs = ours[mask], theirs[mask]  # what stands on padding means nothing and reaches nothing
+            differences.append(_difference(stage, ours, theirs))
+    return differences
+
+
+def print_differences(differences: Sequence[Difference]) -> bool:
+    """Prints a table and the first stage that diverges; whether all are equal."""
+    table = Table("stage", *(Column(title, justify="right") for title in ("absolute", "relative")), "")
+    for stage, absolute, relative, equal in differences:
+        table.add_row(stage, f"{absolute:.1e}", f"{relative:.1e}", "equal" if equal else "DIFFERENT")
+    console = Console()
+    console.print(table)
+    first = next((difference.stage for difference in differences if not difference.equal), None)
+    console.print(f"the first stage that differs is {first}" if first else f"all stages equal within {TOLERANCE:g}")
+    return first is None
+
+
+def _difference(stage: str, ours: np.ndarray, theirs: np.ndarray) -> Difference:
+    absolute, largest = float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
+    # Written so that a NaN is not equal.
+    return Difference(stage, absolute, absolute / max(largest, 1e-30), absolute <= TOLERANCE * max(1.0, largest))
+
+
+def _run_in_pytorch(
+    config: FolderConfig, file: Path, input_ids: np.ndarray, attention_mask: np.ndarray
+) -> dict[str, np.ndarray]:
+    weights = read_weights_file(file)
+    try:
+        import torch
+
+        from amsdff_jax.interop.torch_model import TORCH_MODELS, load_arrays
+    except ImportError:
+        raise UserError(
+            f"{file}: PyTorch is needed to run these weights and is not installed: pip install 'amsdff-jax[torch]', "
+            "or compare with a file of reference numbers"
+        ) from None
+    model = TORCH_MODELS[config.model.name](config.model, config.encoder).eval()
+    load_arrays(model, weights.tensors, str(file))
+    with torch.no_grad():
+        output = model(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+    stages = {stage: getattr(output, field) for stage, field in STAGES.items()}
+    return {f"eval.{stage}": value.numpy() for stage, value in stages.items() if value is not None}
+
+
+def _tokens(folder: Path, config: FolderConfig, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    if texts:
+        encoded = load_tokenizer(folder)(
+            list(texts), padding=True, truncation=True, max_length=config.max_length, return_tensors="np"
+        )
+        return encoded["input_ids"].astype(np.int64), encoded["attention_mask"].astype(np.int64)
+    random = np.random.default_rng(0)
+    length = min(RANDOM_LENGTH, config.max_length)
+    lengths = random.integers(1, length + 1, RANDOM_TEXTS)
+    mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
+    return random.integers(0, config.encoder.vocab_size, mask.shape) * mask, mask

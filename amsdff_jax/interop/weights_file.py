@@ -1,0 +1,115 @@
+"""Recognises a file of weights that PyTorch wrote, and gives its tensors the names of this project."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from amsdff_jax.errors import UserError
+from amsdff_jax.interop.encoder_files import ENCODER_IGNORED, to_distilbert
+from amsdff_jax.interop.safetensors_file import read_safetensors
+from amsdff_jax.interop.torch_checkpoint import read_torch_file
+
+# Where a dict that holds more than weights keeps them.
+STATE_DICT_KEYS = ("model_state_dict", "state_dict")
+
+# Wrappers that put their own name in front: DataParallel and DistributedDataParallel, torch.compile.
+WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
+
+# Old spellings, and what they are called now.
+OLD_SPELLINGS = (
+    (re.compile(r"^distilbert\."), "transformer."),
+    (re.compile(r"^transformer\.distilbert\."), "transformer."),
+    (re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"),
+    (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"),
+)
+
+# A key that tells one kind of classifier from the others.
+MARKS = {
+    "amsdff": "multi_scale_attention.scale_convs.0.0.weight",
+    "lstm": "lstm.weight_ih_l0",
+    "gru": "gru.weight_ih_l0",
+    "transformer": "attention.in_proj_weight",
+    "cnn": "convs.0.weight",
+    "attention": "attention.0.weight",
+}
+
+
+class WeightsFile(NamedTuple):
+    """A file of weights.
+
+    Attributes:
+      kind: what the file is, in words.
+      model_name: the kind of classifier, as in `ModelConfig.name`; "" when no classifier is recognised.
+      tensors: names and layout of the PyTorch model, in the file's order and own types.
+      renamed: names in the file that are spelled otherwise here.
+      ignored: names in the file that no model needs, with the reason.
+      training: what the file holds beside the weights, such as `optimizer_state_dict`.
+    """
+
+    kind: str
+    model_name: str
+    tensors: dict[str, np.ndarray]
+    renamed: dict[str, str]
+    ignored: dict[str, str]
+    training: dict[str, Any]
+
+
+def read_weights_file(file: str | Path) -> WeightsFile:
+    """Reads a `.pt` or safetensors file, whatever wrapped the model or the dict.
+
+    Raises:
+      UserError: not a file of weights, or one that is refused; nothing in it has been run.
+    """
+    file = Path(file).expanduser()
+    if file.suffix == ".safetensors":
+        stored, training, kind = read_safetensors(file), {}, "safetensors file"
+    else:
+        stored, training, kind = _find_state_dict(file, read_torch_file(file))
+    tensors, renamed, ignored = {}, {}, {}
+    for stored_name, tensor in stored.items():
+        name = _current_name(stored_name)
+        if re.match(r"^transformer\.", name) and ENCODER_IGNORED.match(name.removeprefix("transformer.")):
+            ignored[stored_name] = "the classifier has no use for it"
+            continue
+        if name in tensors:
+            raise UserError(f"{file}: two tensors would be called {name}, one of them {stored_name}")
+        if name != stored_name:
+            renamed[stored_name] = name
+        tensors[name] = tensor
+    encoder = {name.removeprefix("transformer."): tensors[name] for name in tensors if name.startswith("transformer.")}
+    folded = {f"transformer.{name}": tensor for name, tensor in to_distilbert(encoder).items()}
+    tensors = folded | {name: tensor for name, tensor in tensors.items() if not name.startswith("transformer.")}
+    return WeightsFile(kind, _model_name(tensors), tensors, renamed, ignored, training)
+
+
+def _find_state_dict(file: Path, content: Any) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
+    if not isinstance(content, Mapping):
+        raise UserError(f"{file}: holds a {type(content).__name__}, expected a state dict or a checkpoint with one")
+    key = next((key for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), None)
+    if key is None:
+        stored, training, kind = content, {}, "bare state dict"
+    else:
+        stored = content[key]
+        training = {name: value for name, value in content.items() if name != key}
+        kind = f"checkpoint with {key}" + (f", {', '.join(map(str, training))}" if training else "")
+    strangers = [
+        name for name, value in stored.items() if not (isinstance(name, str) and isinstance(value, np.ndarray))
+    ]
+    if strangers or not stored:
+        found = f"its entry {strangers[0]!r} is a {type(stored[strangers[0]]).__name__}" if strangers else "it is empty"
+        raise UserError(f"{file}: no state dict of tensors ({found}), and none under {' or '.join(STATE_DICT_KEYS)}")
+    return dict(stored), training, kind
+
+
+def _current_name(name: str) -> str:
+    name = WRAPPERS.sub("", name)
+    for pattern, replacement in OLD_SPELLINGS:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def _model_name(tensors: Mapping[str, np.ndarray]) -> str:
+    return next((name for name, mark in MARKS.items() if mark in tensors), "")

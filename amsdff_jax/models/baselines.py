@@ -1,0 +1,179 @@
+"""What AMSDFF is compared with: the same encoder, one well-known way to sum it up, one dense layer."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.models.dropout import Dropout, dropout_seed
+from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.layers import Linear, MultiheadAttention, Sequential, Tanh, torch_conv_uniform
+from amsdff_jax.models.pooling import AttentionPool
+from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.recurrent import GRU, LSTM
+
+CNN_WIDTHS = (3, 4, 5)
+CNN_FILTERS = 100
+
+
+class BaselineOutput(NamedTuple):
+    """What a baseline computed for a batch.
+
+    Attributes:
+      logits: [B,C] float32.
+      pooled_features: [B,F], what the last layer reads.
+      encoder_output: [B,S,H].
+    """
+
+    logits: jax.Array
+    pooled_features: jax.Array
+    encoder_output: jax.Array
+
+
+class Baseline(PretrainedClassifier):
+    """Encoder, `pool`, dropout, `classifier`."""
+
+    def __init__(self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs):
+        """Builds the classifier.
+
+        Raises:
+          UserError: the encoder's hidden size does not split into the heads.
+        """
+        config = dataclasses.replace(config, name=self.name)
+        config.check_hidden_size(encoder_config.dim)
+        shared = {"dtype": jnp.dtype(config.compute_dtype), "rngs": rngs}
+        self.transformer = DistilBertEncoder(encoder_config, **shared)
+        pooled_size = self._build(config, encoder_config.dim, **shared)
+        self.dropout = Dropout(config.dropout_rate)
+        self.classifier = Linear(pooled_size, config.num_classes, **shared)
+        self._complete(config, encoder_config)
+
+    def __call__(
+        self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None
+    ) -> BaselineOutput:
+        """Classifies a batch; the arguments are those of `EnhancedAMSDFF`."""
+        mask = attention_mask.astype(bool)
+        seed = None if dropout_key is None else dropout_seed(dropout_key)
+        encoder_output = self.transformer(input_ids, mask, seed)
+        pooled = self.pool(encoder_output, mask, seed)
+        logits = self.classifier(self.dropout(pooled, seed)).astype(jnp.float32)
+        return BaselineOutput(logits, pooled, encoder_output)
+
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+        """Makes the layers of `pool`; returns F."""
+        raise NotImplementedError
+
+    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,F]."""
+        raise NotImplementedError
+
+
+class LSTMClassifier(Baseline):
+    """Two bidirectional LSTM layers; in reference semantics they run over the padding too."""
+
+    name = "lstm"
+
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+        self.lstm = LSTM(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
+        return 2 * (hidden_size // 2)
+
+    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,H]."""
+        return self.lstm(x, mask if self.config.mask_padding else jnp.ones_like(mask), seed)
+
+
+class GRUClassifier(Baseline):
+    """Two bidirectional GRU layers; in reference semantics they run over the padding too."""
+
+    name = "gru"
+
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+        self.gru = GRU(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
+        return 2 * (hidden_size // 2)
+
+    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,H]."""
+        return self.gru(x, mask if self.config.mask_padding else jnp.ones_like(mask), seed)
+
+
+class TransformerClassifier(Baseline):
+    """One more self-attention, the mean over the tokens, a dense layer with tanh."""
+
+    name = "transformer"
+
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+        self.attention = MultiheadAttention(
+            hidden_size, config.num_attention_heads, config.attention_dropout_rate, dtype=dtype, rngs=rngs
+        )
+        self.pooler = Sequential([Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs), Tanh()])
+        return hidden_size
+
+    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,H]."""
+        attended, _ = self.attention(x, x, mask, seed)
+        count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+        return self.pooler(jnp.where(mask[..., None], attended, 0).sum(axis=1) / count)
+
+
+class Conv(nnx.Module):
+    """A convolution over the tokens without padding: [B,S,H] -> [B,S-width+1,F]. PyTorch: `Conv1d(H, F, width)`."""
+
+    def __init__(self, in_features: int, filters: int, width: int, *, dtype, rngs: nnx.Rngs):
+        init = torch_conv_uniform(fan_in=in_features * width)
+        self.conv_kernel = nnx.Param(init(rngs.params(), (width, in_features, filters)))
+        self.bias = nnx.Param(init(rngs.params(), (filters,)))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B,S,H] -> [B,S-width+1,F] in the compute type."""
+        kernel = self.conv_kernel[...].astype(self.dtype)
+        windows = x.shape[1] - kernel.shape[0] + 1
+        taps = (x[:, offset : offset + windows].astype(self.dtype) @ tap for offset, tap in enumerate(kernel))
+        return sum(taps) + self.bias[...].astype(self.dtype)
+
+
+class CNNClassifier(Baseline):
+    """Convolutions of widths 3, 4 and 5, ReLU, the maximum over the tokens (Kim, 2014).
+
+    In masked semantics only windows of real tokens count, and the first one, which a text shorter
+    than the window fills up with zeros; in reference semantics every window does.
+    """
+
+    name = "cnn"
+
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+        self.convs = nnx.List([Conv(hidden_size, CNN_FILTERS, width, dtype=dtype, rngs=rngs) for width in CNN_WIDTHS])
+        return CNN_FILTERS * len(CNN_WIDTHS)
+
+    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,3*filters] float32."""
+        missing = max(0, max(CNN_WIDTHS) - x.shape[1])
+        if self.config.mask_padding:
+            x = jnp.where(mask[..., None], x, 0)
+        x, mask = jnp.pad(x, ((0, 0), (0, missing), (0, 0))), jnp.pad(mask, ((0, 0), (0, missing)))
+        return jnp.concatenate([self._strongest(conv, x, mask) for conv in self.convs], axis=-1)
+
+    def _strongest(self, conv: Conv, x: jax.Array, mask: jax.Array) -> jax.Array:
+        activations = jax.nn.relu(conv(x).astype(jnp.float32))  # [B,S-width+1,F]
+        if self.config.mask_padding:
+            windows = activations.shape[1]
+            counts = mask[:, -windows:] | (jnp.arange(windows) == 0)  # by a window's last token
+            activations = jnp.where(counts[..., None], activations, 0)  # the least that ReLU gives
+        return activations.max(axis=1)
+
+
+class AttentionClassifier(Baseline):
+    """The attention pool alone."""
+
+    name = "attention"
+
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+        self.attention = AttentionPool(hidden_size, dtype=dtype, rngs=rngs)
+        return hidden_size
+
+    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,H]."""
+        return self.attention(x, mask)[0]

@@ -1,0 +1,28 @@
+"""Every kind of classifier by the name that configs and model folders call it."""
+
+from amsdff_jax.config import ModelConfig
+from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.baselines import (
+    AttentionClassifier,
+    CNNClassifier,
+    GRUClassifier,
+    LSTMClassifier,
+    TransformerClassifier,
+)
+from amsdff_jax.models.pretrained import PretrainedClassifier
+
+MODELS: dict[str, type[PretrainedClassifier]] = {
+    kind.name: kind
+    for kind in (
+        EnhancedAMSDFF, LSTMClassifier, GRUClassifier, TransformerClassifier, CNNClassifier, AttentionClassifier,
+    )
+}  # fmt: skip
+
+
+def make_model(config: ModelConfig, *, seed: int = 0) -> PretrainedClassifier:
+    """The classifier that `config` describes, on `config.encoder`'s weights.
+
+    Raises:
+      UserError: no such encoder, or one that does not fit.
+    """
+    return MODELS[config.name].from_config(config, seed=seed)

@@ -1,0 +1,97 @@
+"""What all classifiers share: a pretrained encoder, found and loaded, under new layers."""
+
+import dataclasses
+import logging
+from typing import Any, ClassVar, Self
+
+from flax import nnx
+
+from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.errors import UserError
+from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
+from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.dropout import number_dropout_sites
+from amsdff_jax.models.encoder import DistilBertEncoder
+
+logger = logging.getLogger(__name__)
+
+
+class PretrainedClassifier(nnx.Module):
+    """A classifier that stands on an encoder.
+
+    The constructor, `(config, encoder_config, *, rngs)`, makes random weights; `from_pretrained`
+    stands them on a pretrained encoder; `amsdff_jax.load_model` reads a trained classifier. The call,
+    `(input_ids, attention_mask, dropout_key=None)`, returns a named tuple with at least `logits`
+    [B,C], `pooled_features` [B,F] and `encoder_output` [B,S,H].
+
+    Attributes:
+      name: what `model.name` in a config calls this kind of classifier.
+      config: shape and padding semantics; `config.num_classes` is set.
+      encoder_config: sizes of the encoder.
+      transformer: the encoder.
+    """
+
+    name: ClassVar[str]
+    config: ModelConfig
+    encoder_config: EncoderConfig
+    transformer: DistilBertEncoder
+
+    @classmethod
+    def from_pretrained(cls, encoder: str, num_classes: int, *, seed: int = 0, **fields: Any) -> Self:
+        """A pretrained encoder under a new, random classifier.
+
+        Args:
+          encoder: a folder in transformers' format, `minilm-l6`, or a hub id such as `distilbert-base-uncased`.
+          num_classes: number of classes, C.
+          seed: of the new weights.
+          **fields: any other field of `ModelConfig`, such as `mask_padding=False`.
+
+        Raises:
+          UserError: no such encoder, or one that does not fit.
+        """
+        return cls.from_config(
+            ModelConfig(name=cls.name, encoder=encoder, num_classes=num_classes, **fields), seed=seed
+        )
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, *, seed: int = 0) -> Self:
+        """The model that `config` describes, with `config.encoder`'s weights.
+
+        An empty `config.encoder` with `config.encoder_config` gives a random encoder.
+
+        Raises:
+          UserError: no such encoder, or one that does not fit.
+        """
+        if config.num_classes < 2:
+            raise UserError(f"model.num_classes: expected at least 2, got {config.num_classes}")
+        if not config.encoder:
+            if not config.encoder_config:
+                raise UserError(
+                    "model.encoder: empty; name an encoder, or give the sizes of a random one with "
+                    "--config.model.encoder_config=FILE"
+                )
+            logger.info("encoder: random weights, as asked for (model.encoder is empty)")
+            return cls(config, read_encoder_config(config.encoder_config), rngs=nnx.Rngs(seed))
+        folder = find_encoder(config.encoder)
+        encoder_config = read_encoder_config(folder)
+        model = cls(config, encoder_config, rngs=nnx.Rngs(seed))
+        new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
+        if config.reinit_encoder:
+            logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)
+            return model
+        weights = read_encoder_weights(folder)
+        load_state_dict(model.transformer, weights.tensors, str(folder / "model.safetensors"))
+        logger.info(
+            "encoder %s: %d tensors loaded, %d ignored%s, %d new (everything after the encoder)",
+            config.encoder, len(weights.tensors), len(weights.ignored),
+            f" ({', '.join(weights.ignored)})" if weights.ignored else "", new,
+        )  # fmt: skip
+        return model
+
+    def _complete(self, config: ModelConfig, encoder_config: EncoderConfig) -> None:
+        """The last line of every constructor."""
+        self.config = dataclasses.replace(config, name=self.name)
+        self.encoder_config = encoder_config
+        number_dropout_sites(self)
+        self.eval()

@@ -1,0 +1,77 @@
+"""A run's training state as the dict that the published PyTorch trainer saves."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import nnx, traverse_util
+
+from amsdff_jax.config import Config
+from amsdff_jax.errors import UserError
+from amsdff_jax.interop.encoder_files import read_encoder_config
+from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.optimizer_state import optimizer_to_torch, schedule_to_torch
+from amsdff_jax.interop.state_dict import parameter_names, to_state_dict, torch_name
+from amsdff_jax.models.catalogue import MODELS
+from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.training.checkpoint import Checkpoints
+from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
+from amsdff_jax.training.progress import RunProgress
+from amsdff_jax.training.step import TrainState, initial_state, split_model, update_model
+from amsdff_jax.training.workdir import read_run_config
+
+
+class RunState(NamedTuple):
+    """Where a run stands: its settings, its state, and the model with the weights of that moment."""
+
+    config: Config
+    state: TrainState
+    progress: RunProgress
+    model: PretrainedClassifier
+
+
+def read_run_state(workdir: str | Path) -> RunState:
+    """The newest checkpoint of a run, finished or not.
+
+    Raises:
+      UserError: no run in that folder, no checkpoint yet, or one that cannot be read.
+    """
+    workdir = Path(workdir)
+    config = read_run_config(workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    if checkpoints.latest_step() is None:
+        raise UserError(f"{checkpoints.directory}: no checkpoint yet")
+    encoder_config = read_encoder_config(config.model.encoder_config or find_encoder(config.model.encoder))
+    model = MODELS[config.model.name](config.model, encoder_config, rngs=nnx.Rngs(0))
+    rates = peak_learning_rates(parameter_names(model), config.train)
+    # Only the shape of the state counts here, and that does not depend on the number of steps.
+    like, _ = initial_state(split_model(model, rates)[1], rates, config, total_steps=1)
+    state, progress = checkpoints.restore(like)
+    update_model(model, state.variables)
+    return RunState(config, state, RunProgress(**progress), model)
+
+
+def trainer_checkpoint(run: RunState) -> dict[str, Any]:
+    """The dict that the published PyTorch trainer saves, with NumPy arrays for tensors."""
+    train, step = run.config.train, int(run.state.step)
+    paths = [*_paths(run.state.variables.trainable), *_paths(run.state.variables.frozen)]
+    rates = peak_learning_rates(map(torch_name, paths), train)
+    share = float(unit_schedule(run.progress.total_steps, train.warmup_ratio)(step))
+    optimizer = optimizer_to_torch(run.state.optimizer_state, step, paths, rates, share, train)
+    history = {
+        f"{ours}_{metric}": [record[split][metric] for record in run.progress.history]
+        for ours, split in (("train", "train"), ("val", "validation"))
+        for metric in ("loss", "accuracy")
+    }
+    return {
+        "model_state_dict": to_state_dict(run.model),
+        "optimizer_state_dict": optimizer,
+        "scheduler_state_dict": schedule_to_torch(step, optimizer),
+        "config": dataclasses.asdict(run.config),
+        "history": history,
+        "best_val_accuracy": max(history["val_accuracy"], default=0.0),
+    }
+
+
+def _paths(tree: dict) -> list[tuple]:
+    return list(traverse_util.flatten_dict(tree))

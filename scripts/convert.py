@@ -1,0 +1,49 @@
+"""Converts between PyTorch's files and model folders; PyTorch is needed for `verify` only.
+
+python scripts/convert.py inspect FILE
+python scripts/convert.py from-torch FILE OUT_DIR --encoder_config=DIR --tokenizer=DIR --class_names=a,b,c
+python scripts/convert.py to-torch MODEL_DIR OUT.pt
+python scripts/convert.py verify MODEL_DIR FILE "A text to compare on"
+"""
+
+from absl import flags
+
+from amsdff_jax import command_line
+from amsdff_jax.interop.convert import describe, from_torch, to_torch
+from amsdff_jax.interop.verify import print_differences, verify
+
+ENCODER_CONFIG = flags.DEFINE_string("encoder_config", "", "from-torch: encoder's folder or config.json.")
+TOKENIZER = flags.DEFINE_string("tokenizer", "", "from-torch: folder of the tokenizer; by default the encoder's.")
+CLASS_NAMES = flags.DEFINE_list("class_names", [], "from-torch: names of the classes, in the order of the logits.")
+PADDING = flags.DEFINE_enum("padding", "reference", ["reference", "masked"], "from-torch: semantics of padding.")
+HEADS = flags.DEFINE_integer("num_attention_heads", 8, "from-torch: heads of the layers after the encoder.")
+MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is cut to; 0: the file's, or 256.")
+LAYOUT = flags.DEFINE_enum("layout", "state_dict", ["state_dict", "trainer"], "to-torch: what the file holds.")
+SAVE = flags.DEFINE_string("save_reference", "", "verify: file for PyTorch's numbers, to compare with later.")
+
+
+def main(command: str, *arguments: str) -> int:
+    """Runs one command; returns the exit code."""
+    match command:
+        case "inspect":
+            print(describe(*arguments))
+        case "from-torch":
+            from_torch(
+                *arguments, encoder_config=ENCODER_CONFIG.value, tokenizer=TOKENIZER.value,
+                class_names=CLASS_NAMES.value, mask_padding=PADDING.value == "masked",
+                num_attention_heads=HEADS.value, max_length=MAX_LENGTH.value,
+            )  # fmt: skip
+        case "to-torch":
+            to_torch(*arguments, layout=LAYOUT.value)
+        case "verify":
+            differences = verify(*arguments[:2], texts=arguments[2:], save_reference=SAVE.value)
+            return 0 if print_differences(differences) else command_line.EXIT_DIFFERENT
+    return 0
+
+
+COMMANDS = {
+    "inspect": "FILE", "from-torch": "FILE OUT_DIR", "to-torch": "MODEL_DIR OUT", "verify": "MODEL_DIR FILE *TEXT",
+}  # fmt: skip
+
+if __name__ == "__main__":
+    command_line.run(main, COMMANDS)

@@ -1,0 +1,210 @@
+"""A run begun in one framework continues in the other."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from flax import traverse_util
+from torch.optim.lr_scheduler import LambdaLR
+
+from amsdff_jax import UserError
+from amsdff_jax.config import Config
+from amsdff_jax.interop.convert import to_torch
+from amsdff_jax.interop.optimizer_state import optimizer_from_torch, optimizer_to_torch, schedule_to_torch
+from amsdff_jax.interop.state_dict import load_state_dict, parameter_names, to_state_dict
+from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file
+from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
+from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model, update_model
+from tests.interop.test_torch_model import C, arrays, make_batch, make_pair, run, torch_loss, without_cancelled
+
+TOTAL_STEPS, WARMUP, RATE = 9, 0.3, 1e-4
+CONFIG = Config.from_dict(
+    {"train": {"learning_rate": RATE, "encoder_learning_rate": RATE, "decay_all": True, "warmup_ratio": WARMUP}}
+)
+
+
+class TorchRun:
+    """The published trainer's optimizer and schedule."""
+
+    def __init__(self, model: torch.nn.Module, total_steps: int = TOTAL_STEPS):
+        self.model = model.train()
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
+        self.schedule = LambdaLR(self.optimizer, lambda step: float(unit_schedule(total_steps, WARMUP)(step)))
+
+    def step(self, seed: int) -> None:
+        batch = make_batch(seed)
+        self.optimizer.zero_grad()
+        torch_loss(run(self.model, batch).logits, batch.labels).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+
+    def checkpoint(self) -> dict:
+        return {
+            "model_state_dict": self.model.state_dict(),
+            "optimizer_state_dict": self.optimizer.state_dict(),
+            "scheduler_state_dict": self.schedule.state_dict(),
+        }
+
+
+class FlaxRun:
+    """The train step of this project, on a model without dropout."""
+
+    def __init__(self, model, config: Config = CONFIG):
+        self.model, self.rates = model, peak_learning_rates(parameter_names(model), config.train)
+        graphs, variables = split_model(model, self.rates)
+        self.state, optimizer = initial_state(variables, self.rates, config, TOTAL_STEPS)
+        self.function = jax.jit(make_train_step(graphs.train, config, optimizer, np.ones(C, np.float32)))
+
+    def step(self, seed: int) -> None:
+        self.state, _ = self.function(self.state, make_batch(seed), jax.random.key(0))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        update_model(self.model, self.state.variables)
+        return to_state_dict(self.model)
+
+    def optimizer(self) -> dict:
+        step = int(self.state.step)
+        paths = traverse_util.flatten_dict(self.state.variables.trainable)
+        share = float(unit_schedule(TOTAL_STEPS, WARMUP)(step))
+        return optimizer_to_torch(self.state.optimizer_state, step, paths, self.rates, share, CONFIG.train)
+
+
+def assert_same_weights(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        if not name.endswith("running_mean"):  # they carry the biases that BatchNorm cancels
+            one, other = without_cancelled(name, value, theirs[name])
+            np.testing.assert_allclose(one, other, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["amsdff", "gru"])
+def test_a_run_of_pytorch_continues_here(name, tmp_path):
+    model, twin = make_pair(name, True)
+    theirs = TorchRun(twin)
+    for seed in range(4):
+        theirs.step(seed)
+    torch.save(theirs.checkpoint(), tmp_path / "run.pt")
+
+    weights = read_weights_file(tmp_path / "run.pt")
+    load_state_dict(model, weights.tensors, "run.pt")
+    ours = FlaxRun(model)
+    saved = weights.training["optimizer_state_dict"]
+    optimizer, step = optimizer_from_torch(saved, list(weights.tensors), ours.state.optimizer_state, "run.pt")
+    assert step == weights.training["scheduler_state_dict"]["last_epoch"] == 4
+    ours.state = TrainState(jax.numpy.int32(step), ours.state.variables, optimizer)
+    for seed in (4, 5):
+        ours.step(seed)
+        theirs.step(seed)
+        assert_same_weights(ours.weights(), arrays(twin))
+
+
+def test_a_run_of_ours_continues_in_pytorch(tmp_path):
+    model, twin = make_pair("amsdff", False)
+    ours = FlaxRun(model)
+    for seed in range(4):
+        ours.step(seed)
+    optimizer = ours.optimizer()
+    write_torch_file(tmp_path / "run.pt", {
+        "model_state_dict": ours.weights(), "optimizer_state_dict": optimizer,
+        "scheduler_state_dict": schedule_to_torch(4, optimizer),
+    })  # fmt: skip
+
+    loaded = torch.load(tmp_path / "run.pt", weights_only=True)
+    twin.load_state_dict(loaded["model_state_dict"])
+    theirs = TorchRun(twin)
+    theirs.optimizer.load_state_dict(loaded["optimizer_state_dict"])
+    theirs.schedule.load_state_dict(loaded["scheduler_state_dict"])
+    for seed in (4, 5):
+        ours.step(seed)
+        theirs.step(seed)
+        assert_same_weights(ours.weights(), arrays(twin))
+
+
+def test_groups_say_whose_moments_they_hold(tmp_path):
+    """Two rates, decay on matrices only: four groups, which come back by name and in PyTorch's own optimizer."""
+    config = Config.from_dict(
+        {"train": {"learning_rate_table": (("embeddings", 0.0), ("^transformer", 1e-5), ("", RATE))}}
+    )
+    model, twin = make_pair("amsdff", True)
+    ours = FlaxRun(model, config)
+    ours.step(0)
+    paths = [*traverse_util.flatten_dict(ours.state.variables.trainable),
+             *traverse_util.flatten_dict(ours.state.variables.frozen)]  # fmt: skip
+    saved = optimizer_to_torch(ours.state.optimizer_state, 1, paths, ours.rates, 0.5, config.train)
+    rates = {name: group["initial_lr"] for group in saved["param_groups"] for name in group["param_names"]}
+    decays = {name: group["weight_decay"] for group in saved["param_groups"] for name in group["param_names"]}
+    assert rates == ours.rates
+    assert decays["classifier.8.weight"] == 0.01
+    assert decays["classifier.8.bias"] == decays["transformer.embeddings.word_embeddings.weight"] == 0
+    parameters = dict(twin.named_parameters())
+    assert set(rates) == set(parameters)
+    optimizer = torch.optim.AdamW(
+        [{"params": [(name, parameters[name]) for name in group["param_names"]]} for group in saved["param_groups"]]
+    )
+    write_torch_file(tmp_path / "optimizer.pt", saved)
+    optimizer.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    state, step = optimizer_from_torch(read_torch_file(tmp_path / "optimizer.pt"), [], ours.state.optimizer_state, "f")
+    assert step == 1
+    jax.tree.map(np.testing.assert_array_equal, state, ours.state.optimizer_state)
+
+
+def change(saved: dict, what: str) -> dict:
+    """A damaged copy of an optimizer's state."""
+    if what == "nothing known":
+        return {"params": []}
+    first, *others = saved["param_groups"][0]["params"]
+    if what == "two groups":
+        group = saved["param_groups"][0]
+        return saved | {"param_groups": [group | {"params": [first]}, group | {"params": others}]}
+    entry = saved["state"][0]
+    changed = {
+        "another kind": {"step": entry["step"], "momentum_buffer": entry["exp_avg"]},
+        "another shape": entry | {"exp_avg": np.zeros((2, 2), np.float32)},
+        "other steps": entry | {"step": np.float32(9)},
+    }[what]
+    return saved | {"state": saved["state"] | {0: changed}}
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("two groups", "has 2 groups without param_names"),
+        ("another kind", "has no exp_avg for transformer.embeddings.word_embeddings.weight; expected Adam"),
+        ("another shape", r"exp_avg of transformer\.embeddings\.word_embeddings\.weight has shape \(2, 2\), expected"),
+        ("nothing known", "state is not of PyTorch's form"),
+        ("other steps", r"has made \[1, 9\] steps"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_understood_is_an_error(what, message, tmp_path):
+    model, twin = make_pair("attention", True)
+    theirs = TorchRun(twin)
+    theirs.step(0)
+    torch.save(theirs.optimizer.state_dict(), tmp_path / "optimizer.pt")
+    saved = change(read_torch_file(tmp_path / "optimizer.pt"), what)
+    with pytest.raises(UserError, match=f"FILE: its optimizer('s)? {message}"):
+        optimizer_from_torch(saved, list(twin.state_dict()), FlaxRun(model).state.optimizer_state, "FILE")
+
+
+def test_a_trainer_starts_from_its_own_export(tiny_trainer, tmp_path):
+    first = tiny_trainer(tmp_path / "first")
+    first.train(max_steps=5)
+    to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
+    second = tiny_trainer(tmp_path / "second")
+    second.start_from(tmp_path / "run.pt")
+    jax.tree.map(np.testing.assert_array_equal, second._state, first._state)
+    second.train(max_steps=6)
+    first = tiny_trainer(tmp_path / "first")
+    first.train(max_steps=6)
+    jax.tree.map(np.testing.assert_array_equal, second._state, first._state)
+    loaded = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert loaded["scheduler_state_dict"]["last_epoch"] == 5
+    assert loaded["config"]["train"]["epochs"] == 3
+
+
+def test_a_trainer_refuses_an_optimizer_that_is_past_its_end(tiny_trainer, tmp_path):
+    tiny_trainer(tmp_path / "first").train(max_steps=10)
+    to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
+    with pytest.raises(UserError, match=r"has made 10 steps, and this run has only 9; raise train\.epochs"):
+        tiny_trainer(tmp_path / "second", train__epochs=1).start_from(tmp_path / "run.pt")
