@@ -1,6 +1,9 @@
 """Topics of AG News articles (TFDS `ag_news_subset`: 120,000 for training, 7,600 for testing) on DistilBERT.
 
-python scripts/train.py --config=configs/agnews.py
+    python scripts/train.py --config=configs/agnews.py
+
+Not run here: neither the data nor the encoder could be downloaded. With 10,000 of the training articles and
+`--config.model.encoder=minilm-l6` test accuracy is 0.907, see README.md.
 """
 
 from amsdff_jax.config import default_config

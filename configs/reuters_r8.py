@@ -1,6 +1,8 @@
 """Topics of Reuters-21578 newswires, R8 split: 5,485 for training, 2,189 for testing, 8 classes, on all-MiniLM-L6-v2.
 
-python scripts/train.py --config=configs/reuters_r8.py
+    python scripts/train.py --config=configs/reuters_r8.py
+
+Test accuracy 0.970.
 """
 
 from amsdff_jax.config import default_config

@@ -39,9 +39,11 @@ BERT_NAMES = (
     (r"\.output\.LayerNorm\.", ".output_layer_norm."),
 )
 
-# What an encoder's file may hold beside the encoder: buffers, BERT's pooler, heads of pretraining.
-ENCODER_IGNORED = re.compile(
-    r"^(embeddings\.(position_ids|token_type_ids)$|pooler\.|cls\.|vocab_|qa_outputs\.|(pre_)?classifier\.)"
+# What may stand beside an encoder's own tensors, and why it is left out.
+IGNORED = (
+    (re.compile(r"^embeddings\.(position_ids|token_type_ids)$"), "a buffer of constants"),
+    (re.compile(r"^pooler\."), "BERT's pooler, in whose place the classifier has pools of its own"),
+    (re.compile(r"^(cls\.|vocab_|qa_outputs\.|(pre_)?classifier\.)"), "a head of pretraining or of another task"),
 )
 
 PREFIX = re.compile(r"^(distilbert|bert)\.")
@@ -104,8 +106,13 @@ def read_encoder_weights(folder: Path) -> EncoderWeights:
     """
     file = folder / "model.safetensors"
     stored = {PREFIX.sub("", name): tensor for name, tensor in read_safetensors(file).items()}
-    ignored = tuple(sorted(name for name in stored if ENCODER_IGNORED.match(name)))
+    ignored = tuple(sorted(name for name in stored if reason_to_ignore(name)))
     return EncoderWeights(to_distilbert({name: stored[name] for name in stored if name not in ignored}), ignored)
+
+
+def reason_to_ignore(name: str) -> str:
+    """Why the tensor of this name in an encoder's file is not needed; "" if it is."""
+    return next((reason for pattern, reason in IGNORED if pattern.match(name)), "")
 
 
 def to_distilbert(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

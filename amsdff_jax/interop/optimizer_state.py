@@ -145,5 +145,5 @@ def _moment(path: tuple, zeros: jnp.ndarray, entries: Mapping[str, Any], kind: s
     leaf, stored = LEAVES[path[-1]], np.asarray(entries[name][kind])
     expected = leaf.to_torch(np.empty(zeros.shape)).shape
     if stored.shape != expected:
-        raise UserError(f"{source}: {kind} of {name} has shape {stored.shape}, expected {expected}")
+        raise UserError(f"{source}: its optimizer's {kind} of {name} has shape {stored.shape}, expected {expected}")
     return jnp.asarray(leaf.from_torch(stored), zeros.dtype)

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amsdff_jax.errors import UserError
-from amsdff_jax.interop.encoder_files import ENCODER_IGNORED, to_distilbert
+from amsdff_jax.interop.encoder_files import reason_to_ignore, to_distilbert
 from amsdff_jax.interop.safetensors_file import read_safetensors
 from amsdff_jax.interop.torch_checkpoint import read_torch_file
+
+ENCODER = "transformer."  # what the encoder's names begin with
 
 # Where a dict that holds more than weights keeps them.
 STATE_DICT_KEYS = ("model_state_dict", "state_dict")
@@ -71,17 +73,18 @@ def read_weights_file(file: str | Path) -> WeightsFile:
     tensors, renamed, ignored = {}, {}, {}
     for stored_name, tensor in stored.items():
         name = _current_name(stored_name)
-        if re.match(r"^transformer\.", name) and ENCODER_IGNORED.match(name.removeprefix("transformer.")):
-            ignored[stored_name] = "the classifier has no use for it"
+        reason = reason_to_ignore(name.removeprefix(ENCODER)) if name.startswith(ENCODER) else ""
+        if reason:
+            ignored[stored_name] = reason
             continue
         if name in tensors:
             raise UserError(f"{file}: two tensors would be called {name}, one of them {stored_name}")
         if name != stored_name:
             renamed[stored_name] = name
         tensors[name] = tensor
-    encoder = {name.removeprefix("transformer."): tensors[name] for name in tensors if name.startswith("transformer.")}
-    folded = {f"transformer.{name}": tensor for name, tensor in to_distilbert(encoder).items()}
-    tensors = folded | {name: tensor for name, tensor in tensors.items() if not name.startswith("transformer.")}
+    encoder = {name.removeprefix(ENCODER): tensors[name] for name in tensors if name.startswith(ENCODER)}
+    folded = {ENCODER + name: tensor for name, tensor in to_distilbert(encoder).items()}
+    tensors = folded | {name: tensor for name, tensor in tensors.items() if not name.startswith(ENCODER)}
     return WeightsFile(kind, _model_name(tensors), tensors, renamed, ignored, training)
 
 

@@ -51,13 +51,6 @@ def assert_same_tensors(one: dict[str, np.ndarray], other: dict[str, np.ndarray]
         assert value.tobytes() == other[name].tobytes(), name
 
 
-def test_trainers_checkpoint_gives_pytorchs_logits(expected, tmp_path):
-    from_torch(REFERENCE / "trainer_checkpoint.pt", tmp_path / "model", encoder_config=ENCODER)
-    model = load_model(tmp_path / "model")
-    logits = model(expected["input_ids"], expected["attention_mask"]).logits
-    np.testing.assert_allclose(logits, expected["final.eval.logits"], atol=1e-5)
-
-
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_give_pytorchs_logits(name, expected, tmp_path):
     write_torch_file(tmp_path / "saved.pt", baseline_weights(name))
@@ -182,6 +175,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
 
 
+def test_what_is_ignored_is_told_with_its_reason(weights, tmp_path):
+    write_torch_file(tmp_path / "more.pt", weights | {
+        "transformer.embeddings.position_ids": np.arange(64), "transformer.pooler.dense.bias": np.zeros(48),
+    })  # fmt: skip
+    text = describe(tmp_path / "more.pt")
+    assert "ignored: transformer.embeddings.position_ids (a buffer of constants)" in text
+    assert "ignored: transformer.pooler.dense.bias (BERT's pooler" in text
+
+
 def test_describe_says_what_a_file_is():
     text = describe(REFERENCE / "trainer_checkpoint.pt")
     assert "checkpoint with model_state_dict" in text
@@ -213,6 +215,15 @@ def run_without_torch(*arguments: str) -> subprocess.CompletedProcess:
     tests = Path(__file__).parent
     command = [sys.executable, tests / "without_torch.py", tests.parents[1] / "scripts" / "convert.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_trainers_checkpoint_gives_pytorchs_logits_without_pytorch(expected, tmp_path):
+    done = run_without_torch(
+        "from-torch", str(REFERENCE / "trainer_checkpoint.pt"), str(tmp_path / "model"), f"--encoder_config={ENCODER}"
+    )
+    assert done.returncode == 0, done.stderr
+    logits = load_model(tmp_path / "model")(expected["input_ids"], expected["attention_mask"]).logits
+    np.testing.assert_allclose(logits, expected["final.eval.logits"], atol=1e-5)
 
 
 def test_the_script_needs_no_pytorch(tmp_path):

@@ -1,23 +1,32 @@
 """A run begun in one framework continues in the other."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 import torch
-from flax import traverse_util
+from flax import nnx, traverse_util
 from torch.optim.lr_scheduler import LambdaLR
 
 from amsdff_jax import UserError
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, ModelConfig
+from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.convert import to_torch
+from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.optimizer_state import optimizer_from_torch, optimizer_to_torch, schedule_to_torch
 from amsdff_jax.interop.state_dict import load_state_dict, parameter_names, to_state_dict
 from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file
+from amsdff_jax.interop.torch_model import TORCH_MODELS, load_arrays
 from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model, update_model
-from tests.interop.test_torch_model import C, arrays, make_batch, make_pair, run, torch_loss, without_cancelled
+from tests.interop.test_torch_model import arrays, make_batch, make_pair, run, torch_loss, without_cancelled
+from tests.test_parity import REFERENCE
 
+PUBLISHED = Path(__file__).parents[3] / "shared" / "fixtures" / "amsdff_tiny" / "trainer_checkpoint.pt"
 TOTAL_STEPS, WARMUP, RATE = 9, 0.3, 1e-4
 CONFIG = Config.from_dict(
     {"train": {"learning_rate": RATE, "encoder_learning_rate": RATE, "decay_all": True, "warmup_ratio": WARMUP}}
@@ -32,8 +41,7 @@ class TorchRun:
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
         self.schedule = LambdaLR(self.optimizer, lambda step: float(unit_schedule(total_steps, WARMUP)(step)))
 
-    def step(self, seed: int) -> None:
-        batch = make_batch(seed)
+    def step(self, batch: Batch) -> None:
         self.optimizer.zero_grad()
         torch_loss(run(self.model, batch).logits, batch.labels).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -55,10 +63,12 @@ class FlaxRun:
         self.model, self.rates = model, peak_learning_rates(parameter_names(model), config.train)
         graphs, variables = split_model(model, self.rates)
         self.state, optimizer = initial_state(variables, self.rates, config, TOTAL_STEPS)
-        self.function = jax.jit(make_train_step(graphs.train, config, optimizer, np.ones(C, np.float32)))
+        self.function = jax.jit(
+            make_train_step(graphs.train, config, optimizer, np.ones(model.config.num_classes, np.float32))
+        )
 
-    def step(self, seed: int) -> None:
-        self.state, _ = self.function(self.state, make_batch(seed), jax.random.key(0))
+    def step(self, batch: Batch) -> None:
+        self.state, _ = self.function(self.state, batch, jax.random.key(0))
 
     def weights(self) -> dict[str, np.ndarray]:
         update_model(self.model, self.state.variables)
@@ -84,7 +94,7 @@ def test_a_run_of_pytorch_continues_here(name, tmp_path):
     model, twin = make_pair(name, True)
     theirs = TorchRun(twin)
     for seed in range(4):
-        theirs.step(seed)
+        theirs.step(make_batch(seed))
     torch.save(theirs.checkpoint(), tmp_path / "run.pt")
 
     weights = read_weights_file(tmp_path / "run.pt")
@@ -95,16 +105,48 @@ def test_a_run_of_pytorch_continues_here(name, tmp_path):
     assert step == weights.training["scheduler_state_dict"]["last_epoch"] == 4
     ours.state = TrainState(jax.numpy.int32(step), ours.state.variables, optimizer)
     for seed in (4, 5):
-        ours.step(seed)
-        theirs.step(seed)
+        ours.step(make_batch(seed))
+        theirs.step(make_batch(seed))
         assert_same_weights(ours.weights(), arrays(twin))
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="a checkpoint with an optimizer's state is too large to ship")
+def test_the_published_trainers_run_continues_here():
+    config = ModelConfig(num_classes=4, mask_padding=False)
+    encoder = read_encoder_config(REFERENCE / "encoder")
+    weights = read_weights_file(PUBLISHED)
+    model = nnx.eval_shape(lambda: EnhancedAMSDFF(config, encoder, rngs=nnx.Rngs(0)))
+    load_state_dict(model, weights.tensors, "published")
+    model.set_attributes(Dropout, rate=0.0)
+    twin = TORCH_MODELS["amsdff"](config, encoder)
+    load_arrays(twin, weights.tensors, "published")
+    for module in twin.modules():
+        for name in ("p", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    theirs = TorchRun(twin)
+    saved = torch.load(PUBLISHED, weights_only=False)
+    theirs.optimizer.load_state_dict(saved["optimizer_state_dict"])
+    theirs.schedule.load_state_dict(saved["scheduler_state_dict"])
+    # The six steps were the whole run there, so the rate had come down to 0; here they are 6 of 9.
+    theirs.optimizer.param_groups[0]["lr"] = RATE * float(unit_schedule(TOTAL_STEPS, WARMUP)(6))
+    ours = FlaxRun(model)
+    state = ours.state.optimizer_state
+    state, step = optimizer_from_torch(weights.training["optimizer_state_dict"], list(weights.tensors), state, "f")
+    assert step == 6
+    ours.state = TrainState(jax.numpy.int32(step), ours.state.variables, state)
+    batch = make_batch(0)
+    batch = batch._replace(labels=batch.labels % 4)
+    ours.step(batch)
+    theirs.step(batch)
+    assert_same_weights(ours.weights(), arrays(twin))
 
 
 def test_a_run_of_ours_continues_in_pytorch(tmp_path):
     model, twin = make_pair("amsdff", False)
     ours = FlaxRun(model)
     for seed in range(4):
-        ours.step(seed)
+        ours.step(make_batch(seed))
     optimizer = ours.optimizer()
     write_torch_file(tmp_path / "run.pt", {
         "model_state_dict": ours.weights(), "optimizer_state_dict": optimizer,
@@ -117,8 +159,8 @@ def test_a_run_of_ours_continues_in_pytorch(tmp_path):
     theirs.optimizer.load_state_dict(loaded["optimizer_state_dict"])
     theirs.schedule.load_state_dict(loaded["scheduler_state_dict"])
     for seed in (4, 5):
-        ours.step(seed)
-        theirs.step(seed)
+        ours.step(make_batch(seed))
+        theirs.step(make_batch(seed))
         assert_same_weights(ours.weights(), arrays(twin))
 
 
@@ -129,7 +171,7 @@ def test_groups_say_whose_moments_they_hold(tmp_path):
     )
     model, twin = make_pair("amsdff", True)
     ours = FlaxRun(model, config)
-    ours.step(0)
+    ours.step(make_batch(0))
     paths = [*traverse_util.flatten_dict(ours.state.variables.trainable),
              *traverse_util.flatten_dict(ours.state.variables.frozen)]  # fmt: skip
     saved = optimizer_to_torch(ours.state.optimizer_state, 1, paths, ours.rates, 0.5, config.train)
@@ -180,7 +222,7 @@ def change(saved: dict, what: str) -> dict:
 def test_an_optimizer_that_cannot_be_understood_is_an_error(what, message, tmp_path):
     model, twin = make_pair("attention", True)
     theirs = TorchRun(twin)
-    theirs.step(0)
+    theirs.step(make_batch(0))
     torch.save(theirs.optimizer.state_dict(), tmp_path / "optimizer.pt")
     saved = change(read_torch_file(tmp_path / "optimizer.pt"), what)
     with pytest.raises(UserError, match=f"FILE: its optimizer('s)? {message}"):

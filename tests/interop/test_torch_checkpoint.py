@@ -40,6 +40,16 @@ def test_reads_what_pytorch_saved(tmp_path):
     assert {name: read[name] for name in extras} == extras
 
 
+def test_what_was_saved_on_a_gpu_is_read(tmp_path):
+    torch.save({"w": torch.arange(3.0)}, tmp_path / "cpu.pt")
+    with zipfile.ZipFile(tmp_path / "cpu.pt") as archive:
+        entries = {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist()}
+    pickled = entries["data.pkl"].replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:1")
+    assert pickled != entries["data.pkl"]
+    file = write_zip(tmp_path / "cuda.pt", pickled, **{"0": entries["data/0"]})
+    assert read_torch_file(file)["w"].tolist() == [0, 1, 2]
+
+
 def test_pytorch_reads_what_is_written_safely(tmp_path):
     arrays = {
         "matrix": np.arange(6, dtype=np.float32).reshape(2, 3).T, "scalar": np.array(5), "half": np.ones(2, np.float16),
