@@ -54,6 +54,9 @@ def _set_up_logging() -> None:
 
 def _parse_flags(arguments: list[str]) -> list[str]:
     """Sets the flags; returns what is no flag."""
+    if "--config" in arguments[:-1]:  # the same in two words
+        place = arguments.index("--config")
+        arguments = [*arguments[:place], f"--config={arguments[place + 1]}", *arguments[place + 2 :]]
     for argument in arguments[1:]:
         _check_config_argument(argument)
     try:

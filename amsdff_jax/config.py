@@ -38,6 +38,10 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim"):
             require(getattr(self, name) > 0, f"encoder {name}", getattr(self, name), "a positive number")
+        require(
+            0 <= self.pad_token_id < self.vocab_size, "encoder pad_token_id", self.pad_token_id,
+            f"from 0 to below vocab_size={self.vocab_size}",
+        )  # fmt: skip
         require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
 
 
@@ -179,6 +183,7 @@ LOSS_PARTS = ("ce", "focal", "label_smoothing", "contrastive")
 class TrainConfig:
     """The optimization: how long, how fast, what moves and what is kept."""
 
+    init_from: str = ""  # .pt or safetensors of PyTorch to begin with, optimizer's state included; "": a new head
     epochs: int = 3
     batch_size: int = 32  # texts an update, over all devices
     eval_batch_size: int = 64

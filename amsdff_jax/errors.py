@@ -7,3 +7,7 @@ class UserError(ValueError):
     The message names the file, field or row, says what was expected and gives the way out. The
     scripts print it without a traceback and exit with code 2; in a notebook it is a `ValueError`.
     """
+
+    def __init__(self, message: str):
+        # What comes from a file may hold newlines and terminal codes.
+        super().__init__("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message))

@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 def train_run(
     config: Config,
     workdir: str | Path,
-    init_from: str = "",
     on_start: Callable[[Callable[[], None]], None] | None = None,
 ) -> bool:
     """Trains what `config` describes and writes the report.
@@ -39,7 +38,6 @@ def train_run(
     Args:
       config: the settings.
       workdir: the run's folder. One that holds an unfinished run of the same settings is gone on with.
-      init_from: a file of weights that PyTorch wrote, to begin with; "": the config's encoder and a new head.
       on_start: called with the function that asks the run to stop, save and return.
 
     Returns:
@@ -54,8 +52,6 @@ def train_run(
     model_config = dataclasses.replace(config.model, num_classes=config.model.num_classes or classes)
     model = make_model(model_config, seed=config.seed)
     trainer = Trainer(model, config, data.train, data.validation, workdir)
-    if init_from:
-        trainer.start_from(init_from)
     if on_start:
         on_start(trainer.request_stop)
     trainer.train()

@@ -15,9 +15,9 @@ from amsdff_jax.interop.verify import print_differences, verify
 ENCODER_CONFIG = flags.DEFINE_string("encoder_config", "", "from-torch: encoder's folder or config.json.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "", "from-torch: folder of the tokenizer; by default the encoder's.")
 CLASS_NAMES = flags.DEFINE_list("class_names", [], "from-torch: names of the classes, in the order of the logits.")
-PADDING = flags.DEFINE_enum("padding", "reference", ["reference", "masked"], "from-torch: semantics of padding.")
-HEADS = flags.DEFINE_integer("num_attention_heads", 8, "from-torch: heads of the layers after the encoder.")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is cut to; 0: the file's, or 256.")
+PADDING = flags.DEFINE_enum("padding", "", ["", "reference", "masked"], "from-torch: semantics; by default reference.")
+HEADS = flags.DEFINE_integer("num_attention_heads", 0, "from-torch: of the layers after the encoder; by default 8.")
+MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is cut to; by default 256.")
 LAYOUT = flags.DEFINE_enum("layout", "state_dict", ["state_dict", "trainer"], "to-torch: what the file holds.")
 SAVE = flags.DEFINE_string("save_reference", "", "verify: file for PyTorch's numbers, to compare with later.")
 
@@ -30,7 +30,7 @@ def main(command: str, *arguments: str) -> int:
         case "from-torch":
             from_torch(
                 *arguments, encoder_config=ENCODER_CONFIG.value, tokenizer=TOKENIZER.value,
-                class_names=CLASS_NAMES.value, mask_padding=PADDING.value == "masked",
+                class_names=CLASS_NAMES.value, padding=PADDING.value,
                 num_attention_heads=HEADS.value, max_length=MAX_LENGTH.value,
             )  # fmt: skip
         case "to-torch":

@@ -29,7 +29,10 @@ def main() -> int:
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: request_stop())
 
-    finished = train_run(Config.from_dict(CONFIG.value), workdir, INIT_FROM.value, on_start=stop_on_signal)
+    config = Config.from_dict(CONFIG.value)
+    if INIT_FROM.value:
+        config = config.replace(train__init_from=INIT_FROM.value)
+    finished = train_run(config, workdir, on_start=stop_on_signal)
     return 0 if finished else command_line.EXIT_INTERRUPTED
 
 

@@ -52,11 +52,13 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     folder = Path(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         raise UserError(
-            f"{folder}: holds no tokenizer (tokenizer.json or vocab.txt); name one with --config.data.tokenizer=FOLDER"
+            f"{folder}: holds no tokenizer (tokenizer.json or vocab.txt); name a folder that does (data.tokenizer)"
         )
     transformers_logging.set_verbosity_error()  # it warns that it does not know the model in the same folder
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # transformers and tokenizers raise many kinds for a damaged file.
         raise UserError(f"{folder}: the tokenizer cannot be read ({str(error).strip().splitlines()[0]})") from None
     if tokenizer.pad_token_id is None:

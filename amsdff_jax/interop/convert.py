@@ -1,6 +1,7 @@
 """Conversion between PyTorch's files and model folders, in both directions, without PyTorch."""
 
 import logging
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.dimensions import read_dimensions
 from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.interop.model_folder import SavedModel, load_model, read_model_config, save_model
+from amsdff_jax.interop.model_folder import SavedModel, check_class_names, load_model, read_model_config, save_model
 from amsdff_jax.interop.safetensors_file import write_safetensors
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.catalogue import MODELS
-from amsdff_jax.training.torch_state import read_run_state, trainer_checkpoint
+from amsdff_jax.training.torch_state import checkpoint_settings, read_run_state, trainer_checkpoint
+from amsdff_jax.validation import require
 
 PUBLISHED_MAX_LENGTH = 256
 
@@ -51,11 +53,13 @@ def from_torch(
     encoder_config: str = "",
     tokenizer: str = "",
     class_names: Sequence[str] = (),
-    mask_padding: bool = False,
-    num_attention_heads: int = 8,
+    padding: str = "",
+    num_attention_heads: int = 0,
     max_length: int = 0,
 ) -> SavedModel:
     """Makes a model folder of a PyTorch checkpoint.
+
+    What is not given is taken from the `config` that a checkpoint of this project holds.
 
     Args:
       file: `.pt` or safetensors, see `read_weights_file`.
@@ -63,36 +67,36 @@ def from_torch(
       encoder_config: encoder's folder, config.json, or a name that `find_encoder` knows; it tells the
         number of attention heads, which tensors do not.
       tokenizer: folder or such a name; "": the encoder's, if there is one.
-      class_names: C names; (): those in the checkpoint, or numbers.
-      mask_padding: False, reference semantics, is how PyTorch weights were trained.
-      num_attention_heads: of the layers after the encoder.
-      max_length: tokens a text is cut to; 0: the checkpoint's, or 256.
+      class_names: C names; (): numbers.
+      padding: `reference`, which PyTorch weights are trained with, or `masked`; "": reference.
+      num_attention_heads: of the layers after the encoder; 0: 8, as published.
+      max_length: tokens a text is cut to; 0: 256, as published.
 
     Raises:
       UserError: anything about the file that does not fit, all of it in one message; nothing is written then.
     """
     weights = read_weights_file(file)
-    encoder_path = _find(encoder_config)
-    config, encoder = read_dimensions(weights, str(file), str(encoder_path or ""), num_attention_heads, mask_padding)
+    settings = _settings(weights.training.get("config"))
+    padding = padding or settings.get("padding", "reference")
+    heads = num_attention_heads or settings.get("num_attention_heads", 8)
+    encoder_path = _find(encoder_config, "--encoder_config")
+    config, encoder = read_dimensions(weights, str(file), str(encoder_path or ""), heads, padding == "masked")
     model = nnx.eval_shape(lambda: MODELS[config.name](config, encoder, rngs=nnx.Rngs(0)))
     load_state_dict(model, weights.tensors, str(file))
     found = _tokenizer(tokenizer, encoder_path)
     if found is not None and len(found) > encoder.vocab_size:
         raise UserError(f"{tokenizer or encoder_path}: a tokenizer of {len(found)} tokens, but the model has only "
                         f"{encoder.vocab_size}")  # fmt: skip
-    settings = weights.training.get("config")
-    settings = settings if isinstance(settings, dict) else {}
-    saved = SavedModel(
-        model,
-        found,
-        _class_names(class_names or settings.get("class_names", ()), config.num_classes),
-        min(max_length or settings.get("max_length") or PUBLISHED_MAX_LENGTH, encoder.max_position_embeddings),
-    )
+    names = class_names or settings.get("class_names", [str(number) for number in range(config.num_classes)])
+    check_class_names(names, config.num_classes)
+    length = min(max_length or settings.get("max_length", PUBLISHED_MAX_LENGTH), encoder.max_position_embeddings)
+    require(length >= 3, "max_length", length, "at least 3 tokens")
+    saved = SavedModel(model, found, tuple(names), length)
     save_model(folder, saved)
     logger.info(
-        "%s: %s, %d tensors, %d renamed, %d ignored -> %s (%s, %d classes, %s)", file, weights.kind,
-        len(weights.tensors), len(weights.renamed), len(weights.ignored), folder, config.name, config.num_classes,
-        "masked" if mask_padding else "reference",
+        "%s: %s, %d tensors, %d renamed, %d ignored -> %s (%s, %d classes, %s padding, %d heads, at most %d tokens)",
+        file, weights.kind, len(weights.tensors), len(weights.renamed), len(weights.ignored), folder, config.name,
+        config.num_classes, padding, heads, length,
     )  # fmt: skip
     if found is None:
         logger.warning("%s: no tokenizer, so the model runs on token ids only; --tokenizer=DIR adds one", folder)
@@ -103,7 +107,8 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
     """Writes a model for PyTorch.
 
     Args:
-      source: a model folder; or a run's folder, whose newest checkpoint gives optimizer and schedule too.
+      source: a model folder; or a run's folder, whose newest checkpoint (not its best) gives optimizer and
+        schedule too.
       file: `.pt` or `.safetensors`.
       layout: `state_dict`, or `trainer`: the dict that the published trainer saves (`.pt` only).
 
@@ -119,44 +124,40 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
         config = read_model_config(source)
         checkpoint = {
             "model_state_dict": to_state_dict(load_model(source)),
-            "config": {"class_names": list(config.class_names), "max_length": config.max_length},
+            "config": checkpoint_settings(config.model, config.class_names, config.max_length),
         }
     content = checkpoint if layout == "trainer" else checkpoint["model_state_dict"]
     if file.suffix == ".safetensors":
         if layout == "trainer":
             raise UserError(f"{file}: safetensors holds tensors only; --layout=trainer needs a .pt file")
-        _write_safetensors(file, content)
+        write_safetensors(file, content)
     else:
         write_torch_file(file, content)
     logger.info("%s -> %s (%s, %d tensors)", source, file, layout, len(checkpoint["model_state_dict"]))
 
 
-def _write_safetensors(file: Path, tensors: dict[str, np.ndarray]) -> None:
+def _settings(config: Any) -> dict[str, Any]:
+    """What `to_torch` writes beside the weights and tensors do not tell, as far as it is there and in order."""
+    kinds = {"class_names": list, "max_length": int, "padding": str, "num_attention_heads": int}
+    config = config if isinstance(config, dict) else {}
+    return {name: config[name] for name, kind in kinds.items() if type(config.get(name)) is kind and config[name]}
+
+
+def _find(name: str, flag: str) -> Path | None:
+    if not name or Path(name).exists():
+        return Path(name) if name else None
     try:
-        write_safetensors(file, tensors)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror})") from None
-
-
-def _find(name: str) -> Path | None:
-    if not name:
-        return None
-    path = Path(name).expanduser()
-    return path if path.exists() else find_encoder(name)
+        return find_encoder(name)
+    except UserError:
+        raise UserError(f"{flag}: {name} is no file or folder, and no encoder of that name could be found") from None
 
 
 def _tokenizer(name: str, encoder_path: Path | None) -> PreTrainedTokenizerFast | None:
     if name:
-        return load_tokenizer(_find(name))
+        return load_tokenizer(_find(name, "--tokenizer"))
     if encoder_path is not None and any((encoder_path / file).exists() for file in ("tokenizer.json", "vocab.txt")):
         return load_tokenizer(encoder_path)
     return None
-
-
-def _class_names(names: Sequence[str], number: int) -> tuple[str, ...]:
-    if names and len(names) != number:
-        raise UserError(f"--class_names: the model has {number} classes, but {len(names)} names were given")
-    return tuple(map(str, names)) or tuple(map(str, range(number)))
 
 
 def _summary(value: Any) -> str:
@@ -164,4 +165,4 @@ def _summary(value: Any) -> str:
         return f"dict of {', '.join(map(str, list(value)[:6]))}{', …' if len(value) > 6 else ''}"
     if isinstance(value, np.ndarray):
         return f"tensor {list(value.shape)}"
-    return repr(value)[:80]
+    return reprlib.repr(value)

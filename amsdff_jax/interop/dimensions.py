@@ -1,6 +1,5 @@
 """Reads a classifier's shape off its tensors."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,14 +36,14 @@ def read_dimensions(
         raise UserError(f"{source}: none of the classifiers{encoder_alone}; its first tensor is {next(iter(tensors))}")
     last_layer = "classifier.8.weight" if weights.model_name == "amsdff" else "classifier.weight"
     for name in (WORDS, POSITIONS, FEED_FORWARD, last_layer):
-        if name not in tensors or tensors[name].ndim != 2:
+        if name not in tensors or tensors[name].ndim != 2 or not tensors[name].size:
             raise UserError(f"{source}: the sizes of the model cannot be read, because {name} is missing or no matrix")
     vocab_size, dim = tensors[WORDS].shape
     read = {
         "vocab_size": vocab_size,
         "max_position_embeddings": tensors[POSITIONS].shape[0],
         "dim": dim,
-        "n_layers": _count(tensors, r"transformer\.transformer\.layer\.(\d+)\."),
+        "n_layers": _count(tensors, "transformer.transformer.layer.", source),
         "hidden_dim": tensors[FEED_FORWARD].shape[0],
     }
     if not encoder_config:
@@ -58,12 +57,12 @@ def read_dimensions(
             raise UserError(f"{encoder_config}: {name} is {getattr(sizes, name)}, but {source} has {value}")
     fields = {}
     if weights.model_name == "amsdff":
-        scales = _count(tensors, r"multi_scale_attention\.scale_convs\.(\d+)\.")
+        scales = _count(tensors, "multi_scale_attention.scale_convs.", source)
         kernels = (f"multi_scale_attention.scale_convs.{scale}.0.weight" for scale in range(scales))
         fields["kernel_sizes"] = tuple(
             tensors[name].shape[2] for name in kernels if name in tensors and tensors[name].ndim == 3
         )
-        fields["num_experts"] = _count(tensors, r"dynamic_fusion\.experts\.(\d+)\.")
+        fields["num_experts"] = _count(tensors, "dynamic_fusion.experts.", source)
     try:
         model = ModelConfig(
             name=weights.model_name,
@@ -78,5 +77,9 @@ def read_dimensions(
     return model, sizes
 
 
-def _count(tensors: Mapping[str, np.ndarray], pattern: str) -> int:
-    return 1 + max((int(match[1]) for name in tensors if (match := re.match(pattern, name))), default=-1)
+def _count(tensors: Mapping[str, np.ndarray], prefix: str, source: str) -> int:
+    numbers = {name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)}
+    strangers = numbers - {str(number) for number in range(len(numbers))}
+    if strangers:
+        raise UserError(f"{source}: has {prefix}{min(strangers)}, but not all before it")
+    return len(numbers)

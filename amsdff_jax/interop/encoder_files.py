@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.safetensors_file import read_safetensors
+from amsdff_jax.validation import build
 
 # transformers' BertConfig -> DistilBertConfig, field by field.
 BERT_FIELDS = {
@@ -81,7 +81,7 @@ def read_encoder_config(path: str | Path) -> EncoderConfig:
     _check_variant(file, values)
     fields = {name: name for name in EncoderConfig.__dataclass_fields__} if kind == "distilbert" else BERT_FIELDS
     try:
-        return EncoderConfig(**{ours: values[theirs] for theirs, ours in fields.items() if theirs in values})
+        return build(EncoderConfig, {ours: values[theirs] for theirs, ours in fields.items() if theirs in values}, "")
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
 
@@ -107,7 +107,9 @@ def read_encoder_weights(folder: Path) -> EncoderWeights:
     file = folder / "model.safetensors"
     stored = {PREFIX.sub("", name): tensor for name, tensor in read_safetensors(file).items()}
     ignored = tuple(sorted(name for name in stored if reason_to_ignore(name)))
-    return EncoderWeights(to_distilbert({name: stored[name] for name in stored if name not in ignored}), ignored)
+    tensors = {distilbert_name(name): tensor for name, tensor in stored.items() if name not in ignored}
+    fold_segments(tensors)
+    return EncoderWeights(tensors, ignored)
 
 
 def reason_to_ignore(name: str) -> str:
@@ -115,16 +117,22 @@ def reason_to_ignore(name: str) -> str:
     return next((reason for pattern, reason in IGNORED if pattern.match(name)), "")
 
 
-def to_distilbert(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """BERT's tensors under DistilBERT's names, the segment embedding folded in; DistilBERT's as they are."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        for pattern, replacement in BERT_NAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
-    # A text is all of segment 0, so BERT's segment embedding is a constant that the positions can carry.
-    segments = renamed.pop("embeddings.token_type_embeddings.weight", None)
-    positions = "embeddings.position_embeddings.weight"
-    if segments is not None and positions in renamed:
-        renamed[positions] = renamed[positions].astype(np.float32) + segments[0].astype(np.float32)
-    return renamed
+def distilbert_name(name: str) -> str:
+    """What DistilBertModel calls the tensor that BertModel calls `name`; its own names stay as they are."""
+    for pattern, replacement in BERT_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def fold_segments(tensors: dict[str, np.ndarray], prefix: str = "") -> None:
+    """Puts BERT's segment embedding, if it is there, into the position embeddings.
+
+    A text is all of segment 0, so that embedding is a constant, which the positions can carry.
+
+    Args:
+      tensors: changed in place.
+      prefix: what the encoder's names begin with.
+    """
+    segments, positions = (f"{prefix}embeddings.{kind}_embeddings.weight" for kind in ("token_type", "position"))
+    if segments in tensors and positions in tensors:
+        tensors[positions] = tensors[positions].astype(np.float32) + tensors.pop(segments)[0].astype(np.float32)

@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
 from transformers import PreTrainedTokenizerFast
@@ -16,10 +17,16 @@ from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetens
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.validation import build
+from amsdff_jax.validation import build, require
 
 FORMAT_VERSION = 1
+MODEL_TYPE = "amsdff"
 WEIGHTS = "model.safetensors"
+
+# What a model folder may hold: ours, and what tokenizers save.
+OWN_FILES = (
+    r"config\.json|model\.safetensors|README\.md|vocab\.(txt|json)|merges\.txt|(added|special)_tokens.*|tokenizer.*"
+)
 
 
 class SavedModel(NamedTuple):
@@ -55,10 +62,11 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
     Raises:
       UserError: the folder cannot be written, or holds something else.
     """
-    folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
+    folder = Path(folder).expanduser().resolve()
+    _check_replaceable(folder)
+    partial, former = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "former"))
     config = {
-        "model_type": "amsdff",
+        "model_type": MODEL_TYPE,
         "architectures": [type(saved.model).__name__],
         "format_version": FORMAT_VERSION,
         "class_names": list(saved.class_names),
@@ -66,8 +74,6 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
         "model": dataclasses.asdict(saved.model.config),
         "encoder": dataclasses.asdict(saved.model.encoder_config),
     }
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / WEIGHTS).exists():
-        raise UserError(f"{folder}: holds something else than a model and is left alone; choose another folder")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -76,21 +82,50 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
         write_safetensors(partial / WEIGHTS, to_state_dict(saved.model))
         content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (partial / "config.json").write_text(content, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+        if folder.exists():
+            folder.rename(former)
         partial.rename(folder)
+        shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
 
 
-def load_model(folder: str | Path) -> PretrainedClassifier:
+def _check_replaceable(folder: Path) -> None:
+    """Raises `UserError` if `folder` holds anything that `save_model` would not have written."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose a folder")
+    strangers = sorted(file.name for file in folder.iterdir() if not re.fullmatch(OWN_FILES, file.name))
+    if strangers:
+        raise UserError(f"{folder}: holds {strangers[0]}, which is no part of a model, and is left alone; "
+                        "choose another folder")  # fmt: skip
+    if any(folder.iterdir()):
+        read_model_config(folder)
+
+
+def check_class_names(names: Any, number: int) -> None:
+    """Raises `UserError` unless `names` is a list of `number` different strings."""
+    fits = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    require(fits and len(set(names)) == len(names) == number, "class_names", names, f"{number} different names")
+
+
+def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
     """The trained classifier in a model folder, in eval mode.
+
+    Args:
+      folder: written by `save_model`.
+      **fields: of `ModelConfig`, to be other than saved, such as `compute_dtype="bfloat16"`.
 
     Raises:
       UserError: the folder is missing, incomplete or damaged.
     """
     folder = Path(folder).expanduser()
     config = read_model_config(folder)
-    model = nnx.eval_shape(lambda: MODELS[config.model.name](config.model, config.encoder, rngs=nnx.Rngs(0)))
+    model_config = dataclasses.replace(config.model, **fields)
+    model = nnx.eval_shape(lambda: MODELS[model_config.name](model_config, config.encoder, rngs=nnx.Rngs(0)))
     weights = folder / WEIGHTS
     load_state_dict(model, read_safetensors(weights), str(weights))
     return model
@@ -117,18 +152,21 @@ def read_model_config(folder: str | Path) -> FolderConfig:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         kind, version = content["model_type"], content["format_version"]
-        if kind != "amsdff" or version != FORMAT_VERSION:
+        if kind != MODEL_TYPE or version != FORMAT_VERSION:
             raise UserError(
-                f"{file}: holds model_type {kind!r} in format {version!r}, expected 'amsdff' in format {FORMAT_VERSION}"
+                f"holds model_type {kind!r} in format {version!r}, expected {MODEL_TYPE!r} in format {FORMAT_VERSION}"
             )
         model = build(ModelConfig, content["model"], "model.")
         encoder = build(EncoderConfig, content["encoder"], "encoder.")
         # The folder holds the tokenizer, which is what `encoder` is needed for from here on.
         model = dataclasses.replace(model, encoder=str(folder))
-        return FolderConfig(model, encoder, tuple(content["class_names"]), content["max_length"])
+        class_names, max_length = content["class_names"], content["max_length"]
+        check_class_names(class_names, model.num_classes)
+        require(type(max_length) is int and max_length >= 3, "max_length", max_length, "at least 3")
+        return FolderConfig(model, encoder, tuple(class_names), max_length)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); expected a model folder") from None
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: not the config.json of a model folder ({error!r})") from None

@@ -10,9 +10,11 @@ from flax import traverse_util
 
 from amsdff_jax.config import TrainConfig
 from amsdff_jax.errors import UserError
-from amsdff_jax.interop.state_dict import LEAVES, in_registration_order, to_torch_layout, torch_name
+from amsdff_jax.interop.state_dict import LEAVES, in_registration_order, to_torch_layout, torch_name, torch_shape
+from amsdff_jax.interop.weights_file import current_name
 from amsdff_jax.training.optimizer import is_decayed
 
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -95,19 +97,22 @@ def optimizer_from_torch(
       UserError: no state of an Adam, one whose parameters cannot be told apart, or one of other shapes.
     """
     parts = (saved.get("state"), saved.get("param_groups")) if isinstance(saved, Mapping) else ()
-    if [type(part) for part in parts] != [dict, list]:
+    if [type(part) for part in parts] != [dict, list] or not all(_is_group(group) for group in parts[1]):
         raise UserError(f"{source}: its optimizer's state is not of PyTorch's form (a dict of state and param_groups)")
     by_name, steps = {}, set()
     for index, name in _numbered_names(saved, names, source).items():
         entry = saved["state"].get(index)
         if entry is None:
             continue
-        missing = {"step", "exp_avg", "exp_avg_sq"} - entry.keys()
-        if missing:
-            raise UserError(f"{source}: its optimizer has no {sorted(missing)[0]} for {name}; expected Adam or AdamW")
+        if not isinstance(entry, dict) or entry.keys() != MOMENTS:
+            held = ", ".join(map(str, entry)) if isinstance(entry, dict) else type(entry).__name__
+            raise UserError(f"{source}: its optimizer holds {held} for {name}; expected {', '.join(sorted(MOMENTS))} "
+                            "of a plain Adam or AdamW")  # fmt: skip
+        if name not in names:
+            raise UserError(f"{source}: its optimizer has a parameter {name}, which the model has not")
         by_name[name] = entry
-        steps.add(int(entry["step"]))
-    if len(steps) != 1:
+        steps.add(float(entry["step"]))
+    if len(steps) != 1 or not 0 <= min(steps) < 2**31:
         raise UserError(f"{source}: its optimizer has made {sorted(steps) or 'no'} steps; expected one number for all")
     moments = {
         moment: traverse_util.unflatten_dict({
@@ -116,7 +121,7 @@ def optimizer_from_torch(
         })
         for kind, moment in (("exp_avg", "mu"), ("exp_avg_sq", "nu"))
     }  # fmt: skip
-    (step,) = steps
+    step = int(*steps)
     # NumPy's, because the step donates its state: two counts in one buffer of JAX's would be donated twice.
     return optax.tree_utils.tree_set(optimizer_state, **moments, count=np.array(step, np.int32)), step
 
@@ -125,7 +130,7 @@ def _numbered_names(saved: Mapping[str, Any], names: Sequence[str], source: str)
     groups = saved["param_groups"]
     numbers = [number for group in groups for number in group["params"]]
     if all("param_names" in group for group in groups):
-        ordered = [name for group in groups for name in group["param_names"]]
+        ordered = [current_name(str(name)) for group in groups for name in group["param_names"]]
     elif len(groups) == 1:
         ordered = [name for name in names if name.rsplit(".", 1)[-1] not in BUFFERS]
     else:
@@ -138,12 +143,16 @@ def _numbered_names(saved: Mapping[str, Any], names: Sequence[str], source: str)
     return dict(zip(numbers, ordered, strict=True))
 
 
+def _is_group(group: Any) -> bool:
+    return isinstance(group, dict) and isinstance(group.get("params"), list)
+
+
 def _moment(path: tuple, zeros: jnp.ndarray, entries: Mapping[str, Any], kind: str, source: str) -> jnp.ndarray:
     name = torch_name(path)
     if name not in entries:
         return zeros
     leaf, stored = LEAVES[path[-1]], np.asarray(entries[name][kind])
-    expected = leaf.to_torch(np.empty(zeros.shape)).shape
+    expected = torch_shape(path, zeros.shape)
     if stored.shape != expected:
         raise UserError(f"{source}: its optimizer's {kind} of {name} has shape {stored.shape}, expected {expected}")
     return jnp.asarray(leaf.from_torch(stored), zeros.dtype)

@@ -37,12 +37,16 @@ def write_safetensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes arrays under PyTorch's names, so that `safetensors.torch` reads them as well.
 
     Raises:
-      OSError: the file cannot be written.
+      UserError: the file cannot be written.
     """
     content = save({name: np.array(array, order="C") for name, array in tensors.items()}, metadata={"format": "pt"})
     partial = file.with_name(file.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(file)
+    try:
+        partial.write_bytes(content)
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{file}: cannot be written ({error.strerror})") from None
 
 
 def _array(dtype: str, shape: list[int], data: bytes) -> np.ndarray:

@@ -105,6 +105,11 @@ def to_torch_layout(path: tuple, value: jax.Array) -> np.ndarray:
     return np.array(LEAVES[path[-1]].to_torch(np.asarray(value)), order="C")
 
 
+def torch_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that the Flax leaf at `path`, of `shape`, has in PyTorch."""
+    return LEAVES[path[-1]].to_torch(np.broadcast_to(np.float32(0), shape)).shape
+
+
 def parameter_names(model: nnx.Module) -> list[str]:
     """PyTorch names of what can be trained, BatchNorm's statistics left out."""
     return [torch_name(path) for path in traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(model, nnx.Param)))]
@@ -133,9 +138,12 @@ def load_state_dict(model: nnx.Module, tensors: Mapping[str, np.ndarray], source
         if name not in tensors:
             continue
         leaf = LEAVES[path[-1]]
-        expected = leaf.to_torch(np.empty(current[path].shape, current[path].dtype)).shape
+        expected = torch_shape(path, current[path].shape)
+        kind = jnp.floating if jnp.issubdtype(current[path].dtype, jnp.floating) else jnp.integer
         if tensors[name].shape != expected:
             faults.append(f"{name} has shape {tensors[name].shape}, expected {expected}")
+        elif not jnp.issubdtype(tensors[name].dtype, kind):
+            faults.append(f"{name} holds {tensors[name].dtype}, expected {kind.__name__}")
         else:
             value = leaf.from_torch(np.asarray(tensors[name]))
             loaded[path] = jnp.asarray(value, current[path].dtype)

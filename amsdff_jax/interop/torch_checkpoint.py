@@ -10,6 +10,7 @@ import numpy as np
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.torch_pickle import (
     STORAGE_NAMES,
+    Name,
     RefusedPickleError,
     Storage,
     StoredTensor,
@@ -18,7 +19,7 @@ from amsdff_jax.interop.torch_pickle import (
 )
 
 # A state dict of a thousand tensors takes 0.2 MB; what is larger is no description of weights.
-LARGEST_PICKLE = 64 * 2**20
+LARGEST_PICKLE = 8 * 2**20
 
 LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch.save before 1.6
 # What zipfile raises for an archive with a damaged, encrypted or unknown entry.
@@ -146,6 +147,10 @@ class _Tensors:
         return self._filled[id(value)]
 
     def _fill_in(self, value: Any) -> Any:
+        if isinstance(value, (Storage, Name)):
+            raise RefusedPickleError(
+                f"it holds a bare {type(value).__name__.lower()} where a tensor or a number is due"
+            )
         if isinstance(value, StoredTensor):
             return self._tensor(value)
         if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """The same classifiers in PyTorch, with the same state dicts: to run, fine-tune or export a model there.
 
-The only file of the package that imports torch, which `pip install 'amsdff-jax[torch]'` brings.
+The only file of the package that imports torch (`pip install torch`).
 The encoder is transformers' own `DistilBertModel`, so the two sides of a comparison have no encoder
 code in common. `attention_mask` is [B,S], 1 on real tokens, everywhere.
 """
@@ -8,7 +8,7 @@ code in common. `attention_mask` is [B,S], 1 on real tokens, everywhere.
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +18,9 @@ from transformers import DistilBertConfig, DistilBertModel
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.errors import UserError
-from amsdff_jax.interop.model_folder import WEIGHTS, read_model_config
+from amsdff_jax.interop.model_folder import WEIGHTS, FolderConfig, read_model_config
 from amsdff_jax.interop.safetensors_file import read_safetensors
-
-CNN_WIDTHS = (3, 4, 5)
-CNN_FILTERS = 100
+from amsdff_jax.models.baselines import CNN_FILTERS, CNN_WIDTHS
 
 
 class TorchOutput(NamedTuple):
@@ -327,6 +325,36 @@ def load_arrays(model: nn.Module, tensors: Mapping[str, np.ndarray], source: str
         model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
     except RuntimeError as error:
         raise UserError(f"{source}: the weights do not fit the model: {' '.join(str(error).split())}") from None
+
+
+def run_weights(
+    config: FolderConfig, tensors: Mapping[str, np.ndarray], source: str, input_ids: np.ndarray, mask: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The fields of `TorchOutput`, in eval mode, of the model of `config` with these weights.
+
+    Raises:
+      UserError: missing, extra or misshapen tensors.
+    """
+    model = TORCH_MODELS[config.model.name](config.model, config.encoder).eval()
+    load_arrays(model, tensors, source)
+    with torch.no_grad():
+        output = model(torch.from_numpy(input_ids), torch.from_numpy(mask))
+    return {field: value.numpy() for field, value in output._asdict().items() if value is not None}
+
+
+def make_adamw(model: nn.Module, saved: Mapping[str, Any]) -> torch.optim.AdamW:
+    """AdamW over `model` in the groups and the state of a run of this project.
+
+    Args:
+      saved: `optimizer_state_dict` of what `convert.py to-torch RUN OUT.pt --layout=trainer` writes.
+    """
+    parameters = dict(model.named_parameters())
+    groups = [
+        {"params": [(name, parameters[name]) for name in group["param_names"]]} for group in saved["param_groups"]
+    ]
+    optimizer = torch.optim.AdamW(groups)
+    optimizer.load_state_dict(saved)
+    return optimizer
 
 
 def initialize_new_layers(model: TorchClassifier) -> None:

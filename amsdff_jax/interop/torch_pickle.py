@@ -1,15 +1,14 @@
 """The pickle inside a `.pt` file, read and written without PyTorch and without running anything in it.
 
-A pickle is a program: it names functions and calls them. Here a name stands for nothing but what
-`ALLOWED` says, and what it makes is a description (`StoredTensor`), not a tensor.
+A pickle is a program: it names functions and calls them. `read_pickle` follows the few instructions
+that `torch.save` writes, in which a name stands for nothing but what `FUNCTIONS` says, and what a
+call makes is a description (`StoredTensor`), not a tensor.
 """
 
 import datetime
-import io
 import math
 import pickle
 import pickletools
-import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,6 +35,8 @@ PROTOCOL = 2  # torch.save's
 # NumPy scalars in a history: numbers and strings of fixed size, never objects.
 SCALAR_KINDS = "biufSU"
 
+LARGEST_SIZE, MOST_DIMENSIONS = 2**40, 32
+
 
 class Storage(NamedTuple):
     """A flat run of numbers in the file: the zip entry that holds it, the type and the number of elements."""
@@ -58,19 +59,26 @@ class RefusedPickleError(Exception):
     """The pickle names something that is not on the list, or is not built as PyTorch builds them."""
 
 
+class Name(NamedTuple):
+    """What the pickle calls a function or a type: two words, which nobody looks up."""
+
+    module: str
+    name: str
+
+
 def read_pickle(data: bytes) -> Any:
     """The object that the pickle describes, with a `StoredTensor` for every tensor.
 
     Raises:
-      RefusedPickleError: it names anything but `ALLOWED`, or is damaged. Nothing has been called then.
+      RefusedPickleError: it names anything but the `KNOWN`, uses an instruction that `torch.save`
+        does not, or is damaged.
     """
-    _check_program(data)
     try:
-        return _Unpickler(io.BytesIO(data), encoding="utf-8").load()
+        _refuse_unknown_names(data)
+        return _Interpreter().run(data)
     except RefusedPickleError:
         raise
-    # A damaged or hostile pickle can fail anywhere in the virtual machine, in any way.
-    except Exception as error:
+    except Exception as error:  # a damaged pickle can be wrong in any way, at any instruction
         raise RefusedPickleError(f"the pickle in it is damaged ({type(error).__name__}: {error})") from None
 
 
@@ -87,90 +95,171 @@ def write_pickle(value: Any, store: Callable[[np.ndarray], Storage]) -> bytes:
     return pickle.PROTO + bytes([PROTOCOL]) + _dump(value, store) + pickle.STOP
 
 
-def _check_program(data: bytes) -> None:
-    """Reads the pickle's instructions without following them."""
-    refused = []
-    try:
+def _refuse_unknown_names(data: bytes) -> None:
+    """Names all strangers at once, before the first instruction is followed."""
+    named = {
+        Name(*argument.split(" ", 1)) for instruction, argument, _ in pickletools.genops(data)
+        if instruction.name in ("GLOBAL", "INST")
+    }  # fmt: skip
+    strangers = sorted(".".join(name) for name in named - KNOWN)
+    if strangers:
+        raise RefusedPickleError(f"it would run or build {', '.join(strangers)}, which no weights need")
+
+
+class _Interpreter:
+    """The pickle machine, as far as `torch.save` uses it: a stack, marks in it, and a memo."""
+
+    def __init__(self):
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+
+    def run(self, data: bytes) -> Any:
+        """Follows all instructions; returns what is left on the stack."""
         for instruction, argument, _ in pickletools.genops(data):
-            if instruction.name in ("GLOBAL", "INST") and tuple(argument.split(" ", 1)) not in ALLOWED:
-                refused.append(argument.replace(" ", "."))
-            # The virtual machine allocates room up to the highest number.
-            if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > len(data):
-                raise RefusedPickleError(f"the pickle in it claims {int(argument):,} memory slots")
-    except (ValueError, struct.error, UnicodeDecodeError) as error:
-        raise RefusedPickleError(f"the pickle in it is damaged ({error})") from None
-    if refused:
-        names = ", ".join(sorted(set(refused)))
-        raise RefusedPickleError(f"it would run or build {names}, which no weights need")
+            self._follow(instruction.name, argument)
+        (result,) = self._stack
+        return result
+
+    def _follow(self, instruction: str, argument: Any) -> None:
+        stack, memo = self._stack, self._memo
+        match instruction:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case (
+                "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE"
+                | "BINUNICODE8" | "BINBYTES" | "SHORT_BINBYTES"
+            ):  # fmt: skip
+                stack.append(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[instruction])
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
+                stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[instruction]())
+            case "MARK":
+                self._marks.append(len(stack))
+            case "TUPLE":
+                stack.append(tuple(self._pop_to_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(self._pop(int(instruction[-1]))))
+            case "APPEND" | "APPENDS":
+                items = self._pop(1) if instruction == "APPEND" else self._pop_to_mark()
+                self._top(list).extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = self._pop(2) if instruction == "SETITEM" else self._pop_to_mark()
+                self._set_items(items[::2], items[1::2])
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                stack.append(_known(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                stack.append(_known(*self._pop(2)))
+            case "REDUCE":
+                function, arguments = self._pop(2)
+                if not isinstance(function, Name) or function not in FUNCTIONS:
+                    raise RefusedPickleError(f"it calls {function!r}")
+                stack.append(FUNCTIONS[function](*arguments))
+            case "BUILD":
+                (state,) = self._pop(1)
+                if isinstance(stack[-1], _ScalarType):
+                    stack[-1].set_byte_order(state)
+                elif not isinstance(stack[-1], dict):  # the `_metadata` that PyTorch hangs on a state dict is dropped
+                    raise RefusedPickleError(f"it sets attributes of {stack[-1]!r}")
+            case "BINPERSID":
+                stack.append(_storage(*self._pop(1)[0]))
+            case _:
+                raise RefusedPickleError(f"it uses the instruction {instruction}, which no weights need")
+
+    def _pop(self, number: int) -> list[Any]:
+        if len(self._stack) - (self._marks[-1] if self._marks else 0) < number:
+            raise RefusedPickleError("the pickle in it is damaged (an instruction finds too little on the stack)")
+        items = self._stack[-number:]
+        del self._stack[-number:]
+        return items
+
+    def _pop_to_mark(self) -> list[Any]:
+        mark = self._marks.pop()
+        items = self._stack[mark:]
+        del self._stack[mark:]
+        return items
+
+    def _top(self, kind: type) -> Any:
+        if type(self._stack[-1]) is not kind:
+            raise RefusedPickleError(f"it adds to a {type(self._stack[-1]).__name__} as if it were a {kind.__name__}")
+        return self._stack[-1]
+
+    def _set_items(self, keys: list[Any], values: list[Any]) -> None:
+        for key in keys:
+            # Nested tuples, for one, can take for ever to hash.
+            if not isinstance(key, (str, int, float)):
+                raise RefusedPickleError(f"it has a dict with a {type(key).__name__} for a key")
+        self._top(dict).update(zip(keys, values, strict=True))
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise RefusedPickleError(f"it would run or build {module}.{name}, which no weights need")
-        meaning = ALLOWED[module, name]
-        return _Callable(meaning) if callable(meaning) else meaning
-
-    def persistent_load(self, pid: Any) -> Storage:
-        kind, storage_type, key, _location, size = pid
-        if kind != "storage" or not isinstance(storage_type, np.dtype) or not isinstance(key, str) or size < 0:
-            raise RefusedPickleError(f"it refers to {pid!r}, which is no storage of numbers")
-        return Storage(key, storage_type, int(size))
+def _known(module: Any, name: Any) -> Name | str:
+    found = Name(module, name)
+    if not isinstance(module, str) or not isinstance(name, str) or found not in KNOWN:
+        raise RefusedPickleError(f"it would run or build {module}.{name}, which no weights need")
+    return f"torch.{name}" if found in DTYPE_NAMES else found
 
 
-class _Callable:
-    """Something the pickle may call, and may do nothing else with: `BUILD` could set attributes."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable):
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise RefusedPickleError("it tries to change a function")
-
-
-class _Dict(dict):
-    """An ordered dict; PyTorch hangs `_metadata` on a state dict, which is dropped."""
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+def _storage(kind: Any, storage_type: Any, key: Any, _location: Any, size: Any) -> Storage:
+    fits = kind == "storage" and isinstance(storage_type, Name) and storage_type.name in STORAGE_DTYPES
+    if not (fits and isinstance(key, str) and type(size) is int and size >= 0):
+        raise RefusedPickleError("it refers to something that is no storage of numbers")
+    return Storage(key, STORAGE_DTYPES[storage_type.name], size)
 
 
 class _ScalarType:
     """A NumPy dtype of numbers or fixed strings, whose byte order comes as a state of its own."""
 
-    def __init__(self, code: str, *_flags: Any):
-        self.dtype = np.dtype(code)
+    def __init__(self, code: Any, *_flags: Any):
+        self.dtype = np.dtype(code) if isinstance(code, str) else np.dtype(object)
         if self.dtype.kind not in SCALAR_KINDS:
             raise RefusedPickleError(f"it holds a NumPy scalar of type {self.dtype}")
 
-    def __setstate__(self, state: tuple) -> None:
+    def set_byte_order(self, state: Any) -> None:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _scalar(kind: _ScalarType, data: bytes) -> Any:
+def _scalar(kind: Any, data: Any) -> Any:
+    if not isinstance(kind, _ScalarType):
+        raise RefusedPickleError("it holds a NumPy scalar without a type")
     return np.frombuffer(data, kind.dtype, count=1)[0].item()
 
 
 def _rebuild_tensor(storage, offset, shape, strides, _requires_grad=False, _hooks=None, _metadata=None) -> StoredTensor:
-    tensor = StoredTensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
-    if not isinstance(storage, Storage) or len(tensor.shape) != len(tensor.strides):
+    numbers = (offset, *shape, *strides)
+    if not isinstance(storage, Storage) or len(shape) != len(strides) or not all(type(n) is int for n in numbers):
         raise RefusedPickleError("it holds a tensor that is not described as PyTorch does")
-    if min((tensor.offset, *tensor.shape, *tensor.strides), default=0) < 0:
-        raise RefusedPickleError("it holds a tensor of negative size")
-    elements = math.prod(tensor.shape)
-    last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
+    if min(numbers) < 0 or max((0, *shape)) > LARGEST_SIZE or len(shape) > MOST_DIMENSIONS:
+        raise RefusedPickleError(f"it holds a tensor of shape {tuple(shape)!r:.200}")
+    elements = math.prod(shape)
+    # Along an axis of a single number (or none) a stride says nothing.
+    strides = tuple(stride if size > 1 and elements else 0 for size, stride in zip(shape, strides, strict=True))
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if elements and (elements > storage.size or last >= storage.size):
-        raise RefusedPickleError(f"it holds a tensor of shape {tensor.shape} in a storage of {storage.size:,} elements")
-    return tensor
+        raise RefusedPickleError(f"it holds a tensor of shape {tuple(shape)} in a storage of {storage.size:,} elements")
+    return StoredTensor(storage, offset if elements else 0, tuple(shape), strides)
 
 
 def _rebuild_parameter(tensor: StoredTensor, _requires_grad: bool = False, _hooks: Any = None) -> StoredTensor:
     return tensor
+
+
+def _size(values: Any = ()) -> tuple[int, ...]:
+    return tuple(values)
+
+
+def _empty_dict(*_arguments: Any) -> dict:
+    return {}
+
+
+def _device(*parts: Any) -> str:
+    return ":".join(str(part) for part in parts if isinstance(part, (str, int)))
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -179,23 +268,25 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-# Every name that a pickle may use, and what it means here.
-ALLOWED = {
-    ("collections", "OrderedDict"): _Dict,
-    ("collections", "defaultdict"): lambda *_: _Dict(),
-    ("builtins", "dict"): dict,
-    ("__builtin__", "dict"): dict,
-    ("torch", "Size"): tuple,
-    ("torch", "device"): lambda *parts: ":".join(map(str, parts)),
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("_codecs", "encode"): _encode,
-    ("numpy", "dtype"): _ScalarType,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-    ("datetime", "datetime"): datetime.datetime,
-    **{("torch", name): dtype for name, dtype in STORAGE_DTYPES.items()},
+# Every function that a pickle may call, and what the call means here.
+FUNCTIONS: dict[Name, Callable] = {
+    Name("collections", "OrderedDict"): _empty_dict,
+    Name("collections", "defaultdict"): _empty_dict,
+    Name("torch", "Size"): _size,
+    Name("torch", "device"): _device,
+    Name("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    Name("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    Name("_codecs", "encode"): _encode,
+    Name("numpy", "dtype"): _ScalarType,
+    Name("numpy.core.multiarray", "scalar"): _scalar,
+    Name("numpy._core.multiarray", "scalar"): _scalar,
+    Name("datetime", "datetime"): datetime.datetime,
 }
+DTYPE_NAMES = {Name("torch", name) for name in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")}
+KNOWN = {
+    *FUNCTIONS, *DTYPE_NAMES, Name("builtins", "dict"), Name("__builtin__", "dict"),
+    *(Name("torch", name) for name in STORAGE_DTYPES),
+}  # fmt: skip
 
 
 def _dump(value: Any, store: Callable[[np.ndarray], Storage]) -> bytes:

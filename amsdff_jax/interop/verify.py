@@ -27,6 +27,8 @@ STAGES = {
     "logits": "logits",
 }
 
+REFERENCE_TENSORS = ("input_ids", "attention_mask", "eval.logits")  # and as many more stages as there are
+
 # What holds a number for every token.
 TOKEN_STAGES = ("encoder", "enhanced", "multi_scale", "sequence", "pool_attention")
 
@@ -56,11 +58,14 @@ def verify(
 ) -> list[Difference]:
     """Compares the model in `folder` with the PyTorch model whose weights are in `file`, both in eval mode.
 
+    Padding and attention heads are `folder`'s on both sides: whether the weights were trained with
+    them is not to be seen from a file of weights.
+
     Args:
       folder: a model folder.
       file: `.pt` or safetensors weights, which need PyTorch to run; or a safetensors file of reference
         numbers (`input_ids`, `attention_mask` and `eval.<stage>`), which does not.
-      texts: what both read; (): random tokens.
+      texts: what both read; (): random tokens. None with reference numbers.
       save_reference: where to write PyTorch's numbers as such a reference; "": nowhere.
 
     Returns:
@@ -71,13 +76,16 @@ def verify(
     """
     config, file = read_model_config(folder), Path(file).expanduser()
     reference = read_safetensors(file) if file.suffix == ".safetensors" else {}
-    if "input_ids" not in reference:
-        input_ids, attention_mask = _tokens(Path(folder), config, texts)
-        reference = {"input_ids": input_ids, "attention_mask": attention_mask}
-        reference |= _run_in_pytorch(config, file, input_ids, attention_mask)
+    if "input_ids" in reference:
+        if texts or save_reference:
+            raise UserError(f"{file}: holds reference numbers with inputs of their own; give no texts, save nothing")
+        _check_reference(file, reference, config)
+    else:
+        reference = _run_in_pytorch(config, file, *_tokens(Path(folder), config, texts))
         if save_reference:
             write_safetensors(Path(save_reference), reference)
-    output = load_model(folder)(reference["input_ids"], reference["attention_mask"])
+    # In float32 whatever the model was trained in, for so PyTorch computes here.
+    output = load_model(folder, compute_dtype="float32")(reference["input_ids"], reference["attention_mask"])
     mask = reference["attention_mask"].astype(bool)
     differences = []
     for stage, field in STAGES.items():
@@ -91,6 +99,19 @@ def verify(
                 ours, theirs = ours[mask], theirs[mask]  # what stands on padding means nothing and reaches nothing
             differences.append(_difference(stage, ours, theirs))
     return differences
+
+
+def _check_reference(file: Path, reference: dict[str, np.ndarray], config: FolderConfig) -> None:
+    missing = [name for name in ("attention_mask", "eval.logits") if name not in reference]
+    if missing:
+        raise UserError(f"{file}: reference numbers without {missing[0]}; expected {', '.join(REFERENCE_TENSORS)}")
+    ids, mask = reference["input_ids"], reference["attention_mask"]
+    positions, words = config.encoder.max_position_embeddings, config.encoder.vocab_size
+    if ids.ndim != 2 or ids.shape != mask.shape or not 0 < ids.shape[1] <= positions or ids.max() >= words:
+        raise UserError(
+            f"{file}: input_ids {ids.shape} and attention_mask {mask.shape} do not suit a model of {positions} "
+            f"positions and {words} words"
+        )
 
 
 def print_differences(differences: Sequence[Difference]) -> bool:
@@ -114,22 +135,16 @@ def _difference(stage: str, ours: np.ndarray, theirs: np.ndarray) -> Difference:
 def _run_in_pytorch(
     config: FolderConfig, file: Path, input_ids: np.ndarray, attention_mask: np.ndarray
 ) -> dict[str, np.ndarray]:
-    weights = read_weights_file(file)
     try:
-        import torch
-
-        from amsdff_jax.interop.torch_model import TORCH_MODELS, load_arrays
+        from amsdff_jax.interop.torch_model import run_weights
     except ImportError:
         raise UserError(
-            f"{file}: PyTorch is needed to run these weights and is not installed: pip install 'amsdff-jax[torch]', "
-            "or compare with a file of reference numbers"
+            f"{file}: PyTorch is needed to run these weights and is not installed: pip install torch, or compare with "
+            "a file of reference numbers"
         ) from None
-    model = TORCH_MODELS[config.model.name](config.model, config.encoder).eval()
-    load_arrays(model, weights.tensors, str(file))
-    with torch.no_grad():
-        output = model(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
-    stages = {stage: getattr(output, field) for stage, field in STAGES.items()}
-    return {f"eval.{stage}": value.numpy() for stage, value in stages.items() if value is not None}
+    output = run_weights(config, read_weights_file(file).tensors, str(file), input_ids, attention_mask)
+    stages = {f"eval.{stage}": output[field] for stage, field in STAGES.items() if field in output}
+    return {"input_ids": input_ids, "attention_mask": attention_mask, **stages}
 
 
 def _tokens(folder: Path, config: FolderConfig, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amsdff_jax.errors import UserError
-from amsdff_jax.interop.encoder_files import reason_to_ignore, to_distilbert
+from amsdff_jax.interop.encoder_files import distilbert_name, fold_segments, reason_to_ignore
 from amsdff_jax.interop.safetensors_file import read_safetensors
 from amsdff_jax.interop.torch_checkpoint import read_torch_file
 
@@ -72,7 +72,7 @@ def read_weights_file(file: str | Path) -> WeightsFile:
         stored, training, kind = _find_state_dict(file, read_torch_file(file))
     tensors, renamed, ignored = {}, {}, {}
     for stored_name, tensor in stored.items():
-        name = _current_name(stored_name)
+        name = current_name(stored_name)
         reason = reason_to_ignore(name.removeprefix(ENCODER)) if name.startswith(ENCODER) else ""
         if reason:
             ignored[stored_name] = reason
@@ -82,9 +82,7 @@ def read_weights_file(file: str | Path) -> WeightsFile:
         if name != stored_name:
             renamed[stored_name] = name
         tensors[name] = tensor
-    encoder = {name.removeprefix(ENCODER): tensors[name] for name in tensors if name.startswith(ENCODER)}
-    folded = {ENCODER + name: tensor for name, tensor in to_distilbert(encoder).items()}
-    tensors = folded | {name: tensor for name, tensor in tensors.items() if not name.startswith(ENCODER)}
+    fold_segments(tensors, ENCODER)
     return WeightsFile(kind, _model_name(tensors), tensors, renamed, ignored, training)
 
 
@@ -107,11 +105,12 @@ def _find_state_dict(file: Path, content: Any) -> tuple[dict[str, np.ndarray], d
     return dict(stored), training, kind
 
 
-def _current_name(name: str) -> str:
+def current_name(name: str) -> str:
+    """What a parameter is called here, whatever wraps the model and however old its spelling is."""
     name = WRAPPERS.sub("", name)
     for pattern, replacement in OLD_SPELLINGS:
         name = pattern.sub(replacement, name)
-    return name
+    return ENCODER + distilbert_name(name.removeprefix(ENCODER)) if name.startswith(ENCODER) else name
 
 
 def _model_name(tensors: Mapping[str, np.ndarray]) -> str:

@@ -13,6 +13,12 @@ from amsdff_jax.training.step import TrainState, Variables
 logger = logging.getLogger(__name__)
 
 
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether the run in `workdir` has saved a state to go on from. Makes no folders."""
+    latest = workdir / "checkpoints" / "latest"
+    return latest.is_dir() and any(folder.name.isdigit() for folder in latest.iterdir())
+
+
 class Checkpoints:
     """The checkpoints of one run: `<directory>/latest/<step>` and `<directory>/best/<step>`.
 

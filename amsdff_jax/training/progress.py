@@ -14,6 +14,7 @@ class RunProgress:
     Attributes:
       data_fingerprint: of the training data; a resumed run must see the same.
       total_steps: updates of the whole run.
+      class_names: in the order of the logits.
       history: a record for every evaluation: step, epoch, training and validation metrics.
       best_step: step of the best evaluation, 0 before the first.
       best_value: its metric, None before the first.
@@ -25,6 +26,7 @@ class RunProgress:
 
     data_fingerprint: str
     total_steps: int
+    class_names: list[str]
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best_step: int = 0
     best_value: float | None = None

@@ -1,12 +1,13 @@
 """A run's training state as the dict that the published PyTorch trainer saves."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax import nnx, traverse_util
 
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, ModelConfig
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
@@ -67,9 +68,20 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
         "model_state_dict": to_state_dict(run.model),
         "optimizer_state_dict": optimizer,
         "scheduler_state_dict": schedule_to_torch(step, optimizer),
-        "config": dataclasses.asdict(run.config),
+        "config": dataclasses.asdict(run.config)
+        | checkpoint_settings(run.config.model, run.progress.class_names, run.config.data.max_length),
         "history": history,
         "best_val_accuracy": max(history["val_accuracy"], default=0.0),
+    }
+
+
+def checkpoint_settings(model: ModelConfig, class_names: Sequence[str], max_length: int) -> dict[str, Any]:
+    """What `from_torch` needs to know and cannot read off tensors."""
+    return {
+        "class_names": list(class_names),
+        "max_length": max_length,
+        "padding": "masked" if model.mask_padding else "reference",
+        "num_attention_heads": model.num_attention_heads,
     }
 
 

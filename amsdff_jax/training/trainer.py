@@ -29,7 +29,7 @@ from amsdff_jax.interop.optimizer_state import optimizer_from_torch
 from amsdff_jax.interop.state_dict import load_state_dict, parameter_names
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.training.checkpoint import Checkpoints
+from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
 from amsdff_jax.training.display import TrainingDisplay
 from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
@@ -97,16 +97,18 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(train_data) / config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
 
+        self.workdir = Path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
         graphs, variables = split_model(model, rates)
         self._state, optimizer = initial_state(variables, rates, self.config, self.total_steps)
+        if config.train.init_from and not has_checkpoint(self.workdir):
+            self._begin_from(config.train.init_from)
         step = make_train_step(graphs.train, self.config, optimizer, weights)
         self._train_step = jax.jit(step, donate_argnums=0)
         self._evaluator = Evaluator(graphs.eval, self.config, tokenizer, self._buckets)
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch
-        self._progress = RunProgress(_fingerprint(self._train_tokens), self.total_steps)
+        self._progress = RunProgress(_fingerprint(self._train_tokens), self.total_steps, list(self.class_names))
         self._stop_requested = False
 
-        self.workdir = Path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
         open_workdir(self.workdir, self.config)
         self._checkpoints = Checkpoints(self.workdir / "checkpoints")
 
@@ -124,37 +126,6 @@ class Trainer:
     def finished(self) -> bool:
         """Whether all steps are done, or training stopped early for lack of improvement."""
         return int(self._state.step) >= self.total_steps or self._out_of_patience()
-
-    def start_from(self, file: str | Path) -> None:
-        """Takes weights from a file that PyTorch wrote, and the optimizer's state where the file has it.
-
-        With an optimizer's state the run goes on after the updates that it has made: their batches
-        are skipped and the learning rate stands where it would. A run that has a checkpoint of its
-        own goes on with that instead.
-
-        Args:
-          file: `.pt` or safetensors, see `read_weights_file`.
-
-        Raises:
-          UserError: a file that does not fit the model, or whose optimizer has made all steps of this run.
-        """
-        if self._checkpoints.latest_step() is not None:
-            return
-        weights = read_weights_file(file)
-        load_state_dict(self.model, weights.tensors, str(file))
-        variables = split_model(self.model, self._rates)[1]
-        optimizer_state, step = self._state.optimizer_state, 0
-        saved = weights.training.get("optimizer_state_dict")
-        if saved:
-            optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, str(file))
-            if step >= self.total_steps:
-                raise UserError(
-                    f"{file}: its optimizer has made {step} steps, and this run has only {self.total_steps}; raise "
-                    "train.epochs, or save the weights alone to begin anew"
-                )
-        state = TrainState(jnp.int32(step), variables, optimizer_state)
-        self._state = jax.device_put(state, jax.devices()[0])
-        logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)
 
     def request_stop(self) -> None:
         """Makes `train` finish the step at hand, save and return. May be called from a signal handler."""
@@ -189,6 +160,27 @@ class Trainer:
     def evaluate(self, dataset: TextDataset) -> dict[str, Any]:
         """Metrics of the model, as it stands, on `dataset`: `results["accuracy"]` and many more."""
         return compute_metrics(self.run_evaluation(dataset), self.class_names, self.config.loss)
+
+    def _begin_from(self, file: str) -> None:
+        """Takes weights from a file of PyTorch's, and the optimizer's state where the file has it.
+
+        With an optimizer's state the run goes on after the updates that it has made: their batches
+        are skipped, and the learning rate stands where it would. Nothing changes unless all of it fits.
+        """
+        weights = read_weights_file(file)
+        optimizer_state, step = self._state.optimizer_state, 0
+        saved = weights.training.get("optimizer_state_dict")
+        if saved is not None:
+            optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, file)
+        if step >= self.total_steps:
+            raise UserError(
+                f"{file}: its optimizer has made {step} steps, and this run has only {self.total_steps}; raise "
+                "train.epochs, or save the weights alone to begin anew"
+            )
+        load_state_dict(self.model, weights.tensors, file)
+        state = TrainState(jnp.int32(step), split_model(self.model, self._rates)[1], optimizer_state)
+        self._state = jax.device_put(state, jax.devices()[0])
+        logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)
 
     def _run(self, last: int) -> None:
         first = int(self._state.step)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_short_floats_keep_their_values(dtype, ending, weights, tmp_path):
 def test_sizes_are_read_off_the_tensors(weights, tmp_path):
     saved = from_torch(
         REFERENCE / "model.safetensors", tmp_path / "model", encoder_config=f"{ENCODER}/config.json",
-        class_names=["a", "b", "c", "ü"], mask_padding=True, num_attention_heads=4, max_length=17,
+        class_names=["a", "b", "c", "ü"], padding="masked", num_attention_heads=4, max_length=17,
     )  # fmt: skip
     config = read_model_config(tmp_path / "model")
     assert config.class_names == ("a", "b", "c", "ü")
@@ -141,7 +142,7 @@ def test_a_tokenizer_comes_along_if_it_fits(tiny_encoder, weights, tmp_path):
 
 FAULTS = {
     "no heads": ({}, {}, "do not tell the number of the encoder's attention heads; .* --encoder_config=PATH"),
-    "class names": ({}, {"encoder_config": ENCODER, "class_names": ["a"]}, "4 classes, but 1 names were given"),
+    "class names": ({}, {"encoder_config": ENCODER, "class_names": ["a"]}, r"class_names: expected 4 different names"),
     "missing": ({"classifier.5.bias": None}, {"encoder_config": ENCODER}, "missing classifier.5.bias"),
     "extra": ({"classifier.9.weight": np.ones(3, np.float32)}, {"encoder_config": ENCODER},
               r"unknown classifier\.9\.weight"),
@@ -170,7 +171,7 @@ def test_another_encoders_config_is_refused(tmp_path, tiny_encoder):
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("x")
-    with pytest.raises(UserError, match="holds something else than a model and is left alone"):
+    with pytest.raises(UserError, match=r"holds chapter\.txt, which is no part of a model"):
         from_torch(REFERENCE / "model.safetensors", tmp_path / "thesis", encoder_config=ENCODER)
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
 
@@ -258,3 +259,56 @@ def test_mistakes_are_one_line(arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ({"eval.logits": None}, {}, "reference numbers without eval.logits"),
+        ({"attention_mask": None}, {}, "reference numbers without attention_mask"),
+        ({"input_ids": np.zeros((2, 500), np.int64)}, {}, r"input_ids \(2, 500\) and attention_mask \(5, 19\) do not"),
+        (
+            {"eval.pooled": np.zeros((5, 7), np.float32)},
+            {},
+            r"pooled has shape \(5, 7\), but the model's \(5, 48\)",
+        ),
+        ({}, {"texts": ["hello"]}, "holds reference numbers with inputs of their own"),
+    ],
+)
+def test_reference_numbers_that_cannot_be_compared_are_an_error(change, arguments, message, expected, tmp_path):
+    from_torch(REFERENCE / "model.safetensors", tmp_path / "model", encoder_config=ENCODER)
+    numbers = {name: value for name, value in (expected | change).items() if value is not None}
+    save_file(numbers, tmp_path / "numbers.safetensors")
+    with pytest.raises(UserError, match=message):
+        verify(tmp_path / "model", tmp_path / "numbers.safetensors", **arguments)
+
+
+@pytest.mark.parametrize("config", [{"max_length": "128", "class_names": 4}, {"class_names": "abcd"}, "text"])
+def test_strange_settings_in_a_checkpoint_are_passed_over(config, weights, tmp_path):
+    write_torch_file(tmp_path / "odd.pt", {"model_state_dict": weights, "config": config})
+    saved = from_torch(tmp_path / "odd.pt", tmp_path / "model", encoder_config=ENCODER)
+    assert (saved.max_length, saved.class_names) == (64, ("0", "1", "2", "3"))
+
+
+def test_an_encoders_folder_is_never_replaced(tmp_path):
+    shutil.copytree(ENCODER, tmp_path / "encoder")
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"config\.json: holds model_type 'distilbert'|not the config"):
+        from_torch(REFERENCE / "model.safetensors", tmp_path / "encoder", encoder_config=ENCODER)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_sizes_that_no_file_can_hold_are_refused(weights, tmp_path):
+    name = "dynamic_fusion.experts.1000000000.0.weight"
+    save_file(weights | {name: np.ones((48, 48), np.float32)}, tmp_path / "many.safetensors")
+    with pytest.raises(UserError, match=r"has dynamic_fusion\.experts\.1000000000, but not all before it"):
+        from_torch(tmp_path / "many.safetensors", tmp_path / "model", encoder_config=ENCODER)
+    save_file(weights | {"classifier.8.weight": np.ones((2**40, 0), np.float32)}, tmp_path / "huge.safetensors")
+    with pytest.raises(UserError, match=r"classifier\.8\.weight is missing or no matrix"):
+        from_torch(tmp_path / "huge.safetensors", tmp_path / "model", encoder_config=ENCODER)
+
+
+def test_integers_are_no_weights(weights, tmp_path):
+    save_file(weights | {"classifier.8.weight": np.ones((4, 12), np.int8)}, tmp_path / "quantized.safetensors")
+    with pytest.raises(UserError, match=r"classifier\.8\.weight holds int8, expected floating"):
+        from_torch(tmp_path / "quantized.safetensors", tmp_path / "model", encoder_config=ENCODER)

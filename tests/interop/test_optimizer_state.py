@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 import torch
 from flax import nnx, traverse_util
@@ -12,12 +13,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from amsdff_jax import UserError
 from amsdff_jax.config import Config, ModelConfig
 from amsdff_jax.data.batches import Batch
-from amsdff_jax.interop.convert import to_torch
+from amsdff_jax.interop.convert import from_torch, to_torch
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.optimizer_state import optimizer_from_torch, optimizer_to_torch, schedule_to_torch
-from amsdff_jax.interop.state_dict import load_state_dict, parameter_names, to_state_dict
+from amsdff_jax.interop.state_dict import load_state_dict, parameter_names, to_state_dict, to_torch_layout, torch_name
 from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file
-from amsdff_jax.interop.torch_model import TORCH_MODELS, load_arrays
+from amsdff_jax.interop.torch_model import TORCH_MODELS, load_arrays, make_adamw
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.dropout import Dropout
@@ -180,14 +181,18 @@ def test_groups_say_whose_moments_they_hold(tmp_path):
     assert rates == ours.rates
     assert decays["classifier.8.weight"] == 0.01
     assert decays["classifier.8.bias"] == decays["transformer.embeddings.word_embeddings.weight"] == 0
-    parameters = dict(twin.named_parameters())
-    assert set(rates) == set(parameters)
-    optimizer = torch.optim.AdamW(
-        [{"params": [(name, parameters[name]) for name in group["param_names"]]} for group in saved["param_groups"]]
-    )
     write_torch_file(tmp_path / "optimizer.pt", saved)
-    optimizer.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
-    state, step = optimizer_from_torch(read_torch_file(tmp_path / "optimizer.pt"), [], ours.state.optimizer_state, "f")
+    optimizer = make_adamw(twin, torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    moments = {name: optimizer.state[parameter]["exp_avg"] for name, parameter in twin.named_parameters()
+               if parameter in optimizer.state}  # fmt: skip
+    assert set(moments) == {name for name, rate in rates.items() if rate}
+    flat = traverse_util.flatten_dict(optax.tree_utils.tree_get(ours.state.optimizer_state, "mu"))
+    for path, value in flat.items():
+        np.testing.assert_array_equal(moments[torch_name(path)], to_torch_layout(path, value))
+    read = read_torch_file(tmp_path / "optimizer.pt")
+    for group in read["param_groups"]:  # as DataParallel would call them
+        group["param_names"] = [f"module.{name}" for name in group["param_names"]]
+    state, step = optimizer_from_torch(read, list(rates), ours.state.optimizer_state, "f")
     assert step == 1
     jax.tree.map(np.testing.assert_array_equal, state, ours.state.optimizer_state)
 
@@ -213,10 +218,13 @@ def change(saved: dict, what: str) -> dict:
     ("what", "message"),
     [
         ("two groups", "has 2 groups without param_names"),
-        ("another kind", "has no exp_avg for transformer.embeddings.word_embeddings.weight; expected Adam"),
+        (
+            "another kind",
+            "holds step, momentum_buffer for transformer.embeddings.word_embeddings.weight; expected",
+        ),
         ("another shape", r"exp_avg of transformer\.embeddings\.word_embeddings\.weight has shape \(2, 2\), expected"),
         ("nothing known", "state is not of PyTorch's form"),
-        ("other steps", r"has made \[1, 9\] steps"),
+        ("other steps", r"has made \[1.0, 9.0\] steps"),
     ],
 )
 def test_an_optimizer_that_cannot_be_understood_is_an_error(what, message, tmp_path):
@@ -229,12 +237,11 @@ def test_an_optimizer_that_cannot_be_understood_is_an_error(what, message, tmp_p
         optimizer_from_torch(saved, list(twin.state_dict()), FlaxRun(model).state.optimizer_state, "FILE")
 
 
-def test_a_trainer_starts_from_its_own_export(tiny_trainer, tmp_path):
+def test_a_trainer_begins_from_its_own_export(tiny_trainer, tmp_path):
     first = tiny_trainer(tmp_path / "first")
     first.train(max_steps=5)
     to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
-    second = tiny_trainer(tmp_path / "second")
-    second.start_from(tmp_path / "run.pt")
+    second = tiny_trainer(tmp_path / "second", train__init_from=str(tmp_path / "run.pt"))
     jax.tree.map(np.testing.assert_array_equal, second._state, first._state)
     second.train(max_steps=6)
     first = tiny_trainer(tmp_path / "first")
@@ -243,10 +250,25 @@ def test_a_trainer_starts_from_its_own_export(tiny_trainer, tmp_path):
     loaded = torch.load(tmp_path / "run.pt", weights_only=True)
     assert loaded["scheduler_state_dict"]["last_epoch"] == 5
     assert loaded["config"]["train"]["epochs"] == 3
+    (tmp_path / "run.pt").unlink()  # from its own checkpoint on, a run needs the file no more
+    again = tiny_trainer(tmp_path / "second", train__init_from=str(tmp_path / "run.pt"))
+    again.train(max_steps=7)
+    assert int(again._state.step) == 7
 
 
-def test_a_trainer_refuses_an_optimizer_that_is_past_its_end(tiny_trainer, tmp_path):
+def test_an_export_tells_what_tensors_do_not(tiny_trainer, tiny_encoder, tmp_path):
+    trainer = tiny_trainer(tmp_path / "run")
+    trainer.train(max_steps=1)
+    to_torch(tmp_path / "run", tmp_path / "run.pt", layout="trainer")
+    saved = from_torch(tmp_path / "run.pt", tmp_path / "model", encoder_config=str(tiny_encoder))
+    assert saved.class_names == trainer.class_names
+    assert saved.max_length == 24
+    assert (saved.model.config.mask_padding, saved.model.config.num_attention_heads) == (True, 4)
+
+
+def test_an_optimizer_past_the_end_is_refused_and_nothing_changes(tiny_trainer, tmp_path):
     tiny_trainer(tmp_path / "first").train(max_steps=10)
     to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
     with pytest.raises(UserError, match=r"has made 10 steps, and this run has only 9; raise train\.epochs"):
-        tiny_trainer(tmp_path / "second", train__epochs=1).start_from(tmp_path / "run.pt")
+        tiny_trainer(tmp_path / "second", train__epochs=1, train__init_from=str(tmp_path / "run.pt"))
+    assert not (tmp_path / "second").exists()

@@ -124,14 +124,19 @@ HOSTILE = {
     "a tensor larger than its storage": (tensor_pickle((2**40,), (1,), 4), "in a storage of 4 elements"),
     "a terabyte by strides of 0": (tensor_pickle((2**38,), (0,), 4), "in a storage of 4 elements"),
     "a storage of a terabyte": (tensor_pickle((2,), (1,), 2**38), "claims 274,877,906,944 elements"),
-    "a negative size": (tensor_pickle((-1,), (1,), 4), "negative size"),
-    "a slot number of four billion": (b"\x80\x02}r\xff\xff\xff\xff.", "claims 4,294,967,295 memory slots"),
+    "a negative size": (tensor_pickle((-1,), (1,), 4), r"a tensor of shape \(-1,\)"),
     "attributes on a function": (
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x01\x00\x00\x00aK\x01sb.", "tries to change a function"
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x01\x00\x00\x00aK\x01sb.", "sets attributes of Name"
     ),
     "a codec to be looked up": (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.", "rot13"),
     "an object array": (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R.", "NumPy scalar of type object"),
     "a pickle that ends early": (b"\x80\x02}q\x00(X\x04", "damaged"),
+    "a key that takes for ever to hash": (
+        b"\x80\x02})" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60)) + b"Ns.", "tuple for a key"
+    ),
+    "sizes beyond an array's": (tensor_pickle((0, 2**70), (1, 1), 4), "a tensor of shape"),
+    "a set": (b"\x80\x04\x8f.", "instruction EMPTY_SET"),
+    "a number of a million digits": (b"\x80\x02\x8b\xff\xff\x00\x00" + b"\x01" * 65535 + b".", "instruction LONG4"),
     "no pickle": (b"hello", "damaged"),
     "nesting without end": (b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".", "nested too deeply"),
 }  # fmt: skip
@@ -153,6 +158,22 @@ def test_references_that_double_take_no_room(tmp_path):
         value = [value, value]
     read = read_torch_file(write_zip(tmp_path / "bomb.pt", pickle.dumps(value, 2)))
     assert read[0] is read[1]
+
+
+def test_a_slot_number_of_four_billion_takes_no_room(tmp_path):
+    assert read_torch_file(write_zip(tmp_path / "slot.pt", b"\x80\x02}r\xff\xff\xff\xff.")) == {}
+
+
+def test_empty_and_single_tensors_may_have_any_stride(tmp_path):
+    for shape, strides in [((1,), (2**70,)), ((0, 3), (2**70, 1))]:
+        file = write_zip(tmp_path / "odd.pt", tensor_pickle(shape, strides, 4), **{"0": bytes(16)})
+        assert read_torch_file(file)["w"].shape == shape
+
+
+def test_a_bare_storage_is_refused(tmp_path):
+    torch.save({"s": torch.ones(3).storage()}, tmp_path / "storage.pt")
+    with pytest.raises(UserError, match="refused"):
+        read_torch_file(tmp_path / "storage.pt")
 
 
 def saved(tmp_path):
