@@ -26,7 +26,8 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     Args:
       main: called with the command and its arguments, if there are `commands`.
       commands: what the first argument may be, and the names of those that follow it, such as
-        "FILE OUT_DIR"; a last one with a star may be repeated or left out.
+        "FILE OUT_DIR"; a last one with a star may be repeated or left out. A flag whose help begins
+        with a command belongs to that command.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -84,6 +85,10 @@ def _check_command(arguments: list[str], commands: Mapping[str, str]) -> None:
     fewest = sum(not name.startswith("*") for name in names)
     if len(arguments) - 1 < fewest or (len(arguments) - 1 > fewest == len(names)):
         raise UserError(f"{arguments[0]}: expected {commands[arguments[0]]}, got {len(arguments) - 1} arguments")
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        owners = [command for command in commands if f"{command}: " in flag.help]
+        if flag.present and owners and arguments[0] not in owners:
+            raise UserError(f"--{flag.name}: a flag of {owners[0]}, not of {arguments[0]}")
 
 
 def _check_config_argument(argument: str) -> None:

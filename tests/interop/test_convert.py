@@ -250,6 +250,7 @@ def test_the_script_needs_no_pytorch(tmp_path):
         (["inspekt", "x"], "inspekt: no such command; did you mean inspect?"),
         (["inspect"], "inspect: expected FILE, got 0 arguments"),
         (["to-torch", "a", "b", "c"], "to-torch: expected MODEL_DIR OUT, got 3 arguments"),
+        (["inspect", "x.pt", "--padding=masked"], "--padding: a flag of from-torch, not of inspect"),
         (["to-torch", "nowhere", "out.txt"], "expected a name that ends in .pt or .safetensors"),
         (["inspect", "missing.pt"], "missing.pt: cannot be read (No such file or directory)"),
     ],
