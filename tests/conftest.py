@@ -10,6 +10,9 @@ import pytest
 # Tests must say the same with and without a network, and never wait for one.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Tests compile much and compute little: LLVM's optimizations would take most of their time.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
 # A small head over the tiny encoder: what tests wait for is mostly the compiler.
 TINY_HEAD = {"num_attention_heads": 4, "kernel_sizes": (1, 3), "num_experts": 2}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def test_train_interrupt_resume_evaluate(training_arguments, tmp_path):
     arguments = ["--workdir=runs/longer", "--init_from=run.pt", "--config.train.epochs=5"]
     longer = run("train.py", *training_arguments, *arguments, cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
-    assert "run.pt: 97 tensors loaded, beginning after step" in longer.stderr
+    assert re.search(r"run\.pt: \d+ tensors loaded, beginning after step 36", longer.stderr)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from amsdff_jax.interop.optimizer_state import optimizer_to_torch, schedule_to_t
 from amsdff_jax.interop.state_dict import parameter_names, to_state_dict, torch_name
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.training.checkpoint import Checkpoints
+from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
 from amsdff_jax.training.progress import RunProgress
 from amsdff_jax.training.step import TrainState, initial_state, split_model, update_model
@@ -39,15 +39,14 @@ def read_run_state(workdir: str | Path) -> RunState:
     """
     workdir = Path(workdir)
     config = read_run_config(workdir)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    if checkpoints.latest_step() is None:
-        raise UserError(f"{checkpoints.directory}: no checkpoint yet")
+    if not has_checkpoint(workdir):
+        raise UserError(f"{workdir}: this run has no checkpoint yet")
     encoder_config = read_encoder_config(config.model.encoder_config or find_encoder(config.model.encoder))
     model = MODELS[config.model.name](config.model, encoder_config, rngs=nnx.Rngs(0))
     rates = peak_learning_rates(parameter_names(model), config.train)
     # Only the shape of the state counts here, and that does not depend on the number of steps.
     like, _ = initial_state(split_model(model, rates)[1], rates, config, total_steps=1)
-    state, progress = checkpoints.restore(like)
+    state, progress = Checkpoints(workdir / "checkpoints").restore(like)
     update_model(model, state.variables)
     return RunState(config, state, RunProgress(**progress), model)
 

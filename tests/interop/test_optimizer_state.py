@@ -90,9 +90,8 @@ def assert_same_weights(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarra
             np.testing.assert_allclose(one, other, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["amsdff", "gru"])
-def test_a_run_of_pytorch_continues_here(name, tmp_path):
-    model, twin = make_pair(name, True)
+def test_a_run_of_pytorch_continues_here(tmp_path):
+    model, twin = make_pair("amsdff", True)
     theirs = TorchRun(twin)
     for seed in range(4):
         theirs.step(make_batch(seed))
