@@ -60,6 +60,15 @@ def test_filler_changes_nothing():
             np.testing.assert_allclose(filled[name], value, atol=2e-5, err_msg=name)
 
 
+def test_a_text_twice_makes_the_step_of_the_text_alone():
+    # The compiler has been caught with a wrong gradient of the gate, where a device had a single text.
+    alone = make_batch(1)
+    twice = Batch(*(np.concatenate([part, part]) for part in alone))
+    metrics, metrics_twice = (take_step(make_model(), batch)[1] for batch in (alone, twice))
+    assert metrics_twice.pop("examples") == 2 * metrics.pop("examples")
+    assert metrics_twice == pytest.approx(metrics, rel=1e-5)
+
+
 def test_accumulated_losses_are_those_of_the_whole_batch():
     # BatchNorm in eval mode, so that the pieces do not depend on each other.
     def step(pieces):
