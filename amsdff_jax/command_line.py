@@ -3,19 +3,30 @@
 import logging
 import os
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.parallel.hosts import (
+    CONNECTION_TIMEOUT,
+    HEARTBEAT_TIMEOUT,
+    exit_at_once,
+    is_first_host,
+    join_hosts,
+    lost_host_error,
+)
 from amsdff_jax.validation import nearest
 
 EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 75  # the run was saved and the same command goes on with it (EX_TEMPFAIL)
+EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goes on (EX_TEMPFAIL)
 
 DEFINE_CONFIG = config_flags.DEFINE_config_file
 
@@ -34,12 +45,53 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
         arguments = _parse_flags(sys.argv)
         _check_command(arguments, commands or {})
         _set_up_logging()
-        sys.exit(main(*arguments) or 0)
+        _join_hosts()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals raise KeyboardInterrupt
+        code = main(*arguments) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        code = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped before there was anything to save; run the same command again", file=sys.stderr)
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as after `| head`
-        sys.exit(EXIT_USER_ERROR)
+        code = EXIT_USER_ERROR
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(f"error: {lost_host_error(error)}", file=sys.stderr)
+        code = EXIT_USER_ERROR
+    except Exception:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()
+        exit_at_once(1)
+    if code and jax.distributed.is_initialized() and code != EXIT_INTERRUPTED:
+        exit_at_once(code)
+    sys.exit(code)
+
+
+def stop_signal() -> Callable[[], bool]:
+    """From now on the first SIGINT or SIGTERM only answers this question; a second one ends the process at once."""
+    received = []
+
+    def remember(number: int, _frame: object) -> None:
+        received.append(number)
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_DFL)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, remember)
+    return lambda: bool(received)
+
+
+def define_host_flags() -> None:
+    """The flags of a script that runs on several hosts."""
+    flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0; needless under SLURM and Open MPI.")
+    flags.DEFINE_integer("num_processes", 0, "How many processes share the run.")
+    flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
+    flags.DEFINE_integer("heartbeat_timeout", HEARTBEAT_TIMEOUT, "Seconds of silence that mean a process is dead.")
+    flags.DEFINE_integer("connection_timeout", CONNECTION_TIMEOUT, "Seconds to wait for the others at the start.")
 
 
 def config_name(flag: str = "config") -> str:
@@ -51,6 +103,16 @@ def _set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     for noisy in ("absl", "jax", "orbax", "etils", "httpx", "huggingface_hub", "tensorflow_datasets"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def _join_hosts() -> None:
+    values = flags.FLAGS.flag_values_dict()
+    if "num_processes" not in values:
+        return
+    names = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout", "connection_timeout")
+    join_hosts(*(values[name] for name in names))
+    if not is_first_host():
+        logging.getLogger().setLevel(logging.WARNING)
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:

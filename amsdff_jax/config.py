@@ -227,6 +227,19 @@ class TrainConfig:
                 ) from None
 
 
+PARALLEL_MODES = ("sharded", "pmap")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """How the devices share the work. It changes no result but by rounding."""
+
+    mode: str = "sharded"  # one jitted step over whole batches; or pmap: a step per device with explicit sums
+
+    def __post_init__(self) -> None:
+        require_choice("parallel.mode", self.mode, PARALLEL_MODES)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """All settings of a run."""
@@ -236,6 +249,7 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":

@@ -2,10 +2,11 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
@@ -13,14 +14,16 @@ from rich.table import Table
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
-from amsdff_jax.data.sources import load_data
+from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.environment import describe_environment
-from amsdff_jax.evaluation.evaluator import Evaluator
+from amsdff_jax.evaluation.evaluator import Evaluator, StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.evaluation.report import write_learning_curves, write_metrics, write_report
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.catalogue import make_model
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.training.step import Variables
 from amsdff_jax.training.trainer import Trainer
 from amsdff_jax.training.workdir import read_run_config
@@ -31,14 +34,15 @@ logger = logging.getLogger(__name__)
 def train_run(
     config: Config,
     workdir: str | Path,
-    on_start: Callable[[Callable[[], None]], None] | None = None,
+    stop_signal: Callable[[], Callable[[], bool]] = lambda: lambda: False,
 ) -> bool:
     """Trains what `config` describes and writes the report.
 
     Args:
       config: the settings.
       workdir: the run's folder. One that holds an unfinished run of the same settings is gone on with.
-      on_start: called with the function that asks the run to stop, save and return.
+      stop_signal: called once there is something to lose, for the question that is asked at every
+        step from then on: whether to stop, save and return.
 
     Returns:
       Whether the run is finished; if not, the same call goes on with it.
@@ -48,13 +52,9 @@ def train_run(
     """
     workdir = Path(workdir)
     data = load_data(config.data, config.seed)
-    classes = len(data.train.class_names)
-    model_config = dataclasses.replace(config.model, num_classes=config.model.num_classes or classes)
-    model = make_model(model_config, seed=config.seed)
-    trainer = Trainer(model, config, data.train, data.validation, workdir)
-    if on_start:
-        on_start(trainer.request_stop)
-    trainer.train()
+    trainer = make_trainer(config, data, workdir)
+    should_stop = stop_signal()
+    trainer.train(should_stop=should_stop)
     if not trainer.finished:
         logger.info("stopped and saved; run the same command again to go on")
         return False
@@ -64,11 +64,36 @@ def train_run(
         return True
     splits = {"validation": data.validation, "test": data.test}
     reporter = _Reporter(read_model_folder(workdir / "model"), trainer.config)
-    metrics = {name: reporter.evaluate(dataset, report) for name, dataset in splits.items() if dataset is not None}
-    write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
-    write_metrics(report, metrics)
-    _print_table(metrics, report)
+    try:
+        metrics = {
+            name: reporter.evaluate(dataset, report, should_stop)
+            for name, dataset in splits.items()
+            if dataset is not None
+        }
+    except StoppedError:
+        logger.info("training is done and saved, but not the report; run the same command again to write it")
+        return False
+    if is_first_host():
+        write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
+        write_metrics(report, metrics)
+        _print_table(metrics, report)
     return True
+
+
+def make_trainer(
+    config: Config, data: DataSplits, workdir: str | Path, devices: Sequence[jax.Device] | None = None
+) -> Trainer:
+    """A trainer of the model that `config` describes, with as many classes as the data has unless it says otherwise.
+
+    Args:
+      devices: None: all there are.
+
+    Raises:
+      UserError: anything wrong with settings, encoder or folder.
+    """
+    classes = config.model.num_classes or len(data.train.class_names)
+    model = make_model(dataclasses.replace(config.model, num_classes=classes), seed=config.seed)
+    return Trainer(model, config, data.train, data.validation, workdir, devices=devices)
 
 
 def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> dict[str, Any]:
@@ -102,8 +127,9 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
                 f"{workdir}: the run's data has no {split} split; name one in the config, or use --file=FILE"
             )
     metrics = reporter.evaluate(dataset, directory)
-    write_metrics(directory, {name: metrics})
-    _print_table({name: metrics}, directory)
+    if is_first_host():
+        write_metrics(directory, {name: metrics})
+        _print_table({name: metrics}, directory)
     return metrics
 
 
@@ -112,15 +138,19 @@ class _Reporter:
 
     def __init__(self, saved: SavedModel, config: Config):
         graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
-        self._variables = Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics))
+        parallel = DataParallel()
+        self._variables = parallel.replicate(Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics)))
         self._config = dataclasses.replace(config, model=saved.model.config)
-        self._evaluator = Evaluator(graph, self._config, saved.tokenizer)
+        self._evaluator = Evaluator(graph, self._config, saved.tokenizer, parallel)
         self._environment = describe_environment(saved.model)
 
-    def evaluate(self, dataset: TextDataset, directory: Path) -> dict[str, Any]:
-        evaluation = self._evaluator.evaluate(self._variables, dataset)
+    def evaluate(
+        self, dataset: TextDataset, directory: Path, should_stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, Any]:
+        evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
         metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)
-        write_report(directory, dataset, evaluation, metrics)
+        if is_first_host():
+            write_report(directory, dataset, evaluation, metrics)
         return metrics | {"truncated": evaluation.truncated} | self._environment
 
 

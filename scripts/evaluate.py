@@ -12,6 +12,7 @@ from amsdff_jax.runs import evaluate_run
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the run's own data.")
 FILE = flags.DEFINE_string("file", "", "A CSV, TSV, JSONL or Parquet file instead, with the columns of the config.")
+command_line.define_host_flags()
 flags.mark_flag_as_required("workdir")
 
 

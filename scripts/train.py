@@ -2,10 +2,11 @@
 
     python scripts/train.py --config=configs/agnews.py --workdir=runs/agnews --config.train.epochs=3
 
-The same command goes on with an unfinished run.
-"""
+The same command goes on with an unfinished run. All GPUs of the machine are used; with several
+machines, the same command on each, under SLURM or Open MPI as it is, else with the flags
 
-import signal
+    --coordinator_address=HOST:PORT --num_processes=2 --process_id=0
+"""
 
 from absl import flags
 
@@ -18,21 +19,17 @@ WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs
 INIT_FROM = flags.DEFINE_string(
     "init_from", "", "A .pt or .safetensors file of PyTorch to begin with; its optimizer's state is taken too."
 )
+command_line.define_host_flags()
 flags.mark_flag_as_required("config")
 
 
 def main() -> int:
     """Trains; returns the exit code."""
     workdir = WORKDIR.value or f"runs/{command_line.config_name()}"
-
-    def stop_on_signal(request_stop):
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: request_stop())
-
     config = Config.from_dict(CONFIG.value)
     if INIT_FROM.value:
         config = config.replace(train__init_from=INIT_FROM.value)
-    finished = train_run(config, workdir, on_start=stop_on_signal)
+    finished = train_run(config, workdir, command_line.stop_signal)
     return 0 if finished else command_line.EXIT_INTERRUPTED
 
 

@@ -5,6 +5,7 @@ import os
 import random
 from pathlib import Path
 
+import jax
 import pytest
 
 # Tests must say the same with and without a network, and never wait for one.
@@ -12,6 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Tests compile much and compute little: LLVM's optimizations would take most of their time.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
+# Simulated, in this process alone. Most tests use one of them, those in `tests/parallel` all.
+jax.config.update("jax_num_cpu_devices", 8)
 
 # A small head over the tiny encoder: what tests wait for is mostly the compiler.
 TINY_HEAD = {"num_attention_heads": 4, "kernel_sizes": (1, 3), "num_experts": 2}
@@ -98,15 +102,17 @@ def tiny_data(tiny_config):
 
 @pytest.fixture
 def tiny_trainer(tiny_config, tiny_data, tmp_path):
-    """A function that makes a new trainer over the same folder, as a new process would."""
+    """A function that makes a new trainer over the same folder, as a new process would, on one device."""
     from amsdff_jax import EnhancedAMSDFF, Trainer
 
-    def make(workdir=tmp_path / "run", **changes):
+    def make(workdir=tmp_path / "run", devices=(), **changes):
         config = tiny_config.replace(**changes)
         model = EnhancedAMSDFF.from_pretrained(
             config.model.encoder, 2, mask_padding=config.model.mask_padding, **TINY_HEAD
         )
-        return Trainer(model, config, tiny_data.train, tiny_data.validation, workdir)
+        return Trainer(
+            model, config, tiny_data.train, tiny_data.validation, workdir, devices=devices or jax.devices()[:1]
+        )
 
     return make
 
@@ -114,8 +120,6 @@ def tiny_trainer(tiny_config, tiny_data, tmp_path):
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Compiles every shape once a session: a new trainer over the same model finds it compiled."""
-    import jax
-
     # Above the folder of this worker, so that all workers share it.
     folder = tmp_path_factory.getbasetemp().parent / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -11,9 +11,10 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     ["errors"],
     ["validation"],
-    ["config"],
+    ["config", "json_file", "parallel.hosts"],
     [
         "data.dataset",
+        "parallel.data_parallel",
         "data.prefetch",
         "models.dropout",
         "training.losses",
@@ -24,6 +25,7 @@ FLOORS = [
     ],
     [
         "data.files",
+        "parallel.stop_vote",
         "data.tokenization",
         "models.layers",
         "interop.encoder_files",
@@ -46,10 +48,12 @@ FLOORS = [
     ["interop.model_folder", "evaluation.evaluator", "evaluation.environment", "evaluation.plots"],
     ["evaluation.metrics", "interop.torch_model"],
     ["evaluation.report", "training.checkpoint", "training.progress", "training.run_log", "training.display"],
-    ["training.workdir", "training.recorder"],
-    ["training.trainer", "training.torch_state"],
+    ["training.workdir", "training.recorder", "training.checks"],
+    ["training.torch_state"],
+    ["training.trainer"],
     ["interop.convert", "interop.verify"],
     ["runs", "command_line"],
+    ["reproducibility"],
     ["__init__"],
 ]
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}

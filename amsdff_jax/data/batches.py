@@ -98,13 +98,14 @@ def plan_batches(
     return batches
 
 
-def make_batch(dataset: TokenizedDataset, planned: PlannedBatch) -> Batch:
-    """Lays the texts of a planned batch into arrays."""
-    shape = (len(planned.indices), planned.length)
+def make_batch(dataset: TokenizedDataset, planned: PlannedBatch, rows: slice = slice(None)) -> Batch:
+    """Lays the texts of a planned batch, or of some of its rows, into arrays."""
+    indices = planned.indices[rows]
+    shape = (len(indices), planned.length)
     input_ids = np.full(shape, dataset.pad_token_id, np.int32)
     attention_mask = np.zeros(shape, np.int32)
     labels = np.zeros(shape[0], np.int32)
-    for row, index in enumerate(planned.indices):
+    for row, index in enumerate(indices):
         if index == FILLER:
             continue
         tokens = dataset.token_ids[dataset.offsets[index] : dataset.offsets[index + 1]]

@@ -1,6 +1,7 @@
 """Texts to token ids, with the encoder's own fast tokenizer."""
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
@@ -39,6 +40,14 @@ class TokenizedDataset:
     def lengths(self) -> np.ndarray:
         """[N] int64, tokens of each text, special ones included."""
         return np.diff(self.offsets)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of tokens and labels: the same texts through the same tokenizer have the same."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self.token_ids, self.offsets, self.labels):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:

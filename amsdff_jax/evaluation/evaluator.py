@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -13,7 +14,12 @@ from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_bat
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
+from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.step import Variables, make_eval_step
+
+
+class StoppedError(Exception):
+    """An evaluation was stopped before its end, as asked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,31 +53,59 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates datasets with one model's graph, compiled once for each padded length."""
+    """Evaluates datasets with one model's graph, compiled once for each padded length.
+
+    Every text counts once on any number of devices and hosts, and every host gets all results.
+    """
 
     def __init__(
-        self, graph: nnx.GraphDef, config: Config, tokenizer: PreTrainedTokenizerFast, buckets: tuple[int, ...] = ()
+        self,
+        graph: nnx.GraphDef,
+        config: Config,
+        tokenizer: PreTrainedTokenizerFast,
+        parallel: DataParallel,
+        buckets: tuple[int, ...] = (),
     ):
         """Prepares the step.
 
         Args:
           graph: the model in eval mode.
+          parallel: the devices. They need not divide `config.train.eval_batch_size`, which is rounded up.
           buckets: padded lengths that are worth compiling; (): chosen from the first dataset.
         """
-        self._step = jax.jit(make_eval_step(graph, config))
+        self._step = parallel.compile_eval_step(make_eval_step(graph, config))
+        self._parallel = parallel
+        self._batch_size = parallel.round_up(config.train.eval_batch_size)
         self._config = config
         self._tokenizer = tokenizer
         self._buckets = buckets
         self._compiled: set[int] = set()
 
-    def evaluate(self, variables: Variables, dataset: TextDataset | TokenizedDataset) -> Evaluation:
-        """Runs every text of `dataset` through the model once."""
+    def evaluate(
+        self,
+        variables: Variables,
+        dataset: TextDataset | TokenizedDataset,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Evaluation:
+        """Runs every text of `dataset` through the model once.
+
+        Args:
+          variables: of the model, on the devices.
+          should_stop: asked before every batch.
+
+        Raises:
+          StoppedError: `should_stop` said so on any host.
+        """
         if isinstance(dataset, TextDataset):
             dataset = tokenize(dataset, self._tokenizer, self._config.data.max_length)
-        plan = plan_batches(dataset.lengths, self._buckets_for(dataset), self._config.train.eval_batch_size)
+        plan = plan_batches(dataset.lengths, self._buckets_for(dataset), self._batch_size)
+        own_rows = self._parallel.own_rows(self._batch_size)
+        batches = (self._parallel.place_batch(make_batch(dataset, planned, own_rows)) for planned in plan)
         columns: dict[str, np.ndarray] = {}
         seconds = 0.0
-        for planned, batch in zip(plan, prefetch(make_batch(dataset, planned) for planned in plan), strict=True):
+        for planned, batch in zip(plan, prefetch(batches), strict=True):
+            if self._parallel.any_host(should_stop()):
+                raise StoppedError
             if planned.length not in self._compiled:  # the first run compiles, which is not the model's speed
                 jax.block_until_ready(self._step(variables, batch))
                 self._compiled.add(planned.length)

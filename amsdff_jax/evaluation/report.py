@@ -13,6 +13,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import MEANINGS, calibration_table
 from amsdff_jax.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability
+from amsdff_jax.json_file import write_json
 
 MAX_ERRORS = 100  # in errors.csv
 
@@ -72,13 +73,6 @@ def write_learning_curves(directory: Path, log: Path, best_step: int, metric: st
     directory.mkdir(parents=True, exist_ok=True)
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     plot_learning_curves(records, best_step, metric, directory / "learning_curves.png")
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes JSON through a temporary file, so that a reader never meets half of it."""
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(file)
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -146,6 +146,10 @@ class BatchNorm(nnx.Module):
 
     PyTorch: `BatchNorm1d` over (batch, tokens). Normalizes by the biased variance, tracks the
     unbiased one, and moves the running statistics by 0.1 a step. Computed in float32.
+
+    Attributes:
+      axis_name: under `jax.pmap`, the axis over which the batch is spread: statistics are those of the
+        whole batch. Else None.
     """
 
     momentum = 0.1
@@ -157,6 +161,7 @@ class BatchNorm(nnx.Module):
         self.running_mean = nnx.BatchStat(jnp.zeros(features))
         self.running_var = nnx.BatchStat(jnp.ones(features))
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.axis_name: str | None = None
         self.use_running_average = False
 
     def __call__(self, x: jax.Array, counted: jax.Array) -> jax.Array:
@@ -175,16 +180,22 @@ class BatchNorm(nnx.Module):
 
     def _batch_statistics(self, x: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
         weights = counted.astype(jnp.float32)[..., None]  # [B,S,1]
-        count = jnp.maximum(weights.sum(), 1.0)
-        mean = (x * weights).sum((0, 1)) / count
-        variance = (jnp.square(x - mean) * weights).sum((0, 1)) / count
+        counted_positions = self._sum(weights)  # [1]
+        count = jnp.maximum(counted_positions, 1.0)
+        mean = self._sum(x * weights) / count
+        variance = self._sum(jnp.square(x - mean) * weights) / count
         unbiased = variance * count / jnp.maximum(count - 1, 1.0)
         # A batch in which nothing counts leaves the statistics where they were.
-        rate = self.momentum * counted.any()
+        anything = counted_positions[0] > 0
+        rate = self.momentum * anything
         self.running_mean[...] += rate * (jax.lax.stop_gradient(mean) - self.running_mean[...])
         self.running_var[...] += rate * (jax.lax.stop_gradient(unbiased) - self.running_var[...])
-        self.num_batches_tracked[...] += counted.any().astype(jnp.int32)
+        self.num_batches_tracked[...] += anything.astype(jnp.int32)
         return mean, variance
+
+    def _sum(self, x: jax.Array) -> jax.Array:
+        total = x.sum((0, 1))
+        return jax.lax.psum(total, self.axis_name) if self.axis_name else total
 
 
 def attend(

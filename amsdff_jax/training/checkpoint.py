@@ -1,16 +1,26 @@
-"""Checkpoints: the latest states to go on from, and apart from them the best one to keep."""
+"""Checkpoints: the latest states to go on from, and apart from them the best ones to keep."""
 
+import json
 import logging
+import shutil
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.json_file import write_json
+from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
 from amsdff_jax.training.step import TrainState, Variables
 
 logger = logging.getLogger(__name__)
+
+LATEST_KEPT = 2  # the newest, and the one before in case the newest is damaged
+# Each of the latest has a best that it refers to, and a new best is written before the checkpoint that refers to it.
+BEST_KEPT = LATEST_KEPT + 1
 
 
 def has_checkpoint(workdir: Path) -> bool:
@@ -19,76 +29,129 @@ def has_checkpoint(workdir: Path) -> bool:
     return latest.is_dir() and any(folder.name.isdigit() for folder in latest.iterdir())
 
 
+class Restored(NamedTuple):
+    """A checkpoint that was read: the training state and the run's progress."""
+
+    state: TrainState
+    progress: dict[str, Any]
+
+
+class _DamagedError(Exception):
+    """A checkpoint that cannot be read, or holds other numbers than were saved."""
+
+
 class Checkpoints:
     """The checkpoints of one run: `<directory>/latest/<step>` and `<directory>/best/<step>`.
 
     Two managers, because one that keeps the best would throw a worse latest away. A checkpoint of
-    `latest` holds the whole training state and the run's progress; one of `best` the model's
-    variables.
+    `latest` holds the whole training state, one of `best` the model's variables; `<step>.json` beside
+    it a checksum of its arrays and the run's progress. Folders and files are written under another
+    name and renamed when complete. With several hosts all write and read a folder that they share.
     """
 
     def __init__(self, directory: str | Path):
         directory = Path(directory).absolute()  # orbax refuses relative paths
         self.directory = directory
-        self._latest = _manager(directory / "latest", keep=2)
-        self._best = _manager(directory / "best", keep=1)
+        self._latest = _manager(directory / "latest", LATEST_KEPT)
+        self._best = _manager(directory / "best", BEST_KEPT)
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None when there is none."""
         return self._latest.latest_step()
 
     def save(self, state: TrainState, progress: dict[str, Any]) -> None:
-        """Saves state and progress (JSON) under the state's step, in place of one that is there."""
-        step = int(state.step)
-        if step in self._latest.all_steps():
-            return
-        self._latest.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress))
-        )
+        """Saves state and progress (JSON) under the state's step; progress alone if that state is there.
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest state and progress.
+        Raises:
+          UserError: it cannot be written, as on a full disk; the checkpoints before it are as they were.
+        """
+        self._write(self._latest, int(state.step), state, progress)
+
+    def restore(self, like: TrainState) -> Restored:
+        """The newest state and progress that can be read. What is damaged is named and passed over.
 
         Args:
           like: a state with the shapes, types and placement that are expected.
 
         Raises:
-          UserError: the checkpoint cannot be read or does not fit `like`.
+          UserError: no checkpoint can be read, or none fits `like`.
         """
-        step = self._latest.latest_step()
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(like)), progress=ocp.args.JsonRestore())
-        restored = self._read(self._latest, step, arguments)
-        return restored["state"], restored["progress"]
+        damaged: list[str] = []
+        for step in sorted(self._latest.all_steps(), reverse=True):
+            try:
+                restored = Restored(*self._read(self._latest, step, like))
+            except _DamagedError as error:
+                damaged.append(str(error))
+                continue
+            for line in damaged:
+                logger.warning("%s; going on from step %d, the checkpoint before", line, step)
+            return restored
+        raise UserError(f"{'; '.join(damaged)}; no checkpoint is left to go on from: begin anew with another --workdir")
+
+    def forget_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, before a run goes on from this one."""
+        for manager in (self._latest, self._best):
+            for later in [number for number in manager.all_steps() if number > step]:
+                if is_first_host():
+                    shutil.rmtree(manager.directory / str(later), ignore_errors=True)
+            wait_for_all_hosts("checkpoints removed")
+            manager.reload()
 
     def save_best(self, step: int, variables: Variables) -> None:
-        """Saves the best variables so far, in place of the former best."""
-        if step not in self._best.all_steps():
-            self._best.save(step, args=ocp.args.Composite(variables=ocp.args.StandardSave(variables)))
-
-    def restore_best(self, like: Variables) -> Variables:
-        """The best variables.
+        """Saves the best variables so far.
 
         Raises:
-          UserError: the checkpoint cannot be read or does not fit `like`.
+          UserError: they cannot be written, as on a full disk.
         """
-        arguments = ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(like)))
-        return self._read(self._best, self._best.latest_step(), arguments)["variables"]
+        self._write(self._best, step, variables, {})
+
+    def restore_best(self, step: int, like: Variables) -> Variables:
+        """The variables that were saved as the best at `step`.
+
+        Raises:
+          UserError: the checkpoint is missing, cannot be read or does not fit `like`.
+        """
+        try:
+            return self._read(self._best, step, like)[0]
+        except _DamagedError as error:
+            raise UserError(f"{error}; the best weights are lost: train again with another --workdir") from None
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Frees what the managers hold."""
         self._latest.close()
         self._best.close()
 
-    @staticmethod
-    def _read(manager: ocp.CheckpointManager, step: int, arguments: ocp.args.Composite) -> Any:
+    def _write(self, manager: ocp.CheckpointManager, step: int, arrays: Any, progress: dict[str, Any]) -> None:
         try:
-            return manager.restore(step, args=arguments)
-        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged checkpoint
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if is_first_host():
+                write_json(_details(manager, step), {"checksum": checksum(arrays), "progress": progress})
+            if step not in manager.all_steps():
+                manager.save(step, args=ocp.args.StandardSave(arrays))
+        except Exception as error:  # orbax and tensorstore raise many kinds for a full disk alone
+            for partial in manager.directory.glob(f"{step}.*"):
+                shutil.rmtree(partial, ignore_errors=True)
+            good = self._latest.latest_step()
+            kept = f"the checkpoint of step {good} is whole" if good is not None else "there is none yet"
             raise UserError(
-                f"{manager.directory / str(step)}: this checkpoint cannot be read ({reason[:200]}); remove the folder "
-                "to go on from the one before, or use another --workdir"
+                f"{manager.directory / str(step)}: the checkpoint cannot be written ({_reason(error)}); {kept}; make "
+                "room and run the same command again to go on"
             ) from None
+        if is_first_host():
+            for file in manager.directory.glob("*.json"):
+                if int(file.stem) not in manager.all_steps():
+                    file.unlink()
+
+    def _read(self, manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        folder = manager.directory / str(step)
+        try:
+            arrays = manager.restore(step, args=ocp.args.StandardRestore(_abstract(like)))
+            details = json.loads(_details(manager, step).read_text(encoding="utf-8"))
+            intact, progress = details["checksum"] == checksum(arrays), details["progress"]
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged checkpoint
+            raise _DamagedError(f"{folder}: this checkpoint cannot be read ({_reason(error)})") from None
+        if not intact:
+            raise _DamagedError(f"{folder}: this checkpoint is damaged (its arrays are not the ones that were saved)")
+        return arrays, progress
 
 
 def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
@@ -103,3 +166,26 @@ def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
 
 def _abstract(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def checksum(tree: Any) -> int:
+    """CRC-32 over the bytes of all arrays, each the same on every device."""
+    total = 0
+    for array in jax.tree.leaves(tree):
+        total = zlib.crc32(np.asarray(array.addressable_data(0)).tobytes(), total)
+    return total
+
+
+def _details(manager: ocp.CheckpointManager, step: int) -> Path:
+    """The file beside a checkpoint's folder: checksum and progress. It alone changes once a state is saved."""
+    return Path(manager.directory) / f"{step}.json"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error)
+    for known in ("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system"):
+        if known in text:
+            return known
+    return next(iter(text.strip().splitlines()), type(error).__name__)[:200]

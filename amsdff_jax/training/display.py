@@ -7,6 +7,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from amsdff_jax.parallel.hosts import is_first_host
+
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -18,7 +20,7 @@ class TrainingDisplay:
     def __init__(self, total_steps: int, first_step: int):
         self._total, self._shown_at = total_steps, time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and is_first_host():
             columns = (
                 TextColumn("training"),
                 BarColumn(),

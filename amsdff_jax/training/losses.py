@@ -28,7 +28,9 @@ def loss_parts(logits: jax.Array, labels: jax.Array, config: LossConfig) -> dict
     return {"ce": ce, "focal": focal, "label_smoothing": smoothed}
 
 
-def contrastive_loss(features: jax.Array, labels: jax.Array, counted: jax.Array, temperature: float) -> jax.Array:
+def contrastive_loss(
+    features: jax.Array, labels: jax.Array, counted: jax.Array, temperature: float, axis_name: str | None = None
+) -> jax.Array:
     """Supervised contrastive loss of each text within its batch (Khosla et al., 2020).
 
     As in the published PyTorch code, a text counts among its own positives and in its own
@@ -39,15 +41,20 @@ def contrastive_loss(features: jax.Array, labels: jax.Array, counted: jax.Array,
       labels: [B] integers.
       counted: [B] bool, false on filler, which is nobody's partner.
       temperature: what similarities are divided by.
+      axis_name: under `jax.pmap`, the axis over which the batch is spread: the texts of all devices
+        are partners.
 
     Returns:
       [B] float32.
     """
     features = features.astype(jnp.float32)
     normalized = features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
-    similarities = jnp.where(counted[None, :], normalized @ normalized.T / temperature, -jnp.inf)
+    partners, partner_labels, counted = normalized, labels, counted.astype(bool)
+    if axis_name:
+        partners, partner_labels, counted = jax.lax.all_gather((partners, labels, counted), axis_name, tiled=True)
+    similarities = jnp.where(counted[None, :], normalized @ partners.T / temperature, -jnp.inf)
     log_probabilities = similarities - jax.nn.logsumexp(similarities, axis=-1, keepdims=True)
-    positives = (labels[:, None] == labels[None, :]) & counted[None, :]
+    positives = (labels[:, None] == partner_labels[None, :]) & counted[None, :]
     return -jnp.where(positives, log_probabilities, 0).sum(-1) / jnp.maximum(positives.sum(-1), 1)
 
 

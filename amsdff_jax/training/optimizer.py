@@ -19,8 +19,7 @@ logger = logging.getLogger(__name__)
 def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, float]:
     """The peak learning rate of each parameter, 0 where it is frozen.
 
-    The first pattern of the table that is found in a name decides. Without a table the encoder has
-    `encoder_learning_rate` and everything else `learning_rate`.
+    The first pattern of the table that is found in a name decides.
 
     Args:
       names: PyTorch names of the parameters.
@@ -29,10 +28,7 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
       UserError: a parameter that no pattern covers, a pattern that decides nothing, or nothing left to train.
     """
     names = list(names)
-    table = config.learning_rate_table or (
-        (r"^transformer\.", config.encoder_learning_rate),
-        (r"", config.learning_rate),
-    )
+    table = learning_rate_table(config)
     rates, used = {}, set()
     for name in names:
         for pattern, rate in table:
@@ -55,6 +51,14 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
     if not any(rates.values()):
         raise UserError("train.learning_rate: every parameter is frozen (rate 0), so there is nothing to train")
     return rates
+
+
+def learning_rate_table(config: TrainConfig) -> tuple[tuple[str, float], ...]:
+    """The table of `config`, or what the two learning rates say in its place: (regex of a PyTorch name, peak)."""
+    return config.learning_rate_table or (
+        (r"^transformer\.", config.encoder_learning_rate),
+        (r"", config.learning_rate),
+    )
 
 
 def unit_schedule(total_steps: int, warmup_ratio: float) -> optax.Schedule:

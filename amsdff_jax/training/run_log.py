@@ -1,28 +1,41 @@
 """The records of a run: `metrics.jsonl` and TensorBoard events."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from amsdff_jax.errors import UserError
+from amsdff_jax.parallel.hosts import is_first_host
+
 
 class RunLog:
-    """Records of steps and evaluations. Use as a context manager.
+    """Records of steps and evaluations, written by the first host. Use as a context manager.
 
     A resumed run drops the records past the step it goes on from, so that every step is there once.
     """
 
     def __init__(self, directory: Path, first_step: int):
         self._file = directory / "metrics.jsonl"
-        self._drop_records_after(first_step)
-        self._stream = self._file.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
+        self._writes = is_first_host()
+        if self._writes:
+            with self._errors_told():
+                self._drop_records_after(first_step)
+                self._stream = self._file.open("ab", buffering=0)
+            self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, kind: str, step: int, values: Mapping[str, object]) -> None:
-        """Adds a record; numbers among `values` also become TensorBoard scalars `kind/name`."""
-        self._stream.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._stream.flush()
+        """Adds a record; numbers among `values` also become TensorBoard scalars `kind/name`.
+
+        Raises:
+          UserError: it cannot be written, as on a full disk.
+        """
+        if not self._writes:
+            return
+        with self._errors_told():
+            self._stream.write((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 self._events.add_scalar(f"{kind}/{name}", value, step)
@@ -31,8 +44,19 @@ class RunLog:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._stream.close()
-        self._events.close()
+        if self._writes:
+            self._stream.close()
+            self._events.close()
+
+    @contextlib.contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._file}: cannot be written ({error.strerror}); make room and run the same command again to go "
+                "on from the last checkpoint"
+            ) from None
 
     def _drop_records_after(self, step: int) -> None:
         if not self._file.exists():
@@ -44,4 +68,6 @@ class RunLog:
                     kept.append(line + "\n")
             except ValueError:  # cut short when the run was killed
                 continue
-        self._file.write_text("".join(kept), encoding="utf-8")
+        temporary = self._file.with_name(self._file.name + ".tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(self._file)

@@ -12,6 +12,8 @@ from flax import nnx, traverse_util
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.state_dict import torch_name
+from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.training.losses import combine, contrastive_loss, loss_parts
 from amsdff_jax.training.optimizer import make_optimizer
 
@@ -49,15 +51,20 @@ TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str,
 EvalStep = Callable[[Variables, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
-def split_model(model: nnx.Module, rates: Mapping[str, float]) -> tuple[Graphs, Variables]:
+def split_model(
+    model: nnx.Module, rates: Mapping[str, float], axis_name: str | None = None
+) -> tuple[Graphs, Variables]:
     """Takes a model apart. The numbers are copies: a step that donates them leaves the model intact.
 
     Args:
       rates: peak learning rate of every parameter by PyTorch name; one of 0 is frozen.
+      axis_name: the axis over which `jax.pmap` will spread the batches of the train mode.
     """
     model.train()
+    model.set_attributes(BatchNorm, Dropout, axis_name=axis_name, raise_if_not_found=False)
     train_graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     model.eval()
+    model.set_attributes(BatchNorm, Dropout, axis_name=None, raise_if_not_found=False)
     eval_graph = nnx.graphdef(model)
     flat = traverse_util.flatten_dict(jax.tree.map(jnp.copy, nnx.to_pure_dict(parameters)))
     trainable = {path: value for path, value in flat.items() if rates[torch_name(path)]}
@@ -76,13 +83,19 @@ def update_model(model: nnx.Module, variables: Variables) -> None:
 
 
 def make_train_step(
-    graph: nnx.GraphDef, config: Config, optimizer: optax.GradientTransformation, weights: np.ndarray
+    graph: nnx.GraphDef,
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    weights: np.ndarray,
+    axis_name: str | None = None,
 ) -> TrainStep:
-    """The function of one update; jit it with its state donated.
+    """The function of one update, to be compiled with its state donated.
 
     Args:
       graph: the model in train mode.
       weights: [C] weight of each class in the loss.
+      axis_name: None for a function of whole batches; for one to run under `jax.pmap`, on the rows
+        of one device, the name of the mapped axis, over which it sums.
 
     Returns:
       (state, batch, key) -> (new state, metrics). `key` is the run's; the step's own is folded from
@@ -98,7 +111,7 @@ def make_train_step(
         parts = loss_parts(output.logits, batch.labels, config.loss)
         if config.loss.contrastive:
             parts["contrastive"] = contrastive_loss(
-                output.pooled_features, batch.labels, counted, config.loss.temperature
+                output.pooled_features, batch.labels, counted, config.loss.temperature, axis_name
             )
         weight = jnp.where(counted, jnp.asarray(weights)[batch.labels], 0.0)
         sums = {name: jnp.sum(part * weight) for name, part in parts.items()}
@@ -124,7 +137,8 @@ def make_train_step(
         if pieces == 1:
             statistics, (gradients, sums) = accumulate(statistics, (jnp.int32(0), batch))
         else:
-            parts = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
+            # Every n-th row makes a piece, so that each piece is spread over all devices.
+            parts = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
 
             def add(carry, piece):
                 statistics, totals = carry
@@ -135,6 +149,8 @@ def make_train_step(
             zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
             (statistics, (gradients, sums)), _ = jax.lax.scan(add, (statistics, zeros), (jnp.arange(pieces), parts))
 
+        if axis_name:
+            gradients, sums = jax.lax.psum((gradients, sums), axis_name)
         total_weight = jnp.maximum(sums.pop("weight"), jnp.finfo(jnp.float32).tiny)
         examples, correct = sums.pop("examples"), sums.pop("correct")
         gradients = jax.tree.map(lambda gradient: gradient / total_weight, gradients)
@@ -172,6 +188,4 @@ def initial_state(
 ) -> tuple[TrainState, optax.GradientTransformation]:
     """The state before the first step, and the optimizer that moves it."""
     optimizer = make_optimizer(variables.trainable, rates, config.train, total_steps)
-    state = TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables.trainable))
-    # Placed explicitly, as a restored checkpoint is: otherwise a resumed run would compile the step again.
-    return jax.device_put(state, jax.devices()[0]), optimizer
+    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables.trainable)), optimizer

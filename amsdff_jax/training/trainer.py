@@ -7,29 +7,30 @@ import math
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch, make_batch, plan_batches
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
-from amsdff_jax.data.tokenization import TokenizedDataset, load_tokenizer, tokenize
+from amsdff_jax.data.tokenization import load_tokenizer, tokenize
 from amsdff_jax.errors import UserError
-from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, training_buckets
-from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, compute_metrics
+from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError, training_buckets
+from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.model_folder import SavedModel, save_model
-from amsdff_jax.interop.optimizer_state import optimizer_from_torch
-from amsdff_jax.interop.state_dict import load_state_dict, parameter_names
-from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.interop.state_dict import parameter_names
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.hosts import is_first_host, require_same_on_all_hosts, wait_for_all_hosts
+from amsdff_jax.parallel.stop_vote import StopVote
+from amsdff_jax.training.checkpoint import Checkpoints, checksum, has_checkpoint
+from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.display import TrainingDisplay
 from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
@@ -37,8 +38,8 @@ from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, StepRecorder
 from amsdff_jax.training.run_log import RunLog
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model, update_model
+from amsdff_jax.training.torch_state import begin_from
 from amsdff_jax.training.workdir import open_workdir
-from amsdff_jax.validation import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,15 @@ class Trainer:
 
     Everything goes to `workdir`: `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/` and,
     once training has ended, `model/`. A trainer over a `workdir` that holds an unfinished run of the
-    same configuration and data goes on where that run stopped.
+    same configuration and data goes on where that run stopped. All devices of all hosts are used;
+    with several hosts each makes the same trainer over the same folder.
 
     Attributes:
       model: the model; after `train` it has the best weights.
       config: as given, with the model's own settings.
       workdir: the run's folder.
       total_steps: updates of the whole run.
+      state: the training state, the same on all devices.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Trainer:
         val_data: TextDataset,
         workdir: str | Path | None = None,
         tokenizer: PreTrainedTokenizerFast | None = None,
+        devices: Sequence[jax.Device] | None = None,
     ):
         """Prepares a run; nothing is computed yet.
 
@@ -75,15 +79,17 @@ class Trainer:
           val_data: what the best checkpoint is chosen by.
           workdir: the run's folder, made if need be; None: a new temporary folder.
           tokenizer: None: the encoder's own, or `config.data.tokenizer`.
+          devices: None: all there are.
 
         Raises:
-          UserError: settings, model and data that do not go together; a folder that cannot be
-            written or holds another run.
+          UserError: settings, model, data and devices that do not go together; a folder that cannot
+            be written or holds another run; hosts that do not see the same data and weights.
         """
         config = config if isinstance(config, Config) else Config.from_dict(config)
         self.model, self.config = model, dataclasses.replace(config, model=model.config)
-        _check_metric(config.train.best_metric)
-        self._check_data(train_data, val_data)
+        check_run(model, self.config, train_data, val_data)
+        self._parallel = DataParallel(config.parallel.mode, devices)
+        self._parallel.check_batch_size(config.train.batch_size, config.train.accumulation_steps)
         if tokenizer is None:
             tokenizer = load_tokenizer(find_encoder(config.data.tokenizer or model.config.encoder))
         self.tokenizer, self.class_names = tokenizer, train_data.class_names
@@ -98,16 +104,17 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * config.train.epochs
 
         self.workdir = Path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
-        graphs, variables = split_model(model, rates)
-        self._state, optimizer = initial_state(variables, rates, self.config, self.total_steps)
+        graphs, variables = split_model(model, rates, self._parallel.axis_name)
+        state, optimizer = initial_state(variables, rates, self.config, self.total_steps)
         if config.train.init_from and not has_checkpoint(self.workdir):
-            self._begin_from(config.train.init_from)
-        step = make_train_step(graphs.train, self.config, optimizer, weights)
-        self._train_step = jax.jit(step, donate_argnums=0)
-        self._evaluator = Evaluator(graphs.eval, self.config, tokenizer, self._buckets)
+            state = begin_from(config.train.init_from, model, rates, state, self.total_steps)
+        self._require_same_start(state)
+        self.state = self._parallel.replicate(state)
+        step = make_train_step(graphs.train, self.config, optimizer, weights, self._parallel.axis_name)
+        self._train_step = self._parallel.compile_train_step(step)
+        self._evaluator = Evaluator(graphs.eval, self.config, tokenizer, self._parallel, self._buckets)
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch
-        self._progress = RunProgress(_fingerprint(self._train_tokens), self.total_steps, list(self.class_names))
-        self._stop_requested = False
+        self._progress = RunProgress(self._train_tokens.fingerprint, self.total_steps, list(self.class_names))
 
         open_workdir(self.workdir, self.config)
         self._checkpoints = Checkpoints(self.workdir / "checkpoints")
@@ -125,95 +132,95 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all steps are done, or training stopped early for lack of improvement."""
-        return int(self._state.step) >= self.total_steps or self._out_of_patience()
+        done = int(self.state.step) >= self.total_steps and not self._evaluation_is_due()
+        return done or self._out_of_patience()
 
-    def request_stop(self) -> None:
-        """Makes `train` finish the step at hand, save and return. May be called from a signal handler."""
-        self._stop_requested = True
-
-    def train(self, max_steps: int | None = None) -> list[dict[str, Any]]:
+    def train(
+        self, max_steps: int | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> list[dict[str, Any]]:
         """Trains to the end, resuming from the newest checkpoint if there is one.
 
         Args:
           max_steps: stop after this step of the run as if interrupted, with a checkpoint.
+          should_stop: asked at every step and at every batch of an evaluation; when it says so on any
+            host, the step at hand is finished, the state saved, and `train` returns. An evaluation
+            that was stopped is made again on resuming.
 
         Returns:
           The history, a record for every evaluation. At the end of the run the model holds the
           weights of the best evaluation, and `workdir/model` as well.
 
         Raises:
-          UserError: a loss that is not finite, or a checkpoint that cannot be read.
+          UserError: a loss that is not finite, a checkpoint that cannot be read or written.
         """
         if self._checkpoints.latest_step() is not None:
             self._resume()
         last = self.total_steps if max_steps is None else min(max_steps, self.total_steps)
-        if not self.finished and int(self._state.step) < last:
-            self._run(last)
+        if not self.finished and (int(self.state.step) < last or self._evaluation_is_due()):
+            self._run(last, should_stop)
         if self.finished:
             self._finish()
         return self.history
 
     def run_evaluation(self, dataset: TextDataset) -> Evaluation:
         """What the model, as it stands, says of every text of `dataset`."""
-        return self._evaluator.evaluate(self._state.variables, dataset)
+        return self._evaluator.evaluate(self.state.variables, dataset)
 
     def evaluate(self, dataset: TextDataset) -> dict[str, Any]:
         """Metrics of the model, as it stands, on `dataset`: `results["accuracy"]` and many more."""
         return compute_metrics(self.run_evaluation(dataset), self.class_names, self.config.loss)
 
-    def _begin_from(self, file: str) -> None:
-        """Takes weights from a file of PyTorch's, and the optimizer's state where the file has it.
-
-        With an optimizer's state the run goes on after the updates that it has made: their batches
-        are skipped, and the learning rate stands where it would. Nothing changes unless all of it fits.
-        """
-        weights = read_weights_file(file)
-        optimizer_state, step = self._state.optimizer_state, 0
-        saved = weights.training.get("optimizer_state_dict")
-        if saved is not None:
-            optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, file)
-        if step >= self.total_steps:
-            raise UserError(
-                f"{file}: its optimizer has made {step} steps, and this run has only {self.total_steps}; raise "
-                "train.epochs, or save the weights alone to begin anew"
-            )
-        load_state_dict(self.model, weights.tensors, file)
-        state = TrainState(jnp.int32(step), split_model(self.model, self._rates)[1], optimizer_state)
-        self._state = jax.device_put(state, jax.devices()[0])
-        logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)
-
-    def _run(self, last: int) -> None:
-        first = int(self._state.step)
-        key = jax.random.key(self.config.seed)
-        started, seconds_before = time.perf_counter(), self._progress.seconds
-        unread: deque[tuple[int, dict[str, jax.Array]]] = deque()
+    def _run(self, last: int, should_stop: Callable[[], bool]) -> None:
+        first = int(self.state.step)
         with RunLog(self.workdir, first) as log, TrainingDisplay(self.total_steps, first) as display:
-            recorder = self._recorder(log, display)
-            for step, batch in enumerate(prefetch(self._batches(first, last)), start=first + 1):
-                self._state, metrics = self._train_step(self._state, batch, key)
-                unread.append((step, metrics))
-                self._read(unread, recorder, leave=1)  # the next step is under way before this one's numbers are read
-                evaluating = step % self._evaluation_interval == 0 or step == self.total_steps
-                stopping = self._stop_requested or step == last
-                if evaluating or stopping or step % self.config.train.checkpoint_every == 0:
-                    self._read(unread, recorder, leave=0)
-                    if evaluating:
-                        self._evaluate_and_keep_best(step, log)
-                    self._progress.seconds = seconds_before + time.perf_counter() - started
-                    self._checkpoints.save(self._state, dataclasses.asdict(self._progress))
-                if stopping or self._out_of_patience():
-                    break
+            self._clock = time.perf_counter()
+            try:
+                for step in self._steps(
+                    first, last, self._recorder(log, display), StopVote(self._parallel, should_stop)
+                ):
+                    if self._evaluation_is_due():
+                        self._evaluate_and_keep_best(step, log, should_stop)
+                    self._save()
+                    if self._out_of_patience():
+                        break
+            except StoppedError:
+                self._save()
+
+    def _steps(self, first: int, last: int, recorder: StepRecorder, stop: StopVote) -> Iterator[int]:
+        """Makes the steps, and yields the number of each after which the run is to be saved."""
+        if self._evaluation_is_due():  # the session before was stopped in the middle of it
+            yield first
+        key = self._parallel.random_key(self.config.seed)
+        unread: deque[tuple[int, dict[str, jax.Array]]] = deque()
+        for step, batch in enumerate(prefetch(self._batches(first, last)), start=first + 1):
+            self.state, metrics = self._train_step(self.state, batch, key)
+            unread.append((step, metrics))
+            self._read(unread, recorder, leave=1)  # the next step is under way before this one's numbers are read
+            stopping = stop.ask()
+            evaluating = step % self._evaluation_interval == 0 or step == self.total_steps
+            if evaluating or stopping or step == last or step % self.config.train.checkpoint_every == 0:
+                self._read(unread, recorder, leave=0)
+                yield step
+            if stopping:
+                return
+
+    def _save(self) -> None:
+        now = time.perf_counter()
+        self._progress.seconds += now - self._clock
+        self._clock = now
+        self._checkpoints.save(self.state, dataclasses.asdict(self._progress))
 
     def _finish(self) -> None:
-        best = self._checkpoints.restore_best(self._state.variables)
-        self._state = self._state._replace(variables=best)
-        update_model(self.model, best)
+        best = self._checkpoints.restore_best(self.best_step, self.state.variables)
+        self.state = self.state._replace(variables=best)
+        update_model(self.model, jax.device_get(best))
         self.model.eval()
         folder = self.workdir / "model"
-        if not folder.exists():
+        if is_first_host() and not folder.exists():
             save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, self.config.data.max_length))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
             logger.info("trained for %.0f s; best validation %s, saved to %s", self._progress.seconds, best, folder)
+        wait_for_all_hosts("model saved")
 
     def _read(self, unread: deque, recorder: StepRecorder, leave: int) -> None:
         while len(unread) > leave:
@@ -245,16 +252,24 @@ class Trainer:
         )
 
     def _batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of steps `first` to `last`, this host's rows of them made, on the devices."""
+        own_rows = self._parallel.own_rows(self.config.train.batch_size)
         for epoch in range(first // self.steps_per_epoch, self.config.train.epochs):
             plan = plan_batches(
                 self._train_tokens.lengths, self._buckets, self.config.train.batch_size, (self.config.seed, epoch)
             )
             for number, planned in enumerate(plan, start=epoch * self.steps_per_epoch):
                 if first <= number < last:
-                    yield jax.device_put(make_batch(self._train_tokens, planned))
+                    yield self._parallel.place_training_batch(make_batch(self._train_tokens, planned, own_rows))
 
-    def _evaluate_and_keep_best(self, step: int, log: RunLog) -> None:
-        evaluation = self._evaluator.evaluate(self._state.variables, self._val_tokens)
+    def _evaluation_is_due(self) -> bool:
+        """Whether the state as it stands is one to evaluate, and has not been."""
+        step = int(self.state.step)
+        evaluated = self.history[-1]["step"] if self.history else 0
+        return step > evaluated and (step % self._evaluation_interval == 0 or step == self.total_steps)
+
+    def _evaluate_and_keep_best(self, step: int, log: RunLog, should_stop: Callable[[], bool]) -> None:
+        evaluation = self._evaluator.evaluate(self.state.variables, self._val_tokens, should_stop)
         metrics = compute_metrics(evaluation, self.class_names, self.config.loss)
         metrics = {name: value for name, value in metrics.items() if name != "per_class"}
         metric = self.config.train.best_metric
@@ -264,7 +279,7 @@ class Trainer:
         }  # fmt: skip
         better = self._progress.add_evaluation(record, metric)
         if better:
-            self._checkpoints.save_best(step, self._state.variables)
+            self._checkpoints.save_best(step, self.state.variables)
         log.write("validation", step, metrics)
         logger.info(
             "epoch %.2f, step %d: training loss %.4f, validation loss %.4f, accuracy %.4f, %s %.4f%s",
@@ -277,30 +292,25 @@ class Trainer:
         return bool(patience) and self._progress.stale_evaluations >= patience
 
     def _resume(self) -> None:
-        self._state, progress = self._checkpoints.restore(self._state)
-        progress = RunProgress(**progress)
+        restored = self._checkpoints.restore(self.state)
+        progress = RunProgress(**restored.progress)
         if progress.data_fingerprint != self._progress.data_fingerprint:
             raise UserError(
                 f"{self.workdir}: holds a run on other training data (or another tokenizer); use another --workdir"
             )
-        self._progress = progress
+        self.state, self._progress = restored.state, progress
+        self._checkpoints.forget_after(int(self.state.step))
         what = "finished" if self.finished else "resuming"
-        logger.info("%s: %s at step %d of %d", self.workdir, what, int(self._state.step), self.total_steps)
+        logger.info("%s: %s at step %d of %d", self.workdir, what, int(self.state.step), self.total_steps)
 
-    def _check_data(self, train_data: TextDataset, val_data: TextDataset) -> None:
-        if train_data.class_names != val_data.class_names:
-            raise UserError(f"{val_data.name}: its classes {val_data.class_names} are not those of {train_data.name}, "
-                            f"{train_data.class_names}")  # fmt: skip
-        classes, positions = self.config.model.num_classes, self.model.encoder_config.max_position_embeddings
-        if classes != len(train_data.class_names):
-            raise UserError(
-                f"model.num_classes: the model has {classes}, but {train_data.name} has {len(train_data.class_names)}"
-            )
-        if self.config.data.max_length > positions:
-            raise UserError(
-                f"data.max_length: expected at most {positions}, the encoder's positions, got "
-                f"{self.config.data.max_length}"
-            )
+    def _require_same_start(self, state: TrainState) -> None:
+        for what, digest in {
+            "settings": hashlib.blake2b(repr(self.config).encode(), digest_size=16).hexdigest(),
+            "training texts": self._train_tokens.fingerprint,
+            "validation texts": self._val_tokens.fingerprint,
+            "weights": f"{checksum(state):08x}",
+        }.items():
+            require_same_on_all_hosts(what, digest)
 
     def _log_data(self) -> None:
         for name, tokens in (("training", self._train_tokens), ("validation", self._val_tokens)):
@@ -309,18 +319,3 @@ class Trainer:
                 name, len(tokens), sorted(tokens.lengths)[len(tokens) // 2], tokens.truncated.sum(),
                 100 * tokens.truncated.mean(), self.config.data.max_length,
             )  # fmt: skip
-
-
-def _check_metric(metric: str) -> None:
-    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER)
-    if metric not in known:
-        raise UserError(
-            f"train.best_metric: no metric {metric!r}{nearest(metric, known)}; there are {', '.join(known)}"
-        )
-
-
-def _fingerprint(tokens: TokenizedDataset) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (tokens.token_ids, tokens.offsets, tokens.labels):
-        digest.update(array.tobytes())
-    return digest.hexdigest()

@@ -7,28 +7,34 @@ from typing import Any
 
 from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
-from amsdff_jax.evaluation.report import write_json
+from amsdff_jax.json_file import write_json
+from amsdff_jax.parallel.hosts import is_first_host
 
 
 def open_workdir(workdir: Path, config: Config) -> None:
     """Makes the folder and writes `config.json`, or checks that the one there says the same.
+
+    With several hosts only the first writes. How the devices share the work may change from one
+    session of a run to the next.
 
     Raises:
       UserError: the folder cannot be written, or holds a run of another configuration.
     """
     file = workdir / "config.json"
     wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+    of_the_session = {"parallel": wanted["parallel"]}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            write_json(file, wanted)
+            if is_first_host():
+                write_json(file, wanted)
             return
         found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{workdir}: cannot be written ({error.strerror}); choose another --workdir") from None
     except ValueError as error:
         raise UserError(f"{file}: not valid JSON ({error}); use another --workdir") from None
-    changed = _differences(found, wanted)
+    changed = _differences(found | of_the_session, wanted)
     if changed:
         raise UserError(
             f"{workdir}: holds a run of another configuration ({'; '.join(changed)}); use another --workdir"

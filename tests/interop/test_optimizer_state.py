@@ -241,18 +241,18 @@ def test_a_trainer_begins_from_its_own_export(tiny_trainer, tmp_path):
     first.train(max_steps=5)
     to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
     second = tiny_trainer(tmp_path / "second", train__init_from=str(tmp_path / "run.pt"))
-    jax.tree.map(np.testing.assert_array_equal, second._state, first._state)
+    jax.tree.map(np.testing.assert_array_equal, second.state, first.state)
     second.train(max_steps=6)
     first = tiny_trainer(tmp_path / "first")
     first.train(max_steps=6)
-    jax.tree.map(np.testing.assert_array_equal, second._state, first._state)
+    jax.tree.map(np.testing.assert_array_equal, second.state, first.state)
     loaded = torch.load(tmp_path / "run.pt", weights_only=True)
     assert loaded["scheduler_state_dict"]["last_epoch"] == 5
     assert loaded["config"]["train"]["epochs"] == 3
     (tmp_path / "run.pt").unlink()  # from its own checkpoint on, a run needs the file no more
     again = tiny_trainer(tmp_path / "second", train__init_from=str(tmp_path / "run.pt"))
     again.train(max_steps=7)
-    assert int(again._state.step) == 7
+    assert int(again.state.step) == 7
 
 
 def test_an_export_tells_what_tensors_do_not(tiny_trainer, tiny_encoder, tmp_path):

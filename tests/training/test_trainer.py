@@ -45,7 +45,7 @@ def test_resumed_run_ends_bitwise_the_same(stop_at, tiny_trainer, tmp_path):
     assert not stopped.finished
     resumed = tiny_trainer(tmp_path / "parts", train__epochs=2)
     resumed.train()
-    jax.tree.map(np.testing.assert_array_equal, whole._state, resumed._state)
+    jax.tree.map(np.testing.assert_array_equal, whole.state, resumed.state)
     assert_same_weights(whole.model, resumed.model)
     assert without_speed(whole.history) == without_speed(resumed.history)
     records = [[json.loads(line) for line in (t.workdir / "metrics.jsonl").open()] for t in (whole, resumed)]
@@ -88,12 +88,11 @@ def test_killed_run_resumes_from_the_last_checkpoint(tiny_trainer, tmp_path):
 
 def test_stop_request_saves_and_returns(tiny_trainer):
     trainer = tiny_trainer()
-    trainer.request_stop()
-    trainer.train()
+    trainer.train(should_stop=lambda: True)
     assert not trainer.finished
     again = tiny_trainer()
     again.train(max_steps=3)
-    assert int(again._state.step) == 3
+    assert int(again.state.step) == 3
 
 
 def test_best_checkpoint_is_really_the_best(tiny_trainer, tiny_data):
@@ -132,7 +131,7 @@ def test_other_data_is_refused(tiny_trainer, tiny_config, tiny_data, tmp_path):
     tiny_trainer().train(max_steps=2)
     model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
     swapped = tiny_data.train.take(np.arange(len(tiny_data.train))[::-1], "swapped")
-    trainer = Trainer(model, tiny_config, swapped, tiny_data.validation, tmp_path / "run")
+    trainer = Trainer(model, tiny_config, swapped, tiny_data.validation, tmp_path / "run", devices=jax.devices()[:1])
     with pytest.raises(UserError, match="other training data"):
         trainer.train()
 
@@ -152,7 +151,7 @@ def test_model_and_data_must_agree_on_the_classes(tiny_config, tiny_data, tmp_pa
 def test_damaged_checkpoint_is_named(tiny_trainer):
     trainer = tiny_trainer()
     trainer.train(max_steps=2)
-    for file in (trainer.workdir / "checkpoints" / "latest" / "2" / "state").rglob("*"):
+    for file in (trainer.workdir / "checkpoints" / "latest" / "2").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
     with pytest.raises(UserError, match=r"latest/2: this checkpoint cannot be read"):

@@ -1,0 +1,122 @@
+"""Data parallelism: every device has all the parameters and computes some rows of each batch."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from amsdff_jax.errors import UserError
+
+AXIS = "data"  # of the mesh, and of collectives under `jax.pmap`
+
+
+class DataParallel:
+    """The devices that share a run's batches, over all hosts.
+
+    Attributes:
+      mode: "sharded": `jax.jit` sees whole batches and XLA splits the work; "pmap": `jax.pmap` runs
+        the step on every device's own rows, with explicit sums over the devices.
+      mesh: the devices in one row, those of a host side by side, under the axis `data`.
+    """
+
+    def __init__(self, mode: str = "sharded", devices: Sequence[jax.Device] | None = None):
+        """Takes `devices`, by default all there are."""
+        devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+        self.mode = mode
+        self.mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+        self._replicated = NamedSharding(self.mesh, PartitionSpec())
+        self._by_row = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
+        self._own = slice(own[0], own[-1] + 1)
+        self._any = jax.jit(jnp.any, out_shardings=self._replicated)
+
+    @property
+    def num_devices(self) -> int:
+        """Devices over all hosts."""
+        return self.mesh.size
+
+    @property
+    def axis_name(self) -> str | None:
+        """The axis that a step must sum over by itself: `data` under pmap, else None."""
+        return AXIS if self.mode == "pmap" else None
+
+    def check_batch_size(self, batch_size: int, accumulation_steps: int) -> None:
+        """Raises `UserError` unless every device gets the same number of rows of every piece of a batch."""
+        unit = self.num_devices * accumulation_steps
+        if batch_size % unit:
+            fitting = [size for size in (batch_size // unit * unit, (batch_size // unit + 1) * unit) if size]
+            pieces = f" in {accumulation_steps} pieces (train.accumulation_steps)" if accumulation_steps > 1 else ""
+            raise UserError(
+                f"train.batch_size: {batch_size} texts do not divide evenly over {self.num_devices} devices{pieces}; "
+                f"the nearest that do: {' and '.join(map(str, fitting))}"
+            )
+
+    def round_up(self, batch_size: int) -> int:
+        """The smallest batch size from `batch_size` on that the devices divide."""
+        return -(-batch_size // self.num_devices) * self.num_devices
+
+    def own_rows(self, batch_size: int) -> slice:
+        """The rows of a batch that this host's devices compute."""
+        rows = batch_size // self.num_devices
+        return slice(self._own.start * rows, self._own.stop * rows)
+
+    def replicate(self, tree: Any) -> Any:
+        """Arrays, the same on all hosts, to all devices."""
+        if jax.process_count() == 1:
+            return jax.device_put(tree, self._replicated)
+
+        def to_own_devices(array: Any) -> jax.Array:
+            array = np.asarray(array)
+            return jax.make_array_from_callback(array.shape, self._replicated, lambda index: array[index])
+
+        return jax.tree.map(to_own_devices, tree)
+
+    def random_key(self, seed: int) -> jax.Array:
+        """A JAX random key on all devices."""
+        return jax.jit(lambda: jax.random.key(seed), out_shardings=self._replicated)()
+
+    def place_batch(self, own_rows: Any) -> Any:
+        """Puts this host's rows of a batch, arrays [b,...], into arrays [B,...] that are spread over all devices."""
+        return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(self._by_row, rows), own_rows)
+
+    def place_training_batch(self, own_rows: Any) -> Any:
+        """The same in the form that `compile_train_step`'s function takes: under pmap [devices,rows,...]."""
+        if self.mode == "pmap":
+            devices = self._own.stop - self._own.start
+            own_rows = jax.tree.map(lambda rows: rows.reshape(devices, -1, *rows.shape[1:]), own_rows)
+        return self.place_batch(own_rows)
+
+    def compile_train_step(self, step: Callable) -> Callable:
+        """Compiles `(state, batch, key) -> (state, metrics)`, which donates the state; its results are replicated."""
+        if self.mode == "sharded":
+            return jax.jit(step, donate_argnums=0, out_shardings=self._replicated)
+        mapped = jax.pmap(
+            step,
+            axis_name=AXIS,
+            in_axes=(None, 0, None),
+            out_axes=None,
+            devices=list(self.mesh.devices.flat),
+            donate_argnums=0,
+        )
+        if jax.process_count() == 1:
+            return mapped
+        return lambda state, batch, key: jax.tree.map(self._to_global, mapped(state, batch, key))
+
+    def compile_eval_step(self, step: Callable) -> Callable:
+        """Compiles `(variables, batch) -> results`, the results replicated. The same in both modes: rows are apart."""
+        return jax.jit(step, out_shardings=self._replicated)
+
+    def any_host(self, flag: bool) -> Any:
+        """Whether `flag` is true on any host. All must ask; the answer may be read (`bool`) later, without a wait."""
+        if jax.process_count() == 1:
+            return np.bool_(flag)
+        own = np.full(self._own.stop - self._own.start, flag)
+        return self._any(jax.make_array_from_process_local_data(self._by_row, own))
+
+    def _to_global(self, array: jax.Array) -> jax.Array:
+        # Under several processes pmap gives back this host's copies alone.
+        copies = [shard.data for shard in array.addressable_shards]
+        return jax.make_array_from_single_device_arrays(array.shape, self._replicated, copies)

@@ -1,0 +1,104 @@
+"""The processes of one run, on one machine or many: how they find each other and how they end together."""
+
+import os
+import sys
+from typing import NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from amsdff_jax.errors import UserError
+from amsdff_jax.validation import require
+
+HEARTBEAT_TIMEOUT = 100  # seconds after which a silent process counts as dead; JAX's own default
+CONNECTION_TIMEOUT = 300  # seconds that a process waits for the others to start; JAX's own default
+
+# Set for the tasks of `srun` and `mpirun`, but not in the shell of a job that starts python by itself.
+_TASKS_OF_A_CLUSTER = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def join_hosts(
+    coordinator_address: str = "",
+    num_processes: int = 0,
+    process_id: int = -1,
+    heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
+    connection_timeout: int = CONNECTION_TIMEOUT,
+) -> None:
+    """Makes this process one of several that compute together. Must come before anything is computed.
+
+    Without an address, the tasks of SLURM's `srun` and of Open MPI's `mpirun` find each other; any
+    other process computes alone.
+
+    Args:
+      coordinator_address: `host:port` of process 0, the same everywhere.
+      num_processes: how many there are.
+      process_id: which one this is, from 0.
+      heartbeat_timeout: seconds of silence after which a process counts as dead, and all end.
+      connection_timeout: seconds to wait for the others to start.
+
+    Raises:
+      UserError: arguments that do not go together, or processes that do not find each other.
+    """
+    given = (bool(coordinator_address), num_processes != 0, process_id != -1)
+    if any(given):
+        if not all(given):
+            raise UserError("--coordinator_address, --num_processes and --process_id: expected all three or none")
+        host, _, port = coordinator_address.rpartition(":")
+        require(bool(host) and port.isdigit(), "--coordinator_address", coordinator_address, "HOST:PORT of process 0")
+        require(num_processes > 0, "--num_processes", num_processes, "at least 1")
+        require(0 <= process_id < num_processes, "--process_id", process_id, f"from 0 to {num_processes - 1}")
+    elif all(int(os.environ.get(name, 1)) <= 1 for name in _TASKS_OF_A_CLUSTER):
+        return
+    try:
+        jax.distributed.initialize(
+            coordinator_address or None,
+            num_processes or None,
+            process_id if process_id != -1 else None,
+            initialization_timeout=connection_timeout,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes of this run did not find each other ({_first_line(error)})") from None
+
+
+def is_first_host() -> bool:
+    """Whether this process is the one that writes logs, reports and models."""
+    return jax.process_index() == 0
+
+
+def wait_for_all_hosts(purpose: str) -> None:
+    """Returns when every process has come to the call of the same `purpose`."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(purpose)
+
+
+def require_same_on_all_hosts(what: str, digest: str) -> None:
+    """Raises `UserError` on every process unless all of them have the same `digest`, hexadecimal, of `what`."""
+    if jax.process_count() == 1:
+        return
+    digests = multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(digest), np.uint8))
+    others = [number for number, other in enumerate(digests) if (other != digests[0]).any()]
+    if others:
+        raise UserError(
+            f"process {others[0]} has other {what} than process 0; give all processes the same files and flags"
+        )
+
+
+def lost_host_error(error: Exception) -> UserError:
+    """What to tell when a computation with other processes has failed."""
+    return UserError(
+        f"process {jax.process_index()} of {jax.process_count()} lost the others ({_first_line(error)}); their own "
+        "messages say why; start all of them again with the same command to go on from the last checkpoint"
+    )
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """Ends a process that failed without waiting for the others, who would wait for it in turn."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
