@@ -119,8 +119,10 @@ def tiny_trainer(tiny_config, tiny_data, tmp_path):
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """Compiles every shape once a session: a new trainer over the same model finds it compiled."""
+    """Compiles every shape once a session, in this and all other processes of the tests."""
     # Above the folder of this worker, so that all workers share it.
     folder = tmp_path_factory.getbasetemp().parent / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)

@@ -27,10 +27,7 @@ def run(script: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedP
 
 
 @pytest.fixture
-def training_arguments(tiny_encoder, tmp_path, monkeypatch):
-    # The processes share what they compile, as one user's runs would with a cache.
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+def training_arguments(tiny_encoder, tmp_path):
     train = write_csv(tmp_path / "train.csv", *make_texts(90, 0))
     test = write_csv(tmp_path / "test.csv", *make_texts(31, 1))
     return [

@@ -127,6 +127,8 @@ class Checkpoints:
                 write_json(_details(manager, step), {"checksum": checksum(arrays), "progress": progress})
             if step not in manager.all_steps():
                 manager.save(step, args=ocp.args.StandardSave(arrays))
+        except jax.errors.JaxRuntimeError:  # another host was lost
+            raise
         except Exception as error:  # orbax and tensorstore raise many kinds for a full disk alone
             for partial in manager.directory.glob(f"{step}.*"):
                 shutil.rmtree(partial, ignore_errors=True)

@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from amsdff_jax.errors import UserError
 from amsdff_jax.parallel.hosts import is_first_host
@@ -15,6 +18,8 @@ class RunLog:
     """Records of steps and evaluations, written by the first host. Use as a context manager.
 
     A resumed run drops the records past the step it goes on from, so that every step is there once.
+    TensorBoard's events are written without tensorboardX's thread, which would die on a full disk and
+    leave the training waiting for it.
     """
 
     def __init__(self, directory: Path, first_step: int):
@@ -24,7 +29,11 @@ class RunLog:
             with self._errors_told():
                 self._drop_records_after(first_step)
                 self._stream = self._file.open("ab", buffering=0)
-            self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step + 1)
+                (directory / "tensorboard").mkdir(exist_ok=True)
+                self._events = EventsWriter(str(directory / "tensorboard" / "events"))
+                # Tells TensorBoard to forget what an interrupted session wrote past this step.
+                start = SessionLog(status=SessionLog.START)
+                self._events.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
 
     def write(self, kind: str, step: int, values: Mapping[str, object]) -> None:
         """Adds a record; numbers among `values` also become TensorBoard scalars `kind/name`.
@@ -36,9 +45,11 @@ class RunLog:
             return
         with self._errors_told():
             self._stream.write((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
-        for name, value in values.items():
-            if isinstance(value, (int, float)):
-                self._events.add_scalar(f"{kind}/{name}", value, step)
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    summary = scalar(f"{kind}/{name}", value)
+                    self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+            self._events.flush()
 
     def __enter__(self) -> "RunLog":
         return self
@@ -46,7 +57,9 @@ class RunLog:
     def __exit__(self, *_exception: object) -> None:
         if self._writes:
             self._stream.close()
-            self._events.close()
+            # What cannot be flushed has been told already, when it was written.
+            with contextlib.suppress(OSError):
+                self._events.close()
 
     @contextlib.contextmanager
     def _errors_told(self) -> Iterator[None]:
