@@ -163,7 +163,8 @@ def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
         # The step donates its buffers, so a copy in the background could read what is overwritten already.
         enable_async_checkpointing=False,
     )
-    return ocp.CheckpointManager(directory, options=options)
+    # The handler is named: orbax would guess it from what it finds, and a damaged folder leads it astray.
+    return ocp.CheckpointManager(directory, options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
 def _abstract(tree: Any) -> Any:

@@ -12,6 +12,8 @@ from amsdff_jax.training.display import TrainingDisplay
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.run_log import RunLog
 
+STEPS_OF_SPEED = 50  # the speed that is shown and logged is that of so many last steps
+
 
 class NotFiniteError(ArithmeticError):
     """The loss or the gradient of a step is infinite or not a number."""
@@ -34,7 +36,7 @@ class StepRecorder:
         self._progress, self._log, self._display = progress, log, display
         self._learning_rates = learning_rates
         self._total_steps, self._steps_per_epoch, self._log_every = total_steps, steps_per_epoch, log_every
-        self._recent: deque[tuple[float, float]] = deque(maxlen=50)  # (time, texts) of the last steps
+        self._recent: deque[tuple[float, float]] = deque(maxlen=STEPS_OF_SPEED)  # (time, texts) of the last steps
 
     def record(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Reads the metrics of step number `step`, which waits until the step is done.

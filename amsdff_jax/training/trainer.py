@@ -58,6 +58,8 @@ class Trainer:
       workdir: the run's folder.
       total_steps: updates of the whole run.
       state: the training state, the same on all devices.
+      train_step: the compiled step, (state, batch, key) -> (new state, metrics), which donates the state.
+      key: the run's JAX random key, on all devices.
     """
 
     def __init__(
@@ -111,7 +113,8 @@ class Trainer:
         self._require_same_start(state)
         self.state = self._parallel.replicate(state)
         step = make_train_step(graphs.train, self.config, optimizer, weights, self._parallel.axis_name)
-        self._train_step = self._parallel.compile_train_step(step)
+        self.train_step = self._parallel.compile_train_step(step)
+        self.key = self._parallel.random_key(self.config.seed)
         self._evaluator = Evaluator(graphs.eval, self.config, tokenizer, self._parallel, self._buckets)
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch
         self._progress = RunProgress(self._train_tokens.fingerprint, self.total_steps, list(self.class_names))
@@ -170,6 +173,17 @@ class Trainer:
         """Metrics of the model, as it stands, on `dataset`: `results["accuracy"]` and many more."""
         return compute_metrics(self.run_evaluation(dataset), self.class_names, self.config.loss)
 
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of the steps after `first` up to `last`, on the devices; each host makes its rows of them."""
+        own_rows = self._parallel.own_rows(self.config.train.batch_size)
+        for epoch in range(first // self.steps_per_epoch, self.config.train.epochs):
+            plan = plan_batches(
+                self._train_tokens.lengths, self._buckets, self.config.train.batch_size, (self.config.seed, epoch)
+            )
+            for number, planned in enumerate(plan, start=epoch * self.steps_per_epoch):
+                if first <= number < last:
+                    yield self._parallel.place_training_batch(make_batch(self._train_tokens, planned, own_rows))
+
     def _run(self, last: int, should_stop: Callable[[], bool]) -> None:
         first = int(self.state.step)
         with RunLog(self.workdir, first) as log, TrainingDisplay(self.total_steps, first) as display:
@@ -190,10 +204,9 @@ class Trainer:
         """Makes the steps, and yields the number of each after which the run is to be saved."""
         if self._evaluation_is_due():  # the session before was stopped in the middle of it
             yield first
-        key = self._parallel.random_key(self.config.seed)
         unread: deque[tuple[int, dict[str, jax.Array]]] = deque()
-        for step, batch in enumerate(prefetch(self._batches(first, last)), start=first + 1):
-            self.state, metrics = self._train_step(self.state, batch, key)
+        for step, batch in enumerate(prefetch(self.batches(first, last)), start=first + 1):
+            self.state, metrics = self.train_step(self.state, batch, self.key)
             unread.append((step, metrics))
             self._read(unread, recorder, leave=1)  # the next step is under way before this one's numbers are read
             stopping = stop.ask()
@@ -250,17 +263,6 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             log_every=self.config.train.log_every,
         )
-
-    def _batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of steps `first` to `last`, this host's rows of them made, on the devices."""
-        own_rows = self._parallel.own_rows(self.config.train.batch_size)
-        for epoch in range(first // self.steps_per_epoch, self.config.train.epochs):
-            plan = plan_batches(
-                self._train_tokens.lengths, self._buckets, self.config.train.batch_size, (self.config.seed, epoch)
-            )
-            for number, planned in enumerate(plan, start=epoch * self.steps_per_epoch):
-                if first <= number < last:
-                    yield self._parallel.place_training_batch(make_batch(self._train_tokens, planned, own_rows))
 
     def _evaluation_is_due(self) -> bool:
         """Whether the state as it stands is one to evaluate, and has not been."""

@@ -68,7 +68,7 @@ def test_killed_run_resumes_from_the_last_checkpoint(tiny_trainer, tmp_path):
     class Killed(BaseException):
         pass
 
-    step = stopped._train_step
+    step = stopped.train_step
 
     def dies_at_step_7(state, batch, key):
         if len(recorded) == 6:
@@ -76,7 +76,7 @@ def test_killed_run_resumes_from_the_last_checkpoint(tiny_trainer, tmp_path):
         recorded.append(batch)
         return step(state, batch, key)
 
-    stopped._train_step = dies_at_step_7
+    stopped.train_step = dies_at_step_7
     with pytest.raises(Killed):
         stopped.train()
     resumed = tiny_trainer(tmp_path / "run", train__epochs=1, train__checkpoint_every=4)
@@ -160,7 +160,7 @@ def test_damaged_checkpoint_is_named(tiny_trainer):
 
 def test_reference_mode_pads_to_max_length(tiny_trainer):
     trainer = tiny_trainer(model__mask_padding=False)
-    assert {batch.input_ids.shape for batch in trainer._batches(0, 9)} == {(12, 24)}
+    assert {batch.input_ids.shape for batch in trainer.batches(0, 9)} == {(12, 24)}
 
 
 def test_every_text_is_seen_once_an_epoch(tiny_trainer):
@@ -168,7 +168,7 @@ def test_every_text_is_seen_once_an_epoch(tiny_trainer):
     for epoch in range(2):
         rows = [
             tuple(row[mask == 1])
-            for batch in trainer._batches(9 * epoch, 9 * (epoch + 1))
+            for batch in trainer.batches(9 * epoch, 9 * (epoch + 1))
             for row, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
             if mask.any()
         ]

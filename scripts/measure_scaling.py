@@ -1,0 +1,30 @@
+"""Measures how the speed of training grows with the number of devices, simulated on the CPU where there are too few.
+
+python scripts/measure_scaling.py --config=configs/quickstart.py --devices=1,2
+"""
+
+from absl import flags
+
+from amsdff_jax import command_line
+from amsdff_jax.config import Config
+from amsdff_jax.errors import UserError
+from amsdff_jax.reproducibility import provide_devices
+from amsdff_jax.scaling import measure_scaling, print_scaling
+
+CONFIG = command_line.DEFINE_CONFIG("config", None, "The run's settings; nothing is kept of what it trains.")
+DEVICES = flags.DEFINE_list("devices", ["1", "2"], "Numbers of devices to compare, the first with the others.")
+ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each is measured, in turn.", lower_bound=1)
+flags.mark_flag_as_required("config")
+
+
+def main() -> None:
+    """Measures and prints."""
+    if not all(number.isdigit() and int(number) for number in DEVICES.value):
+        raise UserError(f"--devices: expected numbers such as 1,2, got {','.join(DEVICES.value)}")
+    counts = [int(number) for number in DEVICES.value]
+    devices = provide_devices(max(counts))
+    print_scaling(measure_scaling(Config.from_dict(CONFIG.value), devices, counts, ROUNDS.value))
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,112 @@
+"""Several processes on loopback give the numbers of one, and end together when one of them dies."""
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.parallel.conftest import outcome, records
+from tests.processes import Disturbance, Script, run_script
+
+pytestmark = pytest.mark.slow
+
+# The idle biases before BatchNorm stay where they are, see `reproducibility.hold_idle_biases`.
+HELD = r"--config.train.learning_rate_table=(('\\.scale_convs\\.\\d+\\.[01]\\.bias$', 0.0), ('', 1e-3))"
+
+
+def devices(number: int) -> dict[str, str]:
+    return {"JAX_NUM_CPU_DEVICES": str(number)}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start_two(folder: Path, *arguments: str, disturbances=(None, None)) -> list[Script]:
+    """Two processes of four devices each that share a run."""
+    folder.mkdir()
+    address = f"--coordinator_address=127.0.0.1:{free_port()}"
+    return [
+        Script(folder / f"{number}.txt", "train.py", *arguments, address, "--num_processes=2", f"--process_id={number}",
+               "--heartbeat_timeout=10", "--connection_timeout=60", disturbance=disturbance, **devices(4))
+        for number, disturbance in enumerate(disturbances)
+    ]  # fmt: skip
+
+
+def logged(workdir: Path, name: str) -> np.ndarray:
+    return np.array([record[name] for record in records(workdir) if record["kind"] == "train"])
+
+
+@pytest.mark.parametrize("mode", ["sharded", "pmap"])
+def test_two_processes_give_the_numbers_of_one(mode, run_arguments, tmp_path):
+    arguments = [*run_arguments, HELD, f"--config.parallel.mode={mode}"]
+    code, output = run_script(tmp_path / "one.txt", "train.py", *arguments, f"--workdir={tmp_path}/one", **devices(8))
+    assert code == 0, output
+    for script in start_two(tmp_path / "outputs", *arguments, f"--workdir={tmp_path}/two"):
+        assert script.wait() == 0, script.output
+    for name in ("loss", "gradient_norm"):
+        one, two = logged(tmp_path / "one", name), logged(tmp_path / "two", name)
+        assert len(one) == 20
+        np.testing.assert_allclose(two[:10], one[:10], rtol=1e-5)
+    metrics = [json.loads((tmp_path / run / "report" / "metrics.json").read_text()) for run in ("one", "two")]
+    assert metrics[1]["test"]["examples"] == 31
+    for split in ("validation", "test"):
+        for name in ("accuracy", "macro_f1", "examples", "per_class"):
+            assert metrics[1][split][name] == metrics[0][split][name]
+
+
+def test_one_process_dies_and_both_resume(run_arguments, tmp_path):
+    arguments = [*run_arguments, f"--workdir={tmp_path}/run"]
+    whole = [*run_arguments, f"--workdir={tmp_path}/whole"]
+    for script in start_two(tmp_path / "uninterrupted", *whole):
+        assert script.wait() == 0, script.output
+    for dying in (0, 1):
+        kill = Disturbance("training", 3, signals=(signal.SIGKILL,))
+        disturbances = [kill if number == dying else None for number in range(2)]
+        scripts = start_two(tmp_path / f"killed-{dying}", *arguments, disturbances=disturbances)
+        assert scripts[dying].wait() == -signal.SIGKILL
+        survivor = scripts[1 - dying]
+        assert survivor.wait(60) not in (0, 75), survivor.output
+        assert "error: process" in survivor.output or "terminating process" in survivor.output.lower(), survivor.output
+    for script in start_two(tmp_path / "resumed", *arguments):
+        assert script.wait() == 0, script.output
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_a_signal_to_one_process_stops_both(run_arguments, tmp_path):
+    arguments = [*run_arguments, f"--workdir={tmp_path}/run"]
+    stop = Disturbance("training", 2, signals=(signal.SIGTERM,))
+    for script in start_two(tmp_path / "stopped", *arguments, disturbances=(None, stop)):
+        assert script.wait() == 75, script.output
+    steps = {file.stem for file in (tmp_path / "run" / "checkpoints" / "latest").glob("*.json")}
+    assert steps and steps != {"20"}
+
+
+def test_processes_must_see_the_same(run_arguments, tmp_path):
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    address = [f"--coordinator_address=127.0.0.1:{free_port()}", "--num_processes=2", f"--workdir={tmp_path}/run"]
+    scripts = [
+        Script(folder / f"{number}.txt", "train.py", *run_arguments, *address, f"--process_id={number}",
+               f"--config.seed={number}", **devices(4))
+        for number in range(2)
+    ]  # fmt: skip
+    for script in scripts:
+        assert script.wait() == 2, script.output
+        assert "process 1 has other settings than process 0" in script.output
+        assert "Traceback" not in script.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_finds_no_other_says_so(run_arguments, tmp_path):
+    flags = [f"--coordinator_address=127.0.0.1:{free_port()}", "--num_processes=2", "--process_id=1"]
+    code, output = run_script(tmp_path / "1.txt", "train.py", *run_arguments, *flags, "--connection_timeout=3")
+    assert code != 0
+    code, output = run_script(tmp_path / "2.txt", "train.py", *run_arguments, flags[0])
+    assert code == 2
+    assert "expected all three or none" in output.splitlines()[-1]

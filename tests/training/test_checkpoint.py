@@ -1,0 +1,91 @@
+"""A damaged checkpoint is recognised and named, and the one before it is used."""
+
+import json
+import logging
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from amsdff_jax import UserError
+from amsdff_jax.training.checkpoint import Checkpoints
+from amsdff_jax.training.step import TrainState, Variables
+
+
+def make_state(step: int) -> TrainState:
+    values = jax.random.normal(jax.random.key(step), (5, 700))
+    state = TrainState(jnp.int32(step), Variables({"a": values}, {}, {"b": values[:, 3]}), {"m": values * 2})
+    return jax.device_put(state, jax.devices()[0])
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    saved = Checkpoints(tmp_path)
+    for step in (3, 5, 8):
+        saved.save(make_state(step), {"best": step * 10})
+    return saved
+
+
+def largest_file(folder):
+    return max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+
+
+def cut_short(folder):
+    file = largest_file(folder)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def emptied(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def without_its_largest_file(folder):
+    largest_file(folder).unlink()
+
+
+def details_cut_short(folder):
+    file = folder.with_suffix(".json")
+    file.write_text(file.read_text()[:20])
+
+
+def another_checksum(folder):
+    file = folder.with_suffix(".json")
+    details = json.loads(file.read_text())
+    file.write_text(json.dumps(details | {"checksum": details["checksum"] ^ 1}))
+
+
+DAMAGES = [cut_short, emptied, without_its_largest_file, details_cut_short, another_checksum]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over(damage, checkpoints, tmp_path, caplog):
+    damage(tmp_path / "latest" / "8")
+    with caplog.at_level(logging.WARNING):
+        state, progress = Checkpoints(tmp_path).restore(make_state(0))
+    jax.tree.map(np.testing.assert_array_equal, state, make_state(5))
+    assert progress == {"best": 50}
+    assert f"{tmp_path}/latest/8: this checkpoint" in caplog.text
+    assert "going on from step 5" in caplog.text
+
+
+def test_nothing_is_made_up_when_all_are_damaged(checkpoints, tmp_path):
+    cut_short(tmp_path / "latest" / "8")
+    details_cut_short(tmp_path / "latest" / "5")
+    with pytest.raises(
+        UserError, match=r"latest/8: this checkpoint .*latest/5: this checkpoint .*no checkpoint is left"
+    ):
+        Checkpoints(tmp_path).restore(make_state(0))
+
+
+def test_two_are_kept_and_no_more(checkpoints, tmp_path):
+    assert sorted(path.name for path in (tmp_path / "latest").iterdir()) == ["5", "5.json", "8", "8.json"]
+
+
+def test_a_run_that_goes_on_from_an_older_step_forgets_the_later_ones(checkpoints, tmp_path):
+    checkpoints.forget_after(5)
+    assert checkpoints.latest_step() == 5
+    checkpoints.save(make_state(6), {"best": 60})
+    assert Checkpoints(tmp_path).restore(make_state(0)).progress == {"best": 60}
