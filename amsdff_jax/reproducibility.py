@@ -43,7 +43,7 @@ class Comparison(NamedTuple):
     """How far a run trained in another way is from the run on one device that nothing interrupted.
 
     Attributes:
-      name: the other way.
+      name: the other way: where it was resumed, or how many devices in which mode.
       loss: [steps] relative difference of each step's loss.
       gradient_norm: [steps] relative difference of each step's gradient norm.
       batch_statistics: largest difference of a BatchNorm statistic, as a share of the largest one in its array.
@@ -96,10 +96,10 @@ def verify_run(config: Config, steps: int, devices: Sequence[jax.Device]) -> tup
         one = devices[:1]
         reference = train_steps(config, data, runs / "whole", [steps], one)
         resumed = train_steps(config, data, runs / "resumed", [steps // 2, steps], one)
-        comparisons = [compare(f"1 device, resumed after step {steps // 2}", reference, resumed, tolerance=0.0)]
+        comparisons = [compare(f"resumed at {steps // 2}", reference, resumed, tolerance=0.0)]
         for mode in PARALLEL_MODES:
             parallel = train_steps(config.replace(parallel__mode=mode), data, runs / mode, [steps], devices)
-            comparisons.append(compare(f"{len(devices)} devices, {mode}", reference, parallel, TOLERANCE))
+            comparisons.append(compare(f"{len(devices)} {mode}", reference, parallel, TOLERANCE))
     return reference, comparisons
 
 
@@ -147,16 +147,14 @@ def compare(name: str, reference: Trajectory, other: Trajectory, tolerance: floa
 def print_comparisons(reference: Trajectory, comparisons: Sequence[Comparison]) -> bool:
     """Prints the differences step by step, then the largest of each comparison; whether all are equal."""
     console = Console()
-    table = Table(
-        "step", "loss", "gradient norm", title="relative difference from it: of the loss, of the gradient norm"
-    )
+    table = Table("step", "loss", "gradient norm", title="larger relative difference of loss and gradient norm")
     for comparison in comparisons:
         table.add_column(comparison.name, justify="right")
     for step, (loss, norm) in enumerate(zip(reference.loss, reference.gradient_norm, strict=True)):
-        cells = (f"{comparison.loss[step]:.1e}  {comparison.gradient_norm[step]:.1e}" for comparison in comparisons)
-        table.add_row(str(step + 1), f"{loss:.6f}", f"{norm:.6f}", *cells)
+        cells = (max(comparison.loss[step], comparison.gradient_norm[step]) for comparison in comparisons)
+        table.add_row(str(step + 1), f"{loss:.6f}", f"{norm:.6f}", *(f"{cell:.1e}" for cell in cells))
     console.print(table)
-    summary = Table("compared with 1 device, not interrupted", "loss", "gradient norm", "BatchNorm statistics", "")
+    summary = Table("against 1 device", "loss", "gradient norm", "BatchNorm", "")
     for name, loss, norm, statistics, bitwise, equal in comparisons:
         verdict = ("bitwise equal" if bitwise else "equal") if equal else "DIFFERENT"
         summary.add_row(name, f"{loss.max():.1e}", f"{norm.max():.1e}", f"{statistics:.1e}", verdict)

@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/reuters_r8.py
 
-Test accuracy 0.970.
+Test accuracy 0.974.
 """
 
 from amsdff_jax.config import default_config

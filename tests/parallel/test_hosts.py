@@ -87,6 +87,20 @@ def test_a_signal_to_one_process_stops_both(run_arguments, tmp_path):
     assert steps and steps != {"20"}
 
 
+def test_tasks_of_slurm_find_each_other_without_a_flag(run_arguments, tmp_path):
+    arguments = [*run_arguments, "--config.train.epochs=1", f"--workdir={tmp_path}/run"]
+    job = {"SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_TASKS": "2",
+           "SLURM_NTASKS": "2", "JAX_NUM_CPU_DEVICES": "2"}  # fmt: skip
+    scripts = [
+        Script(tmp_path / f"{task}.txt", "train.py", *arguments, **job, SLURM_PROCID=str(task), SLURM_LOCALID=str(task))
+        for task in range(2)
+    ]
+    for script in scripts:
+        assert script.wait() == 0, script.output
+    metrics = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
+    assert metrics["test"]["device"].startswith("4 x")
+
+
 def test_processes_must_see_the_same(run_arguments, tmp_path):
     folder = tmp_path / "outputs"
     folder.mkdir()
