@@ -1,8 +1,9 @@
 """A whole run from settings to report, and the evaluation of a finished one."""
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,9 @@ def train_run(
         logger.info("training is done and saved, but not the report; run the same command again to write it")
         return False
     if is_first_host():
-        write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
-        write_metrics(report, metrics)
+        with _errors_told(report):
+            write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
+            write_metrics(report, metrics)
         _print_table(metrics, report)
     return True
 
@@ -128,7 +130,8 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
             )
     metrics = reporter.evaluate(dataset, directory)
     if is_first_host():
-        write_metrics(directory, {name: metrics})
+        with _errors_told(directory):
+            write_metrics(directory, {name: metrics})
         _print_table({name: metrics}, directory)
     return metrics
 
@@ -150,8 +153,20 @@ class _Reporter:
         evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
         metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)
         if is_first_host():
-            write_report(directory, dataset, evaluation, metrics)
+            with _errors_told(directory):
+                write_report(directory, dataset, evaluation, metrics)
         return metrics | {"truncated": evaluation.truncated} | self._environment
+
+
+@contextlib.contextmanager
+def _errors_told(report: Path) -> Iterator[None]:
+    """Turns a report that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{report}: cannot be written ({error.strerror}); make room and run the same command again to write it"
+        ) from None
 
 
 def _print_table(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:

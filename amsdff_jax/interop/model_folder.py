@@ -89,7 +89,7 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
         shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); make room or choose another folder") from None
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -265,10 +265,10 @@ class Trainer:
         )
 
     def _evaluation_is_due(self) -> bool:
-        """Whether the state as it stands is one to evaluate, and has not been."""
+        """Whether the state as it stands is one to evaluate, and steps have led to it since the last evaluation."""
         step = int(self.state.step)
-        evaluated = self.history[-1]["step"] if self.history else 0
-        return step > evaluated and (step % self._evaluation_interval == 0 or step == self.total_steps)
+        at_interval = step % self._evaluation_interval == 0 or step == self.total_steps
+        return at_interval and bool(self._progress.since_evaluation)
 
     def _evaluate_and_keep_best(self, step: int, log: RunLog, should_stop: Callable[[], bool]) -> None:
         evaluation = self._evaluator.evaluate(self.state.variables, self._val_tokens, should_stop)

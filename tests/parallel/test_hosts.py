@@ -44,15 +44,15 @@ def logged(workdir: Path, name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["sharded", "pmap"])
 def test_two_processes_give_the_numbers_of_one(mode, run_arguments, tmp_path):
-    arguments = [*run_arguments, HELD, f"--config.parallel.mode={mode}"]
+    arguments = [*run_arguments, "--config.train.epochs=1", HELD, f"--config.parallel.mode={mode}"]
     code, output = run_script(tmp_path / "one.txt", "train.py", *arguments, f"--workdir={tmp_path}/one", **devices(8))
     assert code == 0, output
     for script in start_two(tmp_path / "outputs", *arguments, f"--workdir={tmp_path}/two"):
         assert script.wait() == 0, script.output
     for name in ("loss", "gradient_norm"):
         one, two = logged(tmp_path / "one", name), logged(tmp_path / "two", name)
-        assert len(one) == 20
-        np.testing.assert_allclose(two[:10], one[:10], rtol=1e-5)
+        assert len(one) == 10
+        np.testing.assert_allclose(two, one, rtol=1e-5)
     metrics = [json.loads((tmp_path / run / "report" / "metrics.json").read_text()) for run in ("one", "two")]
     assert metrics[1]["test"]["examples"] == 31
     for split in ("validation", "test"):
@@ -61,8 +61,8 @@ def test_two_processes_give_the_numbers_of_one(mode, run_arguments, tmp_path):
 
 
 def test_one_process_dies_and_both_resume(run_arguments, tmp_path):
-    arguments = [*run_arguments, f"--workdir={tmp_path}/run"]
-    whole = [*run_arguments, f"--workdir={tmp_path}/whole"]
+    short = [*run_arguments, "--config.train.epochs=1"]
+    arguments, whole = [*short, f"--workdir={tmp_path}/run"], [*short, f"--workdir={tmp_path}/whole"]
     for script in start_two(tmp_path / "uninterrupted", *whole):
         assert script.wait() == 0, script.output
     for dying in (0, 1):
@@ -98,7 +98,7 @@ def test_tasks_of_slurm_find_each_other_without_a_flag(run_arguments, tmp_path):
     for script in scripts:
         assert script.wait() == 0, script.output
     metrics = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text())
-    assert metrics["test"]["device"].startswith("4 x")
+    assert metrics["test"]["device"].startswith("2 x")  # JAX gives each task of SLURM one device
 
 
 def test_processes_must_see_the_same(run_arguments, tmp_path):
