@@ -81,7 +81,8 @@ def verify_run(config: Config, steps: int, devices: Sequence[jax.Device]) -> tup
     """Trains the first `steps` steps of a run on one device; stopped half-way and resumed; on all `devices`.
 
     Args:
-      config: the run. Dropout stays as it is: masks do not depend on the devices.
+      config: the run. Dropout stays as it is: masks do not depend on the devices. Idle biases are held, see
+        `hold_idle_biases`.
       devices: the first is used by itself, then all together, in both modes of `config.parallel`.
 
     Returns:
