@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.parallel.compilation import keep_compiled_steps
 from amsdff_jax.parallel.hosts import (
     CONNECTION_TIMEOUT,
     HEARTBEAT_TIMEOUT,
@@ -45,6 +46,7 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
         arguments = _parse_flags(sys.argv)
         _check_command(arguments, commands or {})
         _set_up_logging()
+        keep_compiled_steps()
         _join_hosts()
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals raise KeyboardInterrupt
         code = main(*arguments) or 0

@@ -66,7 +66,9 @@ class ModelConfig:
     expert_dropout_rate: float = 0.1
     pooling_dropout_rate: float = 0.1  # `pooling_fusion`
     classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)
-    compute_dtype: str = "float32"  # or bfloat16: type of the matrix products; parameters stay float32
+    compute_dtype: str = "auto"  # float32 or bfloat16, type of the products; auto: bfloat16 on GPUs and TPUs
+    attention: str = "auto"  # xla or cudnn; auto: cuDNN's fused attention on a GPU where it applies
+    rematerialize: bool = False  # compute the encoder's blocks again in the backward pass: less memory, more time
 
     def __post_init__(self) -> None:
         require_choice("model.name", self.name, MODEL_NAMES)
@@ -86,7 +88,8 @@ class ModelConfig:
             len(self.classifier_dropout_rates) == 2 and all(0 <= rate < 1 for rate in self.classifier_dropout_rates),
             "model.classifier_dropout_rates", self.classifier_dropout_rates, "two rates from 0 to below 1",
         )  # fmt: skip
-        require_choice("model.compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
+        require_choice("model.compute_dtype", self.compute_dtype, ("auto", "float32", "bfloat16"))
+        require_choice("model.attention", self.attention, ("auto", "xla", "cudnn"))
 
     def check_hidden_size(self, hidden_size: int) -> None:
         """Raises `UserError` unless `hidden_size` can be split as the model of this name needs it."""

@@ -122,6 +122,7 @@ def compilation_cache(tmp_path_factory):
     """Compiles every shape once a session, in this and all other processes of the tests."""
     # Above the folder of this worker, so that all workers share it.
     folder = tmp_path_factory.getbasetemp().parent / "compiled"
+    os.environ["AMSDFF_CACHE"] = str(folder.with_name("cache"))
     settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1}
     for name, value in settings.items():
         jax.config.update(name, value)

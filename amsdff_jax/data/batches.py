@@ -98,6 +98,11 @@ def plan_batches(
     return batches
 
 
+def plan_lengths(plan: Sequence[PlannedBatch]) -> list[PlannedBatch]:
+    """The first batch of every length in `plan`."""
+    return list({planned.length: planned for planned in reversed(plan)}.values())
+
+
 def make_batch(dataset: TokenizedDataset, planned: PlannedBatch, rows: slice = slice(None)) -> Batch:
     """Lays the texts of a planned batch, or of some of its rows, into arrays."""
     indices = planned.indices[rows]

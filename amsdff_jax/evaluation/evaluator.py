@@ -10,12 +10,14 @@ from flax import nnx
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_batches
+from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_batches, plan_lengths
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
-from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
+from amsdff_jax.data.token_cache import tokenize_once
+from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.training.step import Variables, make_eval_step
+from amsdff_jax.training.step import Variables, make_eval_step, make_inference_variables
 
 
 class StoppedError(Exception):
@@ -73,13 +75,13 @@ class Evaluator:
           parallel: the devices. They need not divide `config.train.eval_batch_size`, which is rounded up.
           buckets: padded lengths that are worth compiling; (): chosen from the first dataset.
         """
-        self._step = parallel.compile_eval_step(make_eval_step(graph, config))
+        self._step = StepByLength(parallel.compile_eval_step(make_eval_step(graph, config)), "evaluation")
+        self._inference_variables = parallel.compile_eval_step(make_inference_variables(graph))
         self._parallel = parallel
         self._batch_size = parallel.round_up(config.train.eval_batch_size)
         self._config = config
         self._tokenizer = tokenizer
         self._buckets = buckets
-        self._compiled: set[int] = set()
 
     def evaluate(
         self,
@@ -97,18 +99,23 @@ class Evaluator:
           StoppedError: `should_stop` said so on any host.
         """
         if isinstance(dataset, TextDataset):
-            dataset = tokenize(dataset, self._tokenizer, self._config.data.max_length)
+            dataset = tokenize_once(dataset, self._tokenizer, self._config.data.max_length)
         plan = plan_batches(dataset.lengths, self._buckets_for(dataset), self._batch_size)
         own_rows = self._parallel.own_rows(self._batch_size)
-        batches = (self._parallel.place_batch(make_batch(dataset, planned, own_rows)) for planned in plan)
+        place = self._parallel.place_batch
+        variables = self._inference_variables(variables)
+        self._step.compile(
+            {
+                planned.length: (variables, place(make_batch(dataset, planned, own_rows)))
+                for planned in plan_lengths(plan)
+            }
+        )
+        batches = (place(make_batch(dataset, planned, own_rows)) for planned in plan)
         columns: dict[str, np.ndarray] = {}
         seconds = 0.0
         for planned, batch in zip(plan, prefetch(batches), strict=True):
             if self._parallel.any_host(should_stop()):
                 raise StoppedError
-            if planned.length not in self._compiled:  # the first run compiles, which is not the model's speed
-                jax.block_until_ready(self._step(variables, batch))
-                self._compiled.add(planned.length)
             start = time.perf_counter()
             logits, losses = jax.device_get(self._step(variables, batch))
             seconds += time.perf_counter() - start

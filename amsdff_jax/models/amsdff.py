@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.models.backend import choose_compute_dtype
 from amsdff_jax.models.dropout import Dropout, dropout_seed
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
@@ -55,7 +56,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
         """
         hidden_size = encoder_config.dim
         config.check_hidden_size(hidden_size)
-        dtype = jnp.dtype(config.compute_dtype)
+        dtype = choose_compute_dtype(config.compute_dtype, jax.default_backend())
         shared = {"dtype": dtype, "rngs": rngs}
         first_rate, second_rate = config.classifier_dropout_rates
         self.transformer = DistilBertEncoder(encoder_config, **shared)

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.models.attention import MultiheadAttention
+from amsdff_jax.models.backend import choose_compute_dtype
 from amsdff_jax.models.dropout import Dropout, dropout_seed
 from amsdff_jax.models.encoder import DistilBertEncoder
-from amsdff_jax.models.layers import Linear, MultiheadAttention, Sequential, Tanh, torch_conv_uniform
+from amsdff_jax.models.layers import Linear, Sequential, Tanh, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.recurrent import GRU, LSTM
@@ -44,7 +46,7 @@ class Baseline(PretrainedClassifier):
         """
         config = dataclasses.replace(config, name=self.name)
         config.check_hidden_size(encoder_config.dim)
-        shared = {"dtype": jnp.dtype(config.compute_dtype), "rngs": rngs}
+        shared = {"dtype": choose_compute_dtype(config.compute_dtype, jax.default_backend()), "rngs": rngs}
         self.transformer = DistilBertEncoder(encoder_config, **shared)
         pooled_size = self._build(config, encoder_config.dim, **shared)
         self.dropout = Dropout(config.dropout_rate)
@@ -113,7 +115,7 @@ class TransformerClassifier(Baseline):
 
     def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,H]."""
-        attended, _ = self.attention(x, x, mask, seed)
+        attended = self.attention(x, mask, seed)
         count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
         return self.pooler(jnp.where(mask[..., None], attended, 0).sum(axis=1) / count)
 

@@ -28,6 +28,11 @@ class Dropout(nnx.Module):
         self.axis_name: str | None = None
         self.deterministic = False
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it drops anything: in train mode, with a rate above 0."""
+        return not self.deterministic and self.rate > 0
+
     def __call__(self, x: jax.Array, seed: jax.Array | None = None) -> jax.Array:
         """Drops elements of `x`, any shape and float type.
 
@@ -37,7 +42,7 @@ class Dropout(nnx.Module):
         Raises:
           ValueError: train mode without a seed.
         """
-        if self.deterministic or self.rate == 0.0:
+        if not self.is_active:
             return x
         if seed is None:
             raise ValueError("a model in train mode needs dropout_key; call model.eval() for inference")

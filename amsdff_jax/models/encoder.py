@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig
+from amsdff_jax.models.attention import attend, split_heads
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.layers import LayerNorm, Linear, attend, gelu, split_heads
+from amsdff_jax.models.layers import LayerNorm, Linear, gelu
+from amsdff_jax.models.matmul import dense
 
 LAYER_NORM_EPSILON = 1e-12  # BERT's and DistilBERT's
 
@@ -35,7 +37,11 @@ class Embeddings(nnx.Module):
 
 
 class SelfAttention(nnx.Module):
-    """Multi-head self-attention with separate projections."""
+    """Multi-head self-attention; three projections, multiplied as one.
+
+    Attributes:
+      implementation: as in `attend`.
+    """
 
     def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
         init = nnx.initializers.normal(config.initializer_range)
@@ -45,12 +51,17 @@ class SelfAttention(nnx.Module):
         self.out_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
         self.dropout = Dropout(config.attention_dropout)
         self.num_heads = config.n_heads
+        self.dtype = dtype
+        self.implementation = "auto"
 
     def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,S,H]."""
-        heads = (split_heads(project(x), self.num_heads) for project in (self.q_lin, self.k_lin, self.v_lin))
-        context, _ = attend(*heads, mask, self.dropout, seed)
-        return self.out_lin(context)
+        projections = (self.q_lin, self.k_lin, self.v_lin)
+        kernel = jnp.concatenate([projection.kernel[...] for projection in projections], axis=-1)
+        bias = jnp.concatenate([projection.bias[...] for projection in projections])
+        parts = jnp.split(dense(x, kernel, bias, self.dtype), 3, axis=-1)
+        heads = (split_heads(part, self.num_heads) for part in parts)
+        return self.out_lin(attend(*heads, mask, self.dropout, seed, self.implementation))
 
 
 class FeedForward(nnx.Module):
@@ -83,15 +94,21 @@ class TransformerBlock(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """The blocks, under the name `layer` that PyTorch gives them."""
+    """The blocks, under the name `layer` that PyTorch gives them.
+
+    Attributes:
+      rematerialize: keep only the input of every block for the backward pass, and compute the rest again.
+    """
 
     def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
         self.layer = nnx.List([TransformerBlock(config, dtype=dtype, rngs=rngs) for _ in range(config.n_layers)])
+        self.rematerialize = False
 
     def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,S,H] float32."""
+        run = nnx.remat(TransformerBlock.__call__) if self.rematerialize else TransformerBlock.__call__
         for block in self.layer:
-            x = block(x, mask, seed)
+            x = run(block, x, mask, seed)
         return x
 
 

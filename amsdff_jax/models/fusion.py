@@ -6,7 +6,8 @@ from flax import nnx
 
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.layers import GELU, Linear, Sequential, Softmax
+from amsdff_jax.models.layers import GELU, Linear, Sequential, Softmax, gelu
+from amsdff_jax.models.matmul import dense
 
 
 class DynamicFusion(nnx.Module):
@@ -27,6 +28,7 @@ class DynamicFusion(nnx.Module):
             ]
         )
         self.gate = Sequential([Linear(hidden_size, config.num_experts, dtype=jnp.float32, rngs=rngs), Softmax()])
+        self.dtype = dtype
         self.mask_padding = config.mask_padding
 
     def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
@@ -35,7 +37,19 @@ class DynamicFusion(nnx.Module):
         weights = averaged.astype(jnp.float32)[..., None]
         mean = (x * weights).sum(1) / jnp.maximum(weights.sum(1), 1.0)  # [B,H]
         gates = self.gate(mean)
-        # Stacked, not `sum(expert(x) * gates[:, e])`: with a slice for each expert XLA's CPU backend (jaxlib 0.10.2)
-        # compiles a wrong gradient of the gate, by 30 % for one text a device (tests/training/test_step.py).
-        outputs = jnp.stack([expert(x, seed) for expert in self.experts])  # [E,B,S,H]
-        return (outputs * gates.T[:, :, None, None]).sum(0), gates
+        return self._mix(x, gates, seed), gates
+
+    def _mix(self, x: jax.Array, gates: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """The sum over the experts of gate times expert(x), as two products over all experts at once.
+
+        The gates are applied between the two, so that the second sums over the experts too.
+        """
+        first, _, dropouts, second = zip(*self.experts, strict=True)
+        kernel = jnp.concatenate([layer.kernel[...] for layer in first], axis=-1)  # [H,E*H]
+        bias = jnp.concatenate([layer.bias[...] for layer in first])
+        hidden = gelu(dense(x, kernel, bias, self.dtype)).reshape(*x.shape[:2], len(first), -1)  # [B,S,E,H]
+        hidden = jnp.stack([dropout(hidden[:, :, e], seed) for e, dropout in enumerate(dropouts)], axis=2)
+        gated = (hidden * gates[:, None, :, None]).reshape(*x.shape[:2], -1)
+        kernel = jnp.concatenate([layer.kernel[...] for layer in second])  # [E*H,H]
+        biases = jnp.stack([layer.bias[...] for layer in second])  # [E,H]
+        return dense(gated, kernel, jnp.zeros_like(biases[0]), self.dtype) + (gates @ biases)[:, None]

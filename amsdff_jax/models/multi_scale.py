@@ -5,15 +5,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import ModelConfig
+from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.layers import (
     BatchNorm,
     DepthwiseConv,
     LayerNorm,
     Linear,
-    MultiheadAttention,
     PointwiseConv,
     gelu,
 )
+from amsdff_jax.models.matmul import dense
 
 
 class ScaleConv(nnx.List):
@@ -31,7 +32,12 @@ class ScaleConv(nnx.List):
     def __call__(self, x: jax.Array, counted: jax.Array) -> jax.Array:
         """[B,S,H], and counted [B,S] as in `BatchNorm` -> [B,S,H/K]."""
         depthwise, pointwise, batch_norm = self
-        return gelu(batch_norm(pointwise(depthwise(x)), counted))
+        features = depthwise(x)
+        if batch_norm.use_running_average:  # then it is affine, and goes into the product before it
+            scale, shift = batch_norm.affine()
+            kernel = pointwise.pointwise_kernel[...] * scale
+            return gelu(dense(features, kernel, pointwise.bias[...] * scale + shift, pointwise.dtype))
+        return gelu(batch_norm(pointwise(features), counted))
 
 
 class MultiScaleAttention(nnx.Module):
@@ -57,5 +63,5 @@ class MultiScaleAttention(nnx.Module):
             # Rows without a token are filler of an incomplete batch, which PyTorch would not have seen.
             visible, counted = x, jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
         scales = jnp.concatenate([conv(visible, counted) for conv in self.scale_convs], axis=-1)
-        fused, _ = self.scale_fusion(scales, scales, mask, seed)
+        fused = self.scale_fusion(scales, mask, seed)
         return self.layer_norm(self.output_projection(fused) + x)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import ModelConfig
+from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.layers import GELU, Linear, MultiheadAttention, Sequential, Tanh
+from amsdff_jax.models.layers import GELU, Linear, Sequential, Tanh
 
 LOWEST = jnp.finfo(jnp.float32).min
 
@@ -60,7 +61,7 @@ class PoolingStrategy(nnx.Module):
         attention_pool, token_attention = self.attention_pooling(x, mask)
 
         query = jnp.broadcast_to(self.cls_token[...], (x.shape[0], 1, x.shape[2]))
-        cls_pool, cls_attention = self.cls_attention(query, x, mask, seed)
+        cls_pool, cls_attention = self.cls_attention.query_with_weights(query, x, mask, seed)
 
         has_token = mask.any(axis=1, keepdims=True)
         max_pool = jnp.where(has_token, jnp.where(mask[..., None], x, LOWEST).max(axis=1), 0)

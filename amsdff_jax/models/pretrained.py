@@ -11,8 +11,9 @@ from amsdff_jax.errors import UserError
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dropout import number_dropout_sites
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
 
 logger = logging.getLogger(__name__)
 
@@ -94,4 +95,8 @@ class PretrainedClassifier(nnx.Module):
         self.config = dataclasses.replace(config, name=self.name)
         self.encoder_config = encoder_config
         number_dropout_sites(self)
+        self.set_attributes(
+            SelfAttention, MultiheadAttention, implementation=config.attention, raise_if_not_found=False
+        )
+        self.set_attributes(Transformer, rematerialize=config.rematerialize)
         self.eval()

@@ -1,5 +1,6 @@
 """AdamW with warm-up and cosine decay, and the peak learning rate of every parameter."""
 
+import functools
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -76,6 +77,18 @@ def is_decayed(path: tuple, config: TrainConfig) -> bool:
     return config.decay_all or path[-1] in MATRIX_LEAVES
 
 
+def clip_by_global_norm(updates: dict, _parameters: dict | None = None, *, limit: float) -> dict:
+    """Scales all updates so that their norm together is at most `limit`; 0: leaves them alone.
+
+    optax's function of the same name divides every element by the norm. XLA keeps the quotients in memory, where
+    the products with one factor go straight into the update: 5 % of the train step of a small model on a CPU.
+    """
+    if not limit:
+        return updates
+    factor = jnp.minimum(1.0, limit / jnp.maximum(optax.tree.norm(updates), jnp.finfo(jnp.float32).tiny))
+    return jax.tree.map(lambda update: update * factor, updates)
+
+
 def make_optimizer(
     trainable: dict, rates: Mapping[str, float], config: TrainConfig, total_steps: int
 ) -> optax.GradientTransformation:
@@ -93,7 +106,7 @@ def make_optimizer(
         return jax.tree.map(lambda update, peak: update * jnp.float32(peak), updates, peaks)
 
     return optax.chain(
-        optax.clip_by_global_norm(config.gradient_clip) if config.gradient_clip else optax.identity(),
+        optax.stateless(functools.partial(clip_by_global_norm, limit=config.gradient_clip)),
         optax.adamw(
             unit_schedule(total_steps, config.warmup_ratio),
             b1=config.beta1,

@@ -12,8 +12,9 @@ from flax import nnx, traverse_util
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.state_dict import torch_name
+from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.layers import BatchNorm
+from amsdff_jax.models.layers import BatchNorm, Linear
 from amsdff_jax.training.losses import combine, contrastive_loss, loss_parts
 from amsdff_jax.training.optimizer import make_optimizer
 
@@ -104,7 +105,8 @@ def make_train_step(
     """
     pieces = config.train.accumulation_steps
 
-    def loss_sum(trainable: dict, frozen: dict, statistics: dict, batch: Batch, key: jax.Array):
+    def loss_share(trainable: dict, frozen: dict, statistics: dict, batch: Batch, weight: jax.Array, key: jax.Array):
+        """The part that the rows of `batch` have in the loss, if `weight` [B] is each one's share of all weight."""
         model = nnx.merge(graph, trainable, frozen, statistics)
         output = model(batch.input_ids, batch.attention_mask, dropout_key=key)
         counted = batch.attention_mask.any(axis=-1)
@@ -113,32 +115,34 @@ def make_train_step(
             parts["contrastive"] = contrastive_loss(
                 output.pooled_features, batch.labels, counted, config.loss.temperature, axis_name
             )
-        weight = jnp.where(counted, jnp.asarray(weights)[batch.labels], 0.0)
         sums = {name: jnp.sum(part * weight) for name, part in parts.items()}
-        sums["weight"] = weight.sum()
         sums["examples"] = counted.sum().astype(jnp.float32)
         correct = (output.logits.argmax(axis=-1) == batch.labels) & counted
         sums["correct"] = correct.sum().astype(jnp.float32)
         return combine(sums, config.loss), (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
-    differentiate = jax.grad(loss_sum, has_aux=True)
+    differentiate = jax.grad(loss_share, has_aux=True)
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         trainable, frozen, statistics = state.variables
         step_key = jax.random.fold_in(key, state.step)
+        # Divided before and not after: gradients are far larger than a batch.
+        weight = jnp.where(batch.attention_mask.any(axis=-1), jnp.asarray(weights)[batch.labels], 0.0)  # [B]
+        total_weight = jax.lax.psum(weight.sum(), axis_name) if axis_name else weight.sum()
+        weight = weight / jnp.maximum(total_weight, jnp.finfo(jnp.float32).tiny)
 
-        def accumulate(statistics: dict, piece: tuple[jax.Array, Batch]):
-            number, part = piece
+        def accumulate(statistics: dict, piece: tuple[jax.Array, tuple[Batch, jax.Array]]):
+            number, (part, weight) = piece
             gradients, (sums, statistics) = differentiate(
-                trainable, frozen, statistics, part, jax.random.fold_in(step_key, number)
+                trainable, frozen, statistics, part, weight, jax.random.fold_in(step_key, number)
             )
             return statistics, (gradients, sums)
 
         if pieces == 1:
-            statistics, (gradients, sums) = accumulate(statistics, (jnp.int32(0), batch))
+            statistics, (gradients, sums) = accumulate(statistics, (jnp.int32(0), (batch, weight)))
         else:
             # Every n-th row makes a piece, so that each piece is spread over all devices.
-            parts = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
+            parts = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), (batch, weight))
 
             def add(carry, piece):
                 statistics, totals = carry
@@ -151,13 +155,10 @@ def make_train_step(
 
         if axis_name:
             gradients, sums = jax.lax.psum((gradients, sums), axis_name)
-        total_weight = jnp.maximum(sums.pop("weight"), jnp.finfo(jnp.float32).tiny)
         examples, correct = sums.pop("examples"), sums.pop("correct")
-        gradients = jax.tree.map(lambda gradient: gradient / total_weight, gradients)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, trainable)
-        metrics = {name: value / total_weight for name, value in sums.items()}
-        metrics |= {
-            "loss": combine(metrics, config.loss),
+        metrics = sums | {
+            "loss": combine(sums, config.loss),
             "accuracy": correct / jnp.maximum(examples, 1),
             "examples": examples,
             "gradient_norm": optax.tree.norm(gradients),
@@ -181,6 +182,26 @@ def make_eval_step(graph: nnx.GraphDef, config: Config) -> EvalStep:
         return logits, loss_parts(logits, batch.labels, config.loss)
 
     return eval_step
+
+
+def make_inference_variables(graph: nnx.GraphDef) -> Callable[[Variables], Variables]:
+    """The function that turns a model's numbers into those that its eval step is fastest with; jit it.
+
+    The kernels of the dense layers are rounded to the compute type once, and not at every call: a tenth of
+    the time of a small model in bfloat16 on a CPU. The results are the same.
+    """
+
+    def inference_variables(variables: Variables) -> Variables:
+        model = nnx.merge(graph, *variables)
+        for _, module in nnx.iter_modules(model):
+            if isinstance(module, Linear):
+                module.kernel.set_value(module.kernel[...].astype(module.dtype))
+            elif isinstance(module, MultiheadAttention):
+                module.in_proj_kernel.set_value(module.in_proj_kernel[...].astype(module.dtype))
+        parameters, statistics = nnx.state(model, nnx.Param, nnx.BatchStat)
+        return Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics))
+
+    return inference_variables
 
 
 def initial_state(

@@ -15,10 +15,11 @@ import jax
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import Batch, make_batch, plan_batches
+from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
-from amsdff_jax.data.tokenization import load_tokenizer, tokenize
+from amsdff_jax.data.token_cache import tokenize_once
+from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError, training_buckets
 from amsdff_jax.evaluation.metrics import compute_metrics
@@ -26,6 +27,7 @@ from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.model_folder import SavedModel, save_model
 from amsdff_jax.interop.state_dict import parameter_names
 from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host, require_same_on_all_hosts, wait_for_all_hosts
 from amsdff_jax.parallel.stop_vote import StopVote
@@ -58,7 +60,8 @@ class Trainer:
       workdir: the run's folder.
       total_steps: updates of the whole run.
       state: the training state, the same on all devices.
-      train_step: the compiled step, (state, batch, key) -> (new state, metrics), which donates the state.
+      train_step: the step, (state, batch, key) -> (new state, metrics), which donates the state; compiled ahead of
+        time by `train`.
       key: the run's JAX random key, on all devices.
     """
 
@@ -98,8 +101,8 @@ class Trainer:
 
         self._rates = rates = peak_learning_rates(parameter_names(model), config.train)
         weights = class_weights(config.loss, train_data.labels, len(self.class_names))
-        self._train_tokens = tokenize(train_data, tokenizer, config.data.max_length)
-        self._val_tokens = tokenize(val_data, tokenizer, config.data.max_length)
+        self._train_tokens = tokenize_once(train_data, tokenizer, config.data.max_length)
+        self._val_tokens = tokenize_once(val_data, tokenizer, config.data.max_length)
         self._log_data()
         self._buckets = training_buckets(self._train_tokens, self.config)
         self.steps_per_epoch = math.ceil(len(train_data) / config.train.batch_size)
@@ -113,7 +116,7 @@ class Trainer:
         self._require_same_start(state)
         self.state = self._parallel.replicate(state)
         step = make_train_step(graphs.train, self.config, optimizer, weights, self._parallel.axis_name)
-        self.train_step = self._parallel.compile_train_step(step)
+        self.train_step = StepByLength(self._parallel.compile_train_step(step), "training")
         self.key = self._parallel.random_key(self.config.seed)
         self._evaluator = Evaluator(graphs.eval, self.config, tokenizer, self._parallel, self._buckets)
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch
@@ -175,17 +178,29 @@ class Trainer:
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of the steps after `first` up to `last`, on the devices; each host makes its rows of them."""
-        own_rows = self._parallel.own_rows(self.config.train.batch_size)
         for epoch in range(first // self.steps_per_epoch, self.config.train.epochs):
-            plan = plan_batches(
-                self._train_tokens.lengths, self._buckets, self.config.train.batch_size, (self.config.seed, epoch)
-            )
-            for number, planned in enumerate(plan, start=epoch * self.steps_per_epoch):
+            for number, planned in enumerate(self._plan(epoch), start=epoch * self.steps_per_epoch):
                 if first <= number < last:
-                    yield self._parallel.place_training_batch(make_batch(self._train_tokens, planned, own_rows))
+                    yield self._make_batch(planned)
+
+    def _plan(self, epoch: int) -> list[PlannedBatch]:
+        return plan_batches(
+            self._train_tokens.lengths, self._buckets, self.config.train.batch_size, (self.config.seed, epoch)
+        )
+
+    def _make_batch(self, planned: PlannedBatch) -> Batch:
+        own_rows = self._parallel.own_rows(self.config.train.batch_size)
+        return self._parallel.place_training_batch(make_batch(self._train_tokens, planned, own_rows))
+
+    def _compile(self, first: int, last: int) -> None:
+        """Compiles the train step for every padded length of the steps after `first` up to `last`."""
+        epochs = range(first // self.steps_per_epoch, math.ceil(last / self.steps_per_epoch))
+        planned = plan_lengths([planned for epoch in epochs for planned in self._plan(epoch)])
+        self.train_step.compile({each.length: (self.state, self._make_batch(each), self.key) for each in planned})
 
     def _run(self, last: int, should_stop: Callable[[], bool]) -> None:
         first = int(self.state.step)
+        self._compile(first, last)
         with RunLog(self.workdir, first) as log, TrainingDisplay(self.total_steps, first) as display:
             self._clock = time.perf_counter()
             try:

@@ -138,7 +138,7 @@ def test_bfloat16_computes_close_and_keeps_float32_parameters():
     exact, short = make_model()(ids, mask), make_model(compute_dtype="bfloat16")(ids, mask)
     assert short.logits.dtype == np.float32
     difference = np.abs(exact.logits - short.logits).max()
-    assert 0 < difference < 0.05
+    assert 0 < difference < 0.1
     assert {value.dtype for name, value in to_state_dict(make_model(compute_dtype="bfloat16")).items()
             if "tracked" not in name} == {np.dtype(np.float32)}  # fmt: skip
 

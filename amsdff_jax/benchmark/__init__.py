@@ -1,0 +1,1 @@
+"""The project against the PyTorch model, side by side on one machine."""

@@ -1,0 +1,184 @@
+"""Runs both sides of the benchmark in turn, each in fresh processes, and compares what they took."""
+
+import collections
+import dataclasses
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+
+from amsdff_jax.benchmark.workload import Workload
+from amsdff_jax.cache import VARIABLE as CACHE_VARIABLE
+from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.errors import UserError
+from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.model_folder import SavedModel, read_model_config, save_model
+from amsdff_jax.models.amsdff import EnhancedAMSDFF
+
+logger = logging.getLogger(__name__)
+
+DTYPES = ("float32", "bfloat16")
+SIDES = ("jax", "torch")
+# The largest difference of logits that is rounding: in float32 between the sides, in bfloat16 to PyTorch's float32.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
+# Both sides take memory in large pages: without them the kernel makes XLA's temporary arrays in pages of 4 KiB.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+CLASSES = 4
+
+
+def prepare_model(preset: str, folder: Path) -> None:
+    """Writes a model of the preset's size with four classes and a random head: what both sides load.
+
+    Args:
+      preset: "minilm": on all-MiniLM-L6-v2; "distilbert": DistilBERT's sizes with random weights.
+    """
+    if preset == "minilm":
+        model = EnhancedAMSDFF.from_pretrained("minilm-l6", CLASSES)
+    else:
+        model = EnhancedAMSDFF(ModelConfig(encoder="", num_classes=CLASSES), EncoderConfig(), rngs=nnx.Rngs(0))
+    names = [str(number) for number in range(CLASSES)]
+    save_model(folder, SavedModel(model, load_tokenizer(find_encoder("minilm-l6")), names, 256))
+
+
+def compare(
+    model: Path, shapes: Sequence[tuple[int, int]], rounds: int, steps: int, epoch_config: Mapping[str, Any] | None,
+    epoch_texts: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Measures both sides on the same weights and batches.
+
+    Args:
+      model: a model folder.
+      shapes: (texts, tokens) of the batches.
+      rounds: how often every process is run; what is compared are medians.
+      steps: timed calls a round.
+      epoch_config: a `Config` as a dict whose data make the end-to-end row; None: leave it out.
+      epoch_texts: texts of that epoch.
+
+    Returns:
+      `results`: by "side dtype", the median of every number by shape; `epochs`, by name; `differences`: the largest
+      difference of logits by "dtype shape"; `agree`: whether all are within `TOLERANCES`.
+
+    Raises:
+      UserError: a process failed; its last line says why.
+    """
+    read_model_config(model)
+    measured = collections.defaultdict(list)
+    epochs = collections.defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as folder:
+        for number in range(rounds):
+            for dtype in DTYPES:
+                for side in SIDES:
+                    workload = Workload(str(model), dtype, tuple(shapes), steps)
+                    measured[f"{side} {dtype}"].append(_run(side, workload, Path(folder)))
+            logger.info("round %d of %d is done", number + 1, rounds)
+        if epoch_config:
+            dtype = "bfloat16"
+            task = Workload(str(model), dtype, epoch_config=dict(epoch_config), epoch_texts=epoch_texts)
+            padded = dataclasses.replace(task, padded=True)
+            _run("jax", task, Path(folder))  # fills the caches, as the run before would have
+            for _ in range(rounds):
+                epochs["jax"].append(_run("jax", task, Path(folder))["epoch"])
+                epochs["torch, padded as needed"].append(_run("torch", task, Path(folder))["epoch"])
+            epochs["torch, padded to max_length"].append(_run("torch", padded, Path(folder))["epoch"])
+    differences = _differences({name: runs[0]["shapes"] for name, runs in measured.items()})
+    return {
+        "results": {name: _medians(runs) for name, runs in measured.items()},
+        "epochs": {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+                   for name, runs in epochs.items()},
+        "differences": differences,
+        "agree": all(value <= TOLERANCES[name.split()[0]] for name, value in differences.items()),
+    }  # fmt: skip
+
+
+def _run(side: str, workload: Workload, folder: Path) -> dict[str, Any]:
+    task, results = folder / "task.json", folder / "results.json"
+    results.unlink(missing_ok=True)
+    environment = os.environ | ENVIRONMENT | {CACHE_VARIABLE: str(folder / "cache")}
+    workload = dataclasses.replace(workload, started=time.time())
+    task.write_text(json.dumps(dataclasses.asdict(workload)), encoding="utf-8")
+    command = [sys.executable, "-m", f"amsdff_jax.benchmark.{side}_side", str(task), str(results)]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if finished.returncode or not results.exists():
+        last = (finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"])[-1]
+        raise UserError(f"the benchmark's {side} process failed: {last}")
+    return json.loads(results.read_text(encoding="utf-8"))
+
+
+def _medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of every number but the times of compilation, which takes longer in the first run, without a cache."""
+    summary: dict[str, Any] = {"peak_memory_bytes": statistics.median(run["peak_memory_bytes"] for run in runs)}
+    if "matrix_rate" in runs[0]:
+        summary["matrix_rate"] = statistics.median(run["matrix_rate"] for run in runs)
+    for shape, first in runs[0]["shapes"].items():
+        numbers = [name for name in first if name not in ("logits", "compile")]
+        summary[shape] = {name: statistics.median(run["shapes"][shape][name] for run in runs) for name in numbers}
+        if "compile" in first:
+            summary[shape]["compile"] = first["compile"]
+            cached = [run["shapes"][shape]["compile"] for run in runs[1:]]
+            summary[shape]["compile_cached"] = statistics.median(cached) if cached else None
+    return summary
+
+
+def _differences(shapes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    exact = {shape: np.array(values["logits"]) for shape, values in shapes["torch float32"].items()}
+    return {
+        f"{dtype} {shape}": float(np.abs(np.array(values["logits"]) - exact[shape]).max())
+        for dtype in DTYPES
+        for shape, values in shapes[f"jax {dtype}"].items()
+    }
+
+
+def print_comparison(comparison: Mapping[str, Any]) -> None:
+    """Prints the tables: steps, compilation, epochs."""
+    console = Console(width=130)
+    results = comparison["results"]
+    rates = {dtype: results[f"jax {dtype}"]["matrix_rate"] for dtype in DTYPES}
+    console.print(", ".join(f"matrix products in {dtype}: {rate / 1e9:.0f} GF/s" for dtype, rate in rates.items()))
+    shapes = [name for name in results["jax float32"] if "x" in name and name[0].isdigit()]
+    for what, work in (("inference", 1), ("train", 3)):
+        titles = ("ms", "texts/s", "tokens/s", "times torch float32", "times torch bfloat16", "share of matrix rate",
+                  "peak MB")  # fmt: skip
+        table = Table("shape", "side", *titles, title=what)
+        for shape in shapes:
+            texts, tokens = map(int, shape.split("x"))
+            operations = work * results["jax float32"][shape]["matrix_operations"]
+            for name, values in results.items():
+                seconds = values[shape][what]
+                ratios = (f"{results[f'torch {dtype}'][shape][what] / seconds:.2f}" for dtype in DTYPES)
+                # A train step is compared with float32's rate, whatever it computes with.
+                rate = rates["float32" if what == "train" else name.split()[1]]
+                speeds = (f"{seconds * 1e3:.0f}", f"{texts / seconds:.1f}", f"{texts * tokens / seconds:.0f}")
+                share, memory = operations / seconds / rate, values["peak_memory_bytes"] / 1e6
+                table.add_row(shape, name, *speeds, *ratios, f"{share:.0%}", f"{memory:.0f}")
+        console.print(table)
+    table = Table("shape", "dtype", "compiled in s", "from the cache in s", "temporary MB", title="the train step")
+    for shape in shapes:
+        for dtype in DTYPES:
+            values = results[f"jax {dtype}"][shape]
+            cached = "" if values["compile_cached"] is None else f"{values['compile_cached']:.1f}"
+            memory = f"{values['train_memory_bytes'] / 1e6:.0f}"
+            table.add_row(shape, dtype, f"{values['compile']:.1f}", cached, memory)
+    console.print(table)
+    if comparison["epochs"]:
+        table = Table("side", "texts", "seconds", "times as long as jax", "start to first step in s",
+                      title="one epoch in bfloat16, from files to updated weights")  # fmt: skip
+        for name, values in comparison["epochs"].items():
+            ratio = values["seconds"] / comparison["epochs"]["jax"]["seconds"]
+            first = f"{values['start_to_first_step']:.1f}" if "start_to_first_step" in values else ""
+            table.add_row(name, f"{values['texts']:.0f}", f"{values['seconds']:.1f}", f"{ratio:.2f}", first)
+        console.print(table)
+    worst = {name: f"{value:.1e}" for name, value in comparison["differences"].items()}
+    console.print(f"largest difference of logits to torch float32: {worst}")

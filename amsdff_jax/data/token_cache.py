@@ -1,0 +1,83 @@
+"""Tokens of earlier runs, found again by what they were made of: texts, tokenizer and length."""
+
+import contextlib
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from amsdff_jax.cache import cache_folder
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
+
+LARGEST_CACHE = 1 << 30  # bytes; beyond it, what was not used for the longest time goes
+
+
+def tokenize_once(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedDataset:
+    """What `tokenize` gives, read from the cache if it has been made before.
+
+    A cache that is damaged or cannot be written changes nothing but the time this takes.
+    """
+    folder = cache_folder("tokens")
+    if folder is None:
+        return tokenize(dataset, tokenizer, max_length)
+    file = folder / f"{content_digest(dataset, tokenizer, max_length)}.npz"
+    found = _read(file, dataset, tokenizer)
+    if found is not None:
+        return found
+    tokenized = tokenize(dataset, tokenizer, max_length)
+    with contextlib.suppress(OSError):
+        _write(file, tokenized)
+        _shrink(folder)
+    return tokenized
+
+
+def content_digest(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> str:
+    """A digest of all that the tokens depend on."""
+    digest = hashlib.blake2b(digest_size=20)
+
+    def add(text: str) -> None:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+
+    special = (tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.truncation_side)
+    add(f"1 {tokenizers.__version__} {max_length} {special} {len(dataset)} {dataset.text_pairs is not None}")
+    add(tokenizer.backend_tokenizer.to_str())
+    for text in (*dataset.texts, *(dataset.text_pairs or ())):
+        add(text)
+    return digest.hexdigest()
+
+
+def _read(file: Path, dataset: TextDataset, tokenizer: PreTrainedTokenizerFast) -> TokenizedDataset | None:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            token_ids, offsets, truncated = (arrays[name] for name in ("token_ids", "offsets", "truncated"))
+        file.touch()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if len(offsets) != len(dataset) + 1 or len(truncated) != len(dataset) or offsets[-1] != len(token_ids):
+        return None
+    return TokenizedDataset(token_ids, offsets, dataset.labels, truncated, tokenizer.pad_token_id)
+
+
+def _write(file: Path, tokenized: TokenizedDataset) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.stem}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, token_ids=tokenized.token_ids, offsets=tokenized.offsets, truncated=tokenized.truncated)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _shrink(folder: Path) -> None:
+    kept = 0
+    for file in sorted(folder.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True):
+        kept += file.stat().st_size
+        if kept > LARGEST_CACHE:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,64 @@
+"""Compiles the step of a run ahead of time, for every padded length of its batches at once."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+from amsdff_jax.cache import cache_folder
+
+logger = logging.getLogger(__name__)
+
+
+def keep_compiled_steps() -> None:
+    """Lets JAX keep what it compiles between processes, unless it has been told a folder already."""
+    folder = cache_folder("compiled")
+    if folder is not None and not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+class StepByLength:
+    """A jitted `(state, batch, ...) -> results` with an executable for each padded length of `batch.input_ids` [...,S].
+
+    A length that was not compiled beforehand is compiled when it comes, with a warning: it stops the run for the
+    time of a compilation, and means that the batch plan and what was announced differ.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str):
+        """Takes the function.
+
+        Args:
+          function: as `jax.jit` or `jax.pmap` makes it; one that cannot be lowered is compiled at its first call.
+          name: what messages call it, such as "training".
+        """
+        self._function, self._name = function, name
+        self._executables: dict[int, Callable[..., Any]] = {}
+
+    def compile(self, examples: Mapping[int, tuple]) -> None:
+        """Compiles every length that has not been so yet, side by side, and logs what that took.
+
+        Args:
+          examples: the arguments of a call by length; only their shapes, types and places on the devices matter.
+        """
+        missing = [length for length in examples if length not in self._executables]
+        if not missing or not hasattr(self._function, "lower"):
+            return
+        start = time.perf_counter()
+        with ThreadPoolExecutor(len(missing)) as threads:
+            executables = threads.map(lambda length: self._function.lower(*examples[length]).compile(), missing)
+            self._executables.update(zip(missing, executables, strict=True))
+        lengths = ", ".join(str(length) for length in sorted(missing))
+        logger.info("%s: compiled for texts of %s tokens in %.1f s", self._name, lengths, time.perf_counter() - start)
+
+    def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
+        """The results for a batch."""
+        length = batch.input_ids.shape[-1]
+        if length not in self._executables:
+            if hasattr(self._function, "lower"):
+                logger.warning("%s: texts of %d tokens were not compiled ahead of time", self._name, length)
+            self._executables[length] = self._function
+        return self._executables[length](state, batch, *others)

@@ -1,0 +1,51 @@
+"""Measures this project against the PyTorch model on this machine: the same weights and batches, in turn.
+
+    python scripts/benchmark.py
+    python scripts/benchmark.py --preset=distilbert --shapes=8x128 --json=benchmark.json
+    python scripts/benchmark.py --config=configs/agnews.py --config.data.data_dir=DIR --epoch_texts=1000
+
+Needs PyTorch (`pip install torch`). With --config, one epoch of its data too. Exit code 1: the logits differ.
+"""
+
+import dataclasses
+import json
+import re
+import tempfile
+from pathlib import Path
+
+from absl import flags
+
+from amsdff_jax import command_line
+from amsdff_jax.benchmark.compare import compare, prepare_model, print_comparison
+from amsdff_jax.config import Config
+from amsdff_jax.errors import UserError
+
+PRESET = flags.DEFINE_enum("preset", "minilm", ["minilm", "distilbert"], "Sizes of the encoder.")
+MODEL = flags.DEFINE_string("model", "", "A model folder instead of a preset.")
+SHAPES = flags.DEFINE_list("shapes", ["32x64", "16x256"], "Batches, TEXTSxTOKENS.")
+ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each side is run.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 5, "Timed calls a round.", lower_bound=1)
+JSON = flags.DEFINE_string("json", "", "File for all numbers.")
+CONFIG = command_line.DEFINE_CONFIG("config", None, "Settings of a run, one epoch of which is measured too.")
+EPOCH_TEXTS = flags.DEFINE_integer("epoch_texts", 10_000, "At most so many texts make that epoch.", lower_bound=1)
+
+
+def main() -> int:
+    """Measures and prints; returns the exit code."""
+    if not all(re.fullmatch(r"[1-9]\d*x[1-9]\d*", shape) for shape in SHAPES.value):
+        raise UserError(f"--shapes: expected batches such as 32x64,16x256, got {','.join(SHAPES.value)}")
+    shapes = [tuple(map(int, shape.split("x"))) for shape in SHAPES.value]
+    epoch = dataclasses.asdict(Config.from_dict(CONFIG.value)) if CONFIG.value else None
+    with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as folder:
+        model = Path(MODEL.value) if MODEL.value else Path(folder) / "model"
+        if not MODEL.value:
+            prepare_model(PRESET.value, model)
+        comparison = compare(model, shapes, ROUNDS.value, STEPS.value, epoch, EPOCH_TEXTS.value)
+    if JSON.value:
+        Path(JSON.value).write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
+    print_comparison(comparison)
+    return 0 if comparison["agree"] else command_line.EXIT_DIFFERENT
+
+
+if __name__ == "__main__":
+    command_line.run(main)
