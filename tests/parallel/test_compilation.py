@@ -1,0 +1,53 @@
+"""Steps are compiled before they are needed, once a length."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from amsdff_jax.data.batches import Batch
+from amsdff_jax.parallel.compilation import StepByLength
+
+
+def make_batch(length):
+    return Batch(np.ones((2, length), np.int32), np.ones((2, length), np.int32), np.zeros(2, np.int32))
+
+
+@pytest.fixture
+def traced():
+    return []
+
+
+@pytest.fixture
+def step(traced):
+    def count(state, batch):
+        traced.append(batch.input_ids.shape[-1])
+        return state + batch.input_ids.sum()
+
+    return StepByLength(jax.jit(count), "training")
+
+
+def test_lengths_are_compiled_once_and_ahead(step, traced, caplog):
+    caplog.set_level(logging.INFO)
+    step.compile({length: (1.0, make_batch(length)) for length in (5, 8)})
+    assert sorted(traced) == [5, 8]
+    assert "training: compiled for texts of 5, 8 tokens" in caplog.text
+    step.compile({8: (1.0, make_batch(8))})
+    assert [float(step(1.0, make_batch(length))) for length in (8, 5, 8)] == [17.0, 11.0, 17.0]
+    assert sorted(traced) == [5, 8]
+    assert "not compiled" not in caplog.text
+
+
+def test_a_later_compilation_is_told(step, traced, caplog):
+    step.compile({5: (1.0, make_batch(5))})
+    assert float(step(1.0, make_batch(3))) == 7.0
+    assert "texts of 3 tokens were not compiled ahead of time" in caplog.text
+
+
+def test_a_run_compiles_nothing_after_its_first_step(tiny_trainer, caplog):
+    caplog.set_level(logging.INFO)
+    trainer = tiny_trainer(data__num_buckets=3, train__epochs=2)
+    trainer.train()
+    assert caplog.text.count("training: compiled for texts of") == 1
+    assert "not compiled ahead of time" not in caplog.text
