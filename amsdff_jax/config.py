@@ -67,7 +67,7 @@ class ModelConfig:
     pooling_dropout_rate: float = 0.1  # `pooling_fusion`
     classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)
     compute_dtype: str = "auto"  # float32 or bfloat16, type of the products; auto: bfloat16 on GPUs and TPUs
-    attention: str = "auto"  # xla or cudnn; auto: cuDNN's fused attention on a GPU where it applies
+    attention: str = "auto"  # or xla; auto: cuDNN's fused attention on a GPU where it applies, else XLA's
     rematerialize: bool = False  # compute the encoder's blocks again in the backward pass: less memory, more time
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class ModelConfig:
             "model.classifier_dropout_rates", self.classifier_dropout_rates, "two rates from 0 to below 1",
         )  # fmt: skip
         require_choice("model.compute_dtype", self.compute_dtype, ("auto", "float32", "bfloat16"))
-        require_choice("model.attention", self.attention, ("auto", "xla", "cudnn"))
+        require_choice("model.attention", self.attention, ("auto", "xla"))
 
     def check_hidden_size(self, hidden_size: int) -> None:
         """Raises `UserError` unless `hidden_size` can be split as the model of this name needs it."""

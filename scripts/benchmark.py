@@ -8,7 +8,6 @@ Needs PyTorch (`pip install torch`). With --config, one epoch of its data too. E
 """
 
 import dataclasses
-import json
 import re
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from amsdff_jax import command_line
 from amsdff_jax.benchmark.compare import compare, prepare_model, print_comparison
 from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
+from amsdff_jax.json_file import write_json
 
 PRESET = flags.DEFINE_enum("preset", "minilm", ["minilm", "distilbert"], "Sizes of the encoder.")
 MODEL = flags.DEFINE_string("model", "", "A model folder instead of a preset.")
@@ -41,9 +41,12 @@ def main() -> int:
         if not MODEL.value:
             prepare_model(PRESET.value, model)
         comparison = compare(model, shapes, ROUNDS.value, STEPS.value, epoch, EPOCH_TEXTS.value)
-    if JSON.value:
-        Path(JSON.value).write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
     print_comparison(comparison)
+    if JSON.value:
+        try:
+            write_json(Path(JSON.value), comparison)
+        except OSError as error:
+            raise UserError(f"--json={JSON.value}: cannot be written ({error.strerror})") from None
     return 0 if comparison["agree"] else command_line.EXIT_DIFFERENT
 
 

@@ -62,7 +62,8 @@ def compare(
     Args:
       model: a model folder.
       shapes: (texts, tokens) of the batches.
-      rounds: how often every process is run; what is compared are medians.
+      rounds: how often every process is run, but for the epoch padded to the maximal length, which is run once; what
+        is compared are medians.
       steps: timed calls a round.
       epoch_config: a `Config` as a dict whose data make the end-to-end row; None: leave it out.
       epoch_texts: texts of that epoch.
@@ -120,7 +121,7 @@ def _run(side: str, workload: Workload, folder: Path) -> dict[str, Any]:
 def _medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of every number but the times of compilation, which takes longer in the first run, without a cache."""
     summary: dict[str, Any] = {"peak_memory_bytes": statistics.median(run["peak_memory_bytes"] for run in runs)}
-    if "matrix_rate" in runs[0]:
+    if "matrix_rate" in runs[0]:  # measured on the JAX side
         summary["matrix_rate"] = statistics.median(run["matrix_rate"] for run in runs)
     for shape, first in runs[0]["shapes"].items():
         numbers = [name for name in first if name not in ("logits", "compile")]
@@ -141,6 +142,13 @@ def _differences(shapes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
+def _table(*titles: str, title: str) -> Table:
+    table = Table(title=title)
+    for number, name in enumerate(titles):
+        table.add_column(name, justify="right" if number > 1 else "left")
+    return table
+
+
 def print_comparison(comparison: Mapping[str, Any]) -> None:
     """Prints the tables: steps, compilation, epochs."""
     console = Console(width=130)
@@ -151,7 +159,7 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     for what, work in (("inference", 1), ("train", 3)):
         titles = ("ms", "texts/s", "tokens/s", "times torch float32", "times torch bfloat16", "share of matrix rate",
                   "peak MB")  # fmt: skip
-        table = Table("shape", "side", *titles, title=what)
+        table = _table("shape", "side", *titles, title=what)
         for shape in shapes:
             texts, tokens = map(int, shape.split("x"))
             operations = work * results["jax float32"][shape]["matrix_operations"]
@@ -164,7 +172,7 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
                 share, memory = operations / seconds / rate, values["peak_memory_bytes"] / 1e6
                 table.add_row(shape, name, *speeds, *ratios, f"{share:.0%}", f"{memory:.0f}")
         console.print(table)
-    table = Table("shape", "dtype", "compiled in s", "from the cache in s", "temporary MB", title="the train step")
+    table = _table("shape", "dtype", "compiled in s", "from the cache in s", "temporary MB", title="the train step")
     for shape in shapes:
         for dtype in DTYPES:
             values = results[f"jax {dtype}"][shape]
@@ -173,7 +181,7 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
             table.add_row(shape, dtype, f"{values['compile']:.1f}", cached, memory)
     console.print(table)
     if comparison["epochs"]:
-        table = Table("side", "texts", "seconds", "times as long as jax", "start to first step in s",
+        table = _table("side", "texts", "seconds", "times as long as jax", "start to first step in s",
                       title="one epoch in bfloat16, from files to updated weights")  # fmt: skip
         for name, values in comparison["epochs"].items():
             ratio = values["seconds"] / comparison["epochs"]["jax"]["seconds"]

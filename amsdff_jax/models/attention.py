@@ -29,7 +29,7 @@ def attend(
       key_mask: [B,S] bool. A row that admits nothing attends evenly and stays finite.
       dropout: applied to the attention weights.
       seed: of the dropout, from `dropout_seed`; None in eval mode.
-      implementation: "xla", "cudnn" or "auto", as in `choose_attention`.
+      implementation: "auto" or "xla", as `choose_attention` is asked.
 
     Returns:
       The attended values [B,S,N*D] in the type of `value`.

@@ -22,11 +22,10 @@ def choose_attention(asked: str, backend: str, dtype: jnp.dtype, length: int, he
     even number of tokens. JAX offers it without dropout on the attention weights only.
 
     Args:
-      asked: `model.attention`; "cudnn" is obeyed where the shapes allow.
+      asked: `model.attention`, "auto" or "xla".
       backend: as `jax.default_backend()` names it.
       length: tokens, of queries and keys.
       has_dropout: whether attention weights are dropped, as in training at a rate above 0.
     """
     fits = dtype in (jnp.bfloat16, jnp.float16) and head_size <= 128 and head_size % 8 == 0 and length % 2 == 0
-    wanted = asked == "cudnn" or (asked == "auto" and backend == "gpu")
-    return "cudnn" if wanted and fits and not has_dropout else "xla"
+    return "cudnn" if asked == "auto" and backend == "gpu" and fits and not has_dropout else "xla"

@@ -80,8 +80,9 @@ def is_decayed(path: tuple, config: TrainConfig) -> bool:
 def clip_by_global_norm(updates: dict, _parameters: dict | None = None, *, limit: float) -> dict:
     """Scales all updates so that their norm together is at most `limit`; 0: leaves them alone.
 
-    optax's function of the same name divides every element by the norm. XLA keeps the quotients in memory, where
-    the products with one factor go straight into the update: 5 % of the train step of a small model on a CPU.
+    optax's function of the same name divides every element by the norm, and XLA keeps the quotients in memory; products
+    with one factor go straight into the update. (In a profile on a CPU the quotients of minilm-l6's embeddings took
+    38 ms of a step of 770.)
     """
     if not limit:
         return updates

@@ -133,7 +133,6 @@ def test_rematerialization_computes_products_again_and_changes_no_gradient():
         ({"head_size": 136}, "xla"),
         ({"has_dropout": True}, "xla"),
         ({"asked": "xla"}, "xla"),
-        ({"asked": "cudnn", "backend": "cpu"}, "cudnn"),
     ],
 )
 def test_choice_of_attention(changes, expected):
