@@ -14,3 +14,12 @@ def cache_folder(kind: str) -> Path | None:
     """
     root = os.environ.get(VARIABLE) or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "amsdff-jax"
     return None if root == "off" else Path(root).expanduser() / kind
+
+
+def shrink(folder: Path, pattern: str, largest: int) -> None:
+    """Deletes the files of `folder` that were not used for the longest time, until `largest` bytes are left."""
+    kept = 0
+    for file in sorted(folder.glob(pattern), key=lambda file: file.stat().st_mtime, reverse=True):
+        kept += file.stat().st_size
+        if kept > largest:
+            file.unlink(missing_ok=True)

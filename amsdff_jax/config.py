@@ -45,20 +45,24 @@ class EncoderConfig:
         require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
 
 
-MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention")
+MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear")
+POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fusion` reads them
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The classifier: which encoder it stands on and the shape of what follows it."""
 
-    name: str = "amsdff"  # or a baseline: lstm, gru, transformer, cnn, attention
+    name: str = "amsdff"  # or a baseline: lstm, gru, transformer, cnn, attention, linear
     encoder: str = "distilbert-base-uncased"  # folder, `minilm-l6` or hub id; "" with encoder_config: random weights
     encoder_config: str = ""  # folder or config.json that gives the sizes of a random encoder
     reinit_encoder: bool = False  # throw the pretrained weights away, as the published code did (ablation only)
     num_classes: int = 0  # 0: as many as the data has
     kernel_sizes: tuple[int, ...] = (1, 3, 5)  # one scale each, in tokens, odd
     num_experts: int = 3
+    multi_scale: bool = True  # False: stage 3, `multi_scale_attention`, is left out (ablation)
+    fusion: bool = True  # False: stage 4, `dynamic_fusion`, is left out (ablation)
+    pools: tuple[str, ...] = POOL_NAMES  # which of the pools of stage 5 there are (ablation)
     num_attention_heads: int = 8  # of `scale_fusion` and `cls_attention`
     mask_padding: bool = True  # True: padding is invisible (masked); False: as in PyTorch (reference)
     dropout_rate: float = 0.1  # `feature_enhancer`; of a baseline, before its last layer
@@ -75,6 +79,10 @@ class ModelConfig:
         require(
             bool(self.kernel_sizes) and all(size > 0 and size % 2 == 1 for size in self.kernel_sizes),
             "model.kernel_sizes", self.kernel_sizes, "one or more odd positive numbers, such as (1, 3, 5)",
+        )  # fmt: skip
+        require(
+            bool(self.pools) and list(self.pools) == [name for name in POOL_NAMES if name in self.pools],
+            "model.pools", self.pools, f"one or more of {', '.join(POOL_NAMES)}, in this order",
         )  # fmt: skip
         require(self.num_experts > 0, "model.num_experts", self.num_experts, "at least 1")
         require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
@@ -197,6 +205,9 @@ class TrainConfig:
     weight_decay: float = 0.01
     decay_all: bool = False  # decay biases, norms and embeddings too, as PyTorch's AdamW does by default
     warmup_ratio: float = 0.1  # share of all steps in which the rate rises linearly; then cosine to 0
+    encoder_delay: float = (
+        0.0  # share of all steps in which the encoder waits, while what is new settles; then its warm-up
+    )
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -218,7 +229,8 @@ class TrainConfig:
             self.batch_size % self.accumulation_steps == 0, "train.accumulation_steps", self.accumulation_steps,
             f"a divisor of train.batch_size={self.batch_size}",
         )  # fmt: skip
-        require(0 <= self.warmup_ratio < 1, "train.warmup_ratio", self.warmup_ratio, "from 0 to below 1")
+        for name in ("warmup_ratio", "encoder_delay"):
+            require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
         for pattern, _ in self.learning_rate_table:

@@ -59,6 +59,18 @@ class TextDataset:
             name=name,
         )
 
+    def join(self, other: "TextDataset") -> "TextDataset":
+        """The texts of both, which have the same classes."""
+        pairs = None if self.text_pairs is None else [*self.text_pairs, *other.text_pairs]
+        return TextDataset(
+            texts=[*self.texts, *other.texts],
+            labels=np.concatenate([self.labels, other.labels]),
+            class_names=self.class_names,
+            text_pairs=pairs,
+            ids=[*self.ids, *other.ids],
+            name=self.name,
+        )
+
 
 def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[TextDataset, TextDataset]:
     """Splits a part off in which every class keeps its share.

@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from amsdff_jax.cache import cache_folder
+from amsdff_jax.cache import cache_folder, shrink
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
 
@@ -33,7 +33,7 @@ def tokenize_once(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_
     tokenized = tokenize(dataset, tokenizer, max_length)
     with contextlib.suppress(OSError):
         _write(file, tokenized)
-        _shrink(folder)
+        shrink(folder, "*.npz", LARGEST_CACHE)
     return tokenized
 
 
@@ -76,11 +76,3 @@ def _write(file: Path, tokenized: TokenizedDataset) -> None:
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _shrink(folder: Path) -> None:
-    kept = 0
-    for file in sorted(folder.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True):
-        kept += file.stat().st_size
-        if kept > LARGEST_CACHE:
-            file.unlink(missing_ok=True)

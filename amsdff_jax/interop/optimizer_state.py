@@ -23,12 +23,12 @@ def optimizer_to_torch(
     step: int,
     paths: Iterable[tuple],
     rates: Mapping[str, float],
-    share: float,
+    shares: Mapping[str, float],
     config: TrainConfig,
 ) -> dict[str, Any]:
     """The state of `torch.optim.AdamW` at the same point.
 
-    Parameters of the same peak rate and decay share a group, whose `param_names` say which they are;
+    Parameters of the same rate and decay share a group, whose `param_names` say which they are;
     with one group, as of `AdamW(model.parameters())`, the numbers are those of that call.
 
     Args:
@@ -36,7 +36,7 @@ def optimizer_to_torch(
       step: updates done.
       paths: of all parameters, the frozen ones too.
       rates: peak learning rate of every parameter by PyTorch name, 0 where it is frozen.
-      share: of the peak, that the schedule gives to the next step.
+      shares: of the peak, that the schedule gives to each parameter in the next step.
     """
     moments = {
         kind: {
@@ -45,13 +45,13 @@ def optimizer_to_torch(
         }
         for kind, moment in (("exp_avg", "mu"), ("exp_avg_sq", "nu"))
     }
-    groups: dict[tuple[float, float], list[str]] = {}
+    groups: dict[tuple[float, float, float], list[str]] = {}
     by_name = {torch_name(path): path for path in paths}
     for name in in_registration_order(by_name):
         decay = config.weight_decay if is_decayed(by_name[name], config) else 0.0
-        groups.setdefault((rates[name], decay), []).append(name)
+        groups.setdefault((rates[name], shares[name], decay), []).append(name)
     state, param_groups, number = {}, [], 0
-    for (rate, decay), names in groups.items():
+    for (rate, share, decay), names in groups.items():
         for index, name in enumerate(names, start=number):
             if name in moments["exp_avg"]:
                 state[index] = {"step": np.array(step, np.float32)}

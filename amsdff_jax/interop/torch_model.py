@@ -82,11 +82,11 @@ class EnhancedAMSDFF(TorchClassifier):
         super().__init__(config, encoder_config)
         hidden, (first_rate, second_rate) = encoder_config.dim, config.classifier_dropout_rates
         # In this order, which the state of PyTorch's optimizers counts by.
-        self.multi_scale_attention = MultiScaleAttention(config, hidden)
+        self.multi_scale_attention = MultiScaleAttention(config, hidden) if config.multi_scale else None
         self.feature_enhancer = nn.Sequential(
             nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(config.dropout_rate)
         )
-        self.dynamic_fusion = DynamicFusion(config, hidden)
+        self.dynamic_fusion = DynamicFusion(config, hidden) if config.fusion else None
         self.pooling_strategy = PoolingStrategy(config, hidden)
         self.classifier = nn.Sequential(
             nn.Linear(hidden, hidden // 2), nn.LayerNorm(hidden // 2), nn.GELU(), nn.Dropout(first_rate),
@@ -99,9 +99,10 @@ class EnhancedAMSDFF(TorchClassifier):
         """Classifies [B,S] token ids."""
         counted = attention_mask.bool()
         encoder_output, mask = self.encode(input_ids, attention_mask)
-        enhanced = self.feature_enhancer(encoder_output)
-        multi_scale = self.multi_scale_attention(enhanced, mask, counted)
-        sequence, gates = self.dynamic_fusion(multi_scale, mask)
+        enhanced = multi_scale = self.feature_enhancer(encoder_output)
+        if self.multi_scale_attention is not None:
+            multi_scale = self.multi_scale_attention(enhanced, mask, counted)
+        sequence, gates = (multi_scale, None) if self.dynamic_fusion is None else self.dynamic_fusion(multi_scale, mask)
         pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask)
         return TorchOutput(
             self.classifier(pooled), pooled, encoder_output, sequence, multi_scale, enhanced, token_attention, gates,
@@ -175,24 +176,37 @@ class PoolingStrategy(nn.Module):
 
     def __init__(self, config: ModelConfig, hidden: int):
         super().__init__()
-        self.cls_token = nn.Parameter(torch.randn(1, 1, hidden))
-        self.attention_pooling = attention_scores(hidden)
-        self.cls_attention = nn.MultiheadAttention(
-            hidden, config.num_attention_heads, config.attention_dropout_rate, batch_first=True
-        )
+        self.pools = config.pools
+        if "query" in self.pools:
+            self.cls_token = nn.Parameter(torch.randn(1, 1, hidden))
+        if "attention" in self.pools:
+            self.attention_pooling = attention_scores(hidden)
+        if "query" in self.pools:
+            self.cls_attention = nn.MultiheadAttention(
+                hidden, config.num_attention_heads, config.attention_dropout_rate, batch_first=True
+            )
         self.pooling_fusion = nn.Sequential(
-            nn.Linear(3 * hidden, hidden), nn.GELU(), nn.Dropout(config.pooling_dropout_rate), nn.Linear(hidden, hidden)
-        )
+            nn.Linear(len(self.pools) * hidden, hidden), nn.GELU(), nn.Dropout(config.pooling_dropout_rate),
+            nn.Linear(hidden, hidden),
+        )  # fmt: skip
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """[B,S,H] -> [B,H], the attention pool's weights [B,S], the learned query's [B,heads,S]."""
-        attention_pool, token_attention = attention_pooled(self.attention_pooling, x, mask)
-        cls_pool, cls_attention = self.cls_attention(
-            self.cls_token.expand(len(x), -1, -1), x, x, key_padding_mask=~mask, average_attn_weights=False
-        )
-        max_pool = x.masked_fill(~mask[..., None], -math.inf).amax(dim=1)
-        pools = torch.cat([attention_pool, cls_pool[:, 0], max_pool], dim=-1)
-        return self.pooling_fusion(pools), token_attention, cls_attention[:, :, 0]
+        pools, token_attention, cls_attention = [], None, None
+        if "attention" in self.pools:
+            pool, token_attention = attention_pooled(self.attention_pooling, x, mask)
+            pools.append(pool)
+        if "query" in self.pools:
+            pool, cls_attention = self.cls_attention(
+                self.cls_token.expand(len(x), -1, -1), x, x, key_padding_mask=~mask, average_attn_weights=False
+            )
+            pools.append(pool[:, 0])
+            cls_attention = cls_attention[:, :, 0]
+        if "max" in self.pools:
+            pools.append(x.masked_fill(~mask[..., None], -math.inf).amax(dim=1))
+        return self.pooling_fusion(torch.cat(pools, dim=-1)), token_attention, cls_attention
 
 
 class TorchBaseline(TorchClassifier):
@@ -303,6 +317,18 @@ class AttentionClassifier(TorchBaseline):
         return attention_pooled(self.attention, x, mask)[0]
 
 
+class LinearClassifier(TorchBaseline):
+    """The mean over the tokens alone."""
+
+    def build(self, config: ModelConfig, hidden: int) -> int:
+        """See the base class."""
+        return hidden
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        return masked_mean(x, mask)
+
+
 TORCH_MODELS: dict[str, type[TorchClassifier]] = {
     "amsdff": EnhancedAMSDFF,
     "lstm": LSTMClassifier,
@@ -310,6 +336,7 @@ TORCH_MODELS: dict[str, type[TorchClassifier]] = {
     "transformer": TransformerClassifier,
     "cnn": CNNClassifier,
     "attention": AttentionClassifier,
+    "linear": LinearClassifier,
 }
 
 

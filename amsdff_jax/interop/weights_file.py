@@ -28,7 +28,7 @@ OLD_SPELLINGS = (
     (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"),
 )
 
-# A key that tells one kind of classifier from the others.
+# A key that tells one kind of classifier from those below it.
 MARKS = {
     "amsdff": "multi_scale_attention.scale_convs.0.0.weight",
     "lstm": "lstm.weight_ih_l0",
@@ -36,6 +36,7 @@ MARKS = {
     "transformer": "attention.in_proj_weight",
     "cnn": "convs.0.weight",
     "attention": "attention.0.weight",
+    "linear": "classifier.weight",
 }
 
 

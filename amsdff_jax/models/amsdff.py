@@ -8,7 +8,7 @@ from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.backend import choose_compute_dtype
-from amsdff_jax.models.dropout import Dropout, dropout_seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import GELU, LayerNorm, Linear, Sequential
@@ -30,6 +30,8 @@ class AMSDFFOutput(NamedTuple):
       token_attention: [B,S], weights of the attention pool; a text's sum to 1.
       expert_gates: [B,E], weights of the experts; a text's sum to 1.
       cls_attention: [B,heads,S], the learned query's attention; a head's sum to 1.
+
+    The last three are None in a model without that part.
     """
 
     logits: jax.Array
@@ -38,9 +40,9 @@ class AMSDFFOutput(NamedTuple):
     multi_scale_features: jax.Array
     enhanced_features: jax.Array
     encoder_output: jax.Array
-    token_attention: jax.Array
-    expert_gates: jax.Array
-    cls_attention: jax.Array
+    token_attention: jax.Array | None
+    expert_gates: jax.Array | None
+    cls_attention: jax.Array | None
 
 
 class EnhancedAMSDFF(PretrainedClassifier):
@@ -68,8 +70,8 @@ class EnhancedAMSDFF(PretrainedClassifier):
                 Dropout(config.dropout_rate),
             ]
         )
-        self.multi_scale_attention = MultiScaleAttention(config, hidden_size, **shared)
-        self.dynamic_fusion = DynamicFusion(config, hidden_size, **shared)
+        self.multi_scale_attention = MultiScaleAttention(config, hidden_size, **shared) if config.multi_scale else None
+        self.dynamic_fusion = DynamicFusion(config, hidden_size, **shared) if config.fusion else None
         self.pooling_strategy = PoolingStrategy(config, hidden_size, **shared)
         self.classifier = Sequential(
             [
@@ -86,23 +88,14 @@ class EnhancedAMSDFF(PretrainedClassifier):
         )
         self._complete(config, encoder_config)
 
-    def __call__(
-        self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None
-    ) -> AMSDFFOutput:
-        """Classifies a batch of tokenized texts.
-
-        Args:
-          input_ids: [B,S] integers.
-          attention_mask: [B,S], 1 on real tokens. A row of zeros is filler: its outputs are finite
-            and mean nothing, and BatchNorm does not count it.
-          dropout_key: a JAX random key, needed in train mode only.
-        """
-        mask = attention_mask.astype(bool)
-        seed = None if dropout_key is None else dropout_seed(dropout_key)
-        encoder_output = self.transformer(input_ids, mask, seed)
-        enhanced = self.feature_enhancer(encoder_output, seed)
-        multi_scale = self.multi_scale_attention(enhanced, mask, seed)
-        sequence, expert_gates = self.dynamic_fusion(multi_scale, mask, seed)
+    def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> AMSDFFOutput:
+        """[B,S,H] and mask [B,S] -> the output. A stage that is left out passes on what it gets."""
+        enhanced = multi_scale = self.feature_enhancer(encoder_output, seed)
+        if self.multi_scale_attention is not None:
+            multi_scale = self.multi_scale_attention(enhanced, mask, seed)
+        sequence, expert_gates = multi_scale, None
+        if self.dynamic_fusion is not None:
+            sequence, expert_gates = self.dynamic_fusion(multi_scale, mask, seed)
         pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask, seed)
         return AMSDFFOutput(
             logits=self.classifier(pooled, seed).astype(jnp.float32),

@@ -10,10 +10,10 @@ from flax import nnx
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.backend import choose_compute_dtype
-from amsdff_jax.models.dropout import Dropout, dropout_seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.layers import Linear, Sequential, Tanh, torch_conv_uniform
-from amsdff_jax.models.pooling import AttentionPool
+from amsdff_jax.models.pooling import AttentionPool, max_pool
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.recurrent import GRU, LSTM
 
@@ -53,13 +53,8 @@ class Baseline(PretrainedClassifier):
         self.classifier = Linear(pooled_size, config.num_classes, **shared)
         self._complete(config, encoder_config)
 
-    def __call__(
-        self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None
-    ) -> BaselineOutput:
-        """Classifies a batch; the arguments are those of `EnhancedAMSDFF`."""
-        mask = attention_mask.astype(bool)
-        seed = None if dropout_key is None else dropout_seed(dropout_key)
-        encoder_output = self.transformer(input_ids, mask, seed)
+    def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> BaselineOutput:
+        """Everything after the encoder: [B,S,H] and mask [B,S] -> the output."""
         pooled = self.pool(encoder_output, mask, seed)
         logits = self.classifier(self.dropout(pooled, seed)).astype(jnp.float32)
         return BaselineOutput(logits, pooled, encoder_output)
@@ -115,9 +110,7 @@ class TransformerClassifier(Baseline):
 
     def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,H]."""
-        attended = self.attention(x, mask, seed)
-        count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
-        return self.pooler(jnp.where(mask[..., None], attended, 0).sum(axis=1) / count)
+        return self.pooler(masked_mean(self.attention(x, mask, seed), mask))
 
 
 class Conv(nnx.Module):
@@ -160,11 +153,12 @@ class CNNClassifier(Baseline):
 
     def _strongest(self, conv: Conv, x: jax.Array, mask: jax.Array) -> jax.Array:
         activations = jax.nn.relu(conv(x).astype(jnp.float32))  # [B,S-width+1,F]
+        windows = activations.shape[1]
         if self.config.mask_padding:
-            windows = activations.shape[1]
             counts = mask[:, -windows:] | (jnp.arange(windows) == 0)  # by a window's last token
-            activations = jnp.where(counts[..., None], activations, 0)  # the least that ReLU gives
-        return activations.max(axis=1)
+        else:
+            counts = jnp.ones(activations.shape[:2], bool)
+        return max_pool(activations, counts)
 
 
 class AttentionClassifier(Baseline):
@@ -179,3 +173,22 @@ class AttentionClassifier(Baseline):
     def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,H]."""
         return self.attention(x, mask)[0]
+
+
+class LinearClassifier(Baseline):
+    """The mean over the tokens, straight into the last layer: what anyone would try first."""
+
+    name = "linear"
+
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+        return hidden_size
+
+    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """[B,S,H] and mask [B,S] -> [B,H]."""
+        return masked_mean(x, mask)
+
+
+def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """The mean of [B,S,H] over the tokens of mask [B,S]: [B,H], 0 where there is none."""
+    count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+    return jnp.where(mask[..., None], x, 0).sum(axis=1) / count

@@ -6,6 +6,7 @@ from amsdff_jax.models.baselines import (
     AttentionClassifier,
     CNNClassifier,
     GRUClassifier,
+    LinearClassifier,
     LSTMClassifier,
     TransformerClassifier,
 )
@@ -15,6 +16,7 @@ MODELS: dict[str, type[PretrainedClassifier]] = {
     kind.name: kind
     for kind in (
         EnhancedAMSDFF, LSTMClassifier, GRUClassifier, TransformerClassifier, CNNClassifier, AttentionClassifier,
+        LinearClassifier,
     )
 }  # fmt: skip
 

@@ -31,18 +31,32 @@ class AttentionPool(Sequential):
         return jnp.einsum("bs,bsh->bh", weights.astype(x.dtype), x), weights
 
 
+def max_pool(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """The largest value of each feature over the tokens of mask [B,S]: [B,S,F] -> [B,F], 0 where there is none.
+
+    The gradient goes to the position of that value. `jnp.max` would look for it by comparing the values with the
+    maximum, and where XLA computes them again for that, rounded otherwise, it finds none and divides by 0.
+    """
+    position = jnp.where(mask[..., None], x, LOWEST).argmax(axis=1, keepdims=True)  # [B,1,F]
+    chosen = jax.lax.broadcasted_iota(position.dtype, x.shape, 1) == position
+    return jnp.where(chosen & mask.any(axis=1)[:, None, None], x, 0).sum(axis=1)
+
+
 class PoolingStrategy(nnx.Module):
-    """Attention pool, learned query and maximum, fused by two dense layers."""
+    """Attention pool, learned query and maximum (those that `config.pools` names), fused by two dense layers."""
 
     def __init__(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs):
-        self.cls_token = nnx.Param(jax.random.normal(rngs.params(), (1, 1, hidden_size)))
-        self.attention_pooling = AttentionPool(hidden_size, dtype=dtype, rngs=rngs)
-        self.cls_attention = MultiheadAttention(
-            hidden_size, config.num_attention_heads, config.attention_dropout_rate, dtype=dtype, rngs=rngs
-        )
+        self.pools = config.pools
+        if "query" in self.pools:
+            self.cls_token = nnx.Param(jax.random.normal(rngs.params(), (1, 1, hidden_size)))
+            self.cls_attention = MultiheadAttention(
+                hidden_size, config.num_attention_heads, config.attention_dropout_rate, dtype=dtype, rngs=rngs
+            )
+        if "attention" in self.pools:
+            self.attention_pooling = AttentionPool(hidden_size, dtype=dtype, rngs=rngs)
         self.pooling_fusion = Sequential(
             [
-                Linear(3 * hidden_size, hidden_size, dtype=dtype, rngs=rngs),
+                Linear(len(self.pools) * hidden_size, hidden_size, dtype=dtype, rngs=rngs),
                 GELU(),
                 Dropout(config.pooling_dropout_rate),
                 Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
@@ -51,20 +65,22 @@ class PoolingStrategy(nnx.Module):
 
     def __call__(
         self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
         """Pools [B,S,H] where `mask` [B,S] is true.
 
         Returns:
           Pooled features [B,H], the attention pool's weights [B,S] and the learned query's
-          attention weights [B,heads,S], the weights in float32.
+          attention weights [B,heads,S], the weights in float32; None where there is no such pool.
         """
-        attention_pool, token_attention = self.attention_pooling(x, mask)
-
-        query = jnp.broadcast_to(self.cls_token[...], (x.shape[0], 1, x.shape[2]))
-        cls_pool, cls_attention = self.cls_attention.query_with_weights(query, x, mask, seed)
-
-        has_token = mask.any(axis=1, keepdims=True)
-        max_pool = jnp.where(has_token, jnp.where(mask[..., None], x, LOWEST).max(axis=1), 0)
-
-        pools = jnp.concatenate([attention_pool, cls_pool[:, 0], max_pool], axis=-1)  # [B,3H]
-        return self.pooling_fusion(pools, seed), token_attention, cls_attention[:, :, 0]
+        pools, token_attention, cls_attention = [], None, None
+        if "attention" in self.pools:
+            pool, token_attention = self.attention_pooling(x, mask)
+            pools.append(pool)
+        if "query" in self.pools:
+            query = jnp.broadcast_to(self.cls_token[...], (x.shape[0], 1, x.shape[2]))
+            pool, cls_attention = self.cls_attention.query_with_weights(query, x, mask, seed)
+            pools.append(pool[:, 0])
+            cls_attention = cls_attention[:, :, 0]
+        if "max" in self.pools:
+            pools.append(max_pool(x, mask))
+        return self.pooling_fusion(jnp.concatenate(pools, axis=-1), seed), token_attention, cls_attention

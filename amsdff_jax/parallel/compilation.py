@@ -22,7 +22,7 @@ def keep_compiled_steps() -> None:
 
 
 class StepByLength:
-    """A jitted `(state, batch, ...) -> results` with an executable for each padded length of `batch.input_ids` [...,S].
+    """A jitted `(state, batch, ...) -> results` with an executable for each padded length S of `batch.attention_mask`.
 
     A length that was not compiled beforehand is compiled when it comes, with a warning: it stops the run for the
     time of a compilation, and means that the batch plan and what was announced differ.
@@ -56,7 +56,7 @@ class StepByLength:
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
         """The results for a batch."""
-        length = batch.input_ids.shape[-1]
+        length = batch.attention_mask.shape[-1]
         if length not in self._executables:
             if hasattr(self._function, "lower"):
                 logger.warning("%s: texts of %d tokens were not compiled ahead of time", self._name, length)

@@ -72,6 +72,25 @@ def unit_schedule(total_steps: int, warmup_ratio: float) -> optax.Schedule:
     )
 
 
+def encoder_schedule(total_steps: int, config: TrainConfig) -> optax.Schedule:
+    """The share of the encoder's peak rates: 0 for `encoder_delay` of all steps, then `unit_schedule` over the rest.
+
+    A classifier that is still random would only disturb the pretrained weights below it (Kumar et al., 2022).
+    """
+    waiting = int(config.encoder_delay * total_steps)
+    schedule = unit_schedule(total_steps - waiting, config.warmup_ratio)
+    if not waiting:
+        return schedule
+    return lambda step: jnp.where(step < waiting, 0.0, schedule(jnp.maximum(step - waiting, 0)))
+
+
+def schedule_shares(names: Iterable[str], config: TrainConfig, total_steps: int, step: int) -> dict[str, float]:
+    """The share of its peak rate that each parameter, by PyTorch name, moves with after `step` updates."""
+    of_encoder = float(encoder_schedule(total_steps, config)(step))
+    of_new = float(unit_schedule(total_steps, config.warmup_ratio)(step))
+    return {name: of_encoder if name.startswith("transformer.") else of_new for name in names}
+
+
 def is_decayed(path: tuple, config: TrainConfig) -> bool:
     """Whether weight decay applies to the Flax leaf at `path`: matrices only, unless `decay_all`."""
     return config.decay_all or path[-1] in MATRIX_LEAVES
@@ -103,18 +122,39 @@ def make_optimizer(
     peaks = traverse_util.unflatten_dict({path: rates[torch_name(path)] for path in flat})
     decayed = traverse_util.unflatten_dict({path: is_decayed(path, config) for path in flat})
 
-    def scale_by_peak(updates: dict, _parameters: dict | None = None) -> dict:
-        return jax.tree.map(lambda update, peak: update * jnp.float32(peak), updates, peaks)
-
     return optax.chain(
         optax.stateless(functools.partial(clip_by_global_norm, limit=config.gradient_clip)),
         optax.adamw(
-            unit_schedule(total_steps, config.warmup_ratio),
+            learning_rate=1.0,
             b1=config.beta1,
             b2=config.beta2,
             eps=config.epsilon,
             weight_decay=config.weight_decay,
             mask=decayed,
         ),
-        optax.stateless(scale_by_peak),
+        scale_by_rates(peaks, config, total_steps),
     )
+
+
+def scale_by_rates(peaks: dict, config: TrainConfig, total_steps: int) -> optax.GradientTransformation:
+    """Multiplies every update by its peak rate and by the share that its schedule gives to the step.
+
+    Args:
+      peaks: the peak rate of every parameter, a float in the place of the array; those of the encoder stand under
+        "transformer".
+    """
+    schedules = {True: encoder_schedule(total_steps, config), False: unit_schedule(total_steps, config.warmup_ratio)}
+
+    def init(_parameters: dict) -> optax.ScaleByScheduleState:
+        return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
+
+    def update(updates: dict, state: optax.ScaleByScheduleState, _parameters: dict | None = None):
+        shares = {of_encoder: schedule(state.count) for of_encoder, schedule in schedules.items()}
+        scaled = {
+            part: jax.tree.map(lambda update, peak, share=shares[part == "transformer"]: update * (peak * share),
+                               updates[part], peaks[part])
+            for part in updates
+        }  # fmt: skip
+        return scaled, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(init, update)

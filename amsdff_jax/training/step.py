@@ -1,7 +1,7 @@
 """One update and one evaluation of a batch, as pure functions of explicit state."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from amsdff_jax.interop.state_dict import torch_name
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import BatchNorm, Linear
+from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.training.losses import combine, contrastive_loss, loss_parts
 from amsdff_jax.training.optimizer import make_optimizer
 
@@ -83,12 +84,18 @@ def update_model(model: nnx.Module, variables: Variables) -> None:
         nnx.update(model, jax.tree.map(jnp.copy, part))
 
 
+def read_tokens(model: PretrainedClassifier, batch: Batch, dropout_key: jax.Array | None = None) -> Any:
+    """The output of `model` for a batch of token ids."""
+    return model(batch.input_ids, batch.attention_mask, dropout_key)
+
+
 def make_train_step(
     graph: nnx.GraphDef,
     config: Config,
     optimizer: optax.GradientTransformation,
     weights: np.ndarray,
     axis_name: str | None = None,
+    forward: Callable[[PretrainedClassifier, Any, jax.Array], Any] = read_tokens,
 ) -> TrainStep:
     """The function of one update, to be compiled with its state donated.
 
@@ -97,6 +104,7 @@ def make_train_step(
       weights: [C] weight of each class in the loss.
       axis_name: None for a function of whole batches; for one to run under `jax.pmap`, on the rows
         of one device, the name of the mapped axis, over which it sums.
+      forward: (model, batch, dropout key) -> the model's output, for batches of anything but token ids.
 
     Returns:
       (state, batch, key) -> (new state, metrics). `key` is the run's; the step's own is folded from
@@ -108,7 +116,7 @@ def make_train_step(
     def loss_share(trainable: dict, frozen: dict, statistics: dict, batch: Batch, weight: jax.Array, key: jax.Array):
         """The part that the rows of `batch` have in the loss, if `weight` [B] is each one's share of all weight."""
         model = nnx.merge(graph, trainable, frozen, statistics)
-        output = model(batch.input_ids, batch.attention_mask, dropout_key=key)
+        output = forward(model, batch, key)
         counted = batch.attention_mask.any(axis=-1)
         parts = loss_parts(output.logits, batch.labels, config.loss)
         if config.loss.contrastive:
@@ -169,7 +177,9 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(graph: nnx.GraphDef, config: Config) -> EvalStep:
+def make_eval_step(
+    graph: nnx.GraphDef, config: Config, forward: Callable[[PretrainedClassifier, Any], Any] = read_tokens
+) -> EvalStep:
     """The function that evaluates a batch; jit it.
 
     Returns:
@@ -178,7 +188,7 @@ def make_eval_step(graph: nnx.GraphDef, config: Config) -> EvalStep:
     """
 
     def eval_step(variables: Variables, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        logits = nnx.merge(graph, *variables)(batch.input_ids, batch.attention_mask).logits
+        logits = forward(nnx.merge(graph, *variables), batch).logits
         return logits, loss_parts(logits, batch.labels, config.loss)
 
     return eval_step

@@ -20,7 +20,7 @@ from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
-from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
+from amsdff_jax.training.optimizer import peak_learning_rates, schedule_shares
 from amsdff_jax.training.progress import RunProgress
 from amsdff_jax.training.step import TrainState, initial_state, split_model, update_model
 from amsdff_jax.training.workdir import read_run_config
@@ -94,8 +94,8 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
     train, step = run.config.train, int(run.state.step)
     paths = [*_paths(run.state.variables.trainable), *_paths(run.state.variables.frozen)]
     rates = peak_learning_rates(map(torch_name, paths), train)
-    share = float(unit_schedule(run.progress.total_steps, train.warmup_ratio)(step))
-    optimizer = optimizer_to_torch(run.state.optimizer_state, step, paths, rates, share, train)
+    shares = schedule_shares(rates, train, run.progress.total_steps, step)
+    optimizer = optimizer_to_torch(run.state.optimizer_state, step, paths, rates, shares, train)
     history = {
         f"{ours}_{metric}": [record[split][metric] for record in run.progress.history]
         for ours, split in (("train", "train"), ("val", "validation"))

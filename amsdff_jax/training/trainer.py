@@ -35,7 +35,7 @@ from amsdff_jax.training.checkpoint import Checkpoints, checksum, has_checkpoint
 from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.display import TrainingDisplay
 from amsdff_jax.training.losses import class_weights
-from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
+from amsdff_jax.training.optimizer import encoder_schedule, peak_learning_rates, unit_schedule
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, StepRecorder
 from amsdff_jax.training.run_log import RunLog
@@ -134,6 +134,11 @@ class Trainer:
     def best_step(self) -> int:
         """Step of the best evaluation so far."""
         return self._progress.best_step
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of training and its evaluations so far, over all sessions."""
+        return self._progress.seconds
 
     @property
     def finished(self) -> bool:
@@ -264,6 +269,7 @@ class Trainer:
 
     def _recorder(self, log: RunLog, display: TrainingDisplay) -> StepRecorder:
         share = unit_schedule(self.total_steps, self.config.train.warmup_ratio)
+        encoder_share = encoder_schedule(self.total_steps, self.config.train)
         encoder = max(rate for name, rate in self._rates.items() if name.startswith("transformer."))
         highest = max(self._rates.values())
         return StepRecorder(
@@ -272,7 +278,7 @@ class Trainer:
             display,
             {
                 "learning_rate": lambda step: highest * share(step),
-                "encoder_learning_rate": lambda step: encoder * share(step),
+                "encoder_learning_rate": lambda step: encoder * encoder_share(step),
             },
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,

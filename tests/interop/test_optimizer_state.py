@@ -22,7 +22,7 @@ from amsdff_jax.interop.torch_model import TORCH_MODELS, load_arrays, make_adamw
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
+from amsdff_jax.training.optimizer import peak_learning_rates, schedule_shares, unit_schedule
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model, update_model
 from tests.interop.test_torch_model import arrays, make_batch, make_pair, run, torch_loss, without_cancelled
 from tests.test_parity import REFERENCE
@@ -78,8 +78,8 @@ class FlaxRun:
     def optimizer(self) -> dict:
         step = int(self.state.step)
         paths = traverse_util.flatten_dict(self.state.variables.trainable)
-        share = float(unit_schedule(TOTAL_STEPS, WARMUP)(step))
-        return optimizer_to_torch(self.state.optimizer_state, step, paths, self.rates, share, CONFIG.train)
+        shares = schedule_shares(self.rates, CONFIG.train, TOTAL_STEPS, step)
+        return optimizer_to_torch(self.state.optimizer_state, step, paths, self.rates, shares, CONFIG.train)
 
 
 def assert_same_weights(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:

@@ -15,7 +15,7 @@ from amsdff_jax.interop.state_dict import parameter_names, to_state_dict, torch_
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.training.losses import class_weights, contrastive_loss
-from amsdff_jax.training.optimizer import make_optimizer, peak_learning_rates, unit_schedule
+from amsdff_jax.training.optimizer import make_optimizer, peak_learning_rates, schedule_shares, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
 
 ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=16, dim=12, n_layers=1, n_heads=3, hidden_dim=20)
@@ -151,6 +151,27 @@ def test_schedule_rises_and_falls_to_zero():
     np.testing.assert_allclose(rates[:6], np.arange(6) / 5, atol=1e-6)
     assert all(a > b for a, b in itertools.pairwise(rates[5:]))
     assert rates[20] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_waiting_encoder_stays_as_it_is_and_then_warms_up():
+    model = make_model()
+    config = TrainConfig(learning_rate=2e-3, encoder_learning_rate=1e-3, encoder_delay=0.4, warmup_ratio=0.25)
+    rates = peak_learning_rates(parameter_names(model), config)
+    variables = split_model(model, rates)[1]
+    optimizer = make_optimizer(variables.trainable, rates, config, total_steps=20)
+    state, moved = optimizer.init(variables.trainable), {"encoder": [], "head": []}
+    for step in range(20):
+        gradients = jax.tree.map(lambda x: x * 0 + 1, variables.trainable)
+        updates, state = optimizer.update(gradients, state, variables.trainable)
+        bias = updates["transformer"]["embeddings"]["LayerNorm"]["bias"]  # biases do not decay
+        moved["encoder"].append(float(-bias[0]))
+        moved["head"].append(float(-updates["classifier"][8]["bias"][0]))
+        shares = schedule_shares(rates, config, 20, step)
+        assert moved["encoder"][-1] == pytest.approx(1e-3 * shares["transformer.embeddings.LayerNorm.bias"], rel=1e-3)
+        assert moved["head"][-1] == pytest.approx(2e-3 * shares["classifier.8.bias"], rel=1e-3)
+    assert moved["encoder"][:9] == [0.0] * 9  # eight of waiting, the ninth is the first of the warm-up
+    np.testing.assert_allclose(moved["encoder"][8:12], 1e-3 * np.arange(4) / 3, rtol=1e-3)
+    assert max(moved["head"][:8]) == pytest.approx(2e-3, rel=1e-3)
 
 
 def test_balanced_weights_make_classes_equal():

@@ -1,0 +1,1 @@
+"""Comparisons that can be believed: many runs, their statistics and their report."""

@@ -1,0 +1,177 @@
+"""From the records of an experiment to its numbers: means, intervals, differences and their significance."""
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amsdff_jax.evaluation.significance import Bootstrap, Summary, holm, mcnemar, paired_bootstrap, summarize
+from amsdff_jax.experiments.record import METRICS, RunRecord
+from amsdff_jax.experiments.settings import ExperimentConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A variant against the reference, on the same texts and seeds.
+
+    Attributes:
+      bootstrap: the difference of accuracy, reference minus variant, with its interval.
+      bootstrap_p, mcnemar_p: two-sided, after Holm's correction over the variants of a dataset. McNemar's exact test
+        takes one pair of runs, that of the lowest seed.
+    """
+
+    bootstrap: Bootstrap
+    bootstrap_p: float
+    mcnemar_p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """All runs of a variant on a dataset.
+
+    Attributes:
+      runs: how many have come to their end.
+      errors: one line for each that has not.
+      metrics: by name, over the runs.
+      parameters: trainable numbers.
+      train_seconds, texts_per_second: medians.
+      curves: of the runs, as in `RunRecord`.
+      comparison: with the reference; None for itself and where they have no run in common.
+    """
+
+    dataset: str
+    variant: str
+    runs: int
+    errors: tuple[str, ...]
+    metrics: Mapping[str, Summary]
+    parameters: int
+    train_seconds: float
+    texts_per_second: float
+    curves: tuple[Sequence[Mapping[str, float]], ...]
+    comparison: Comparison | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetAnalysis:
+    """One dataset.
+
+    Attributes:
+      texts: how many are reported, in a run.
+      rows: one for each variant that has a record, in the order of the config.
+      p_values: [V,V] of McNemar's exact test between the rows, after Holm's correction over all pairs of the
+        dataset; NaN where there is none.
+    """
+
+    dataset: str
+    texts: int
+    rows: tuple[Row, ...]
+    p_values: np.ndarray
+
+
+def analyze(config: ExperimentConfig, output: Path) -> list[DatasetAnalysis]:
+    """The numbers of all datasets that have a record in `output`.
+
+    Raises:
+      UserError: a record that cannot be read.
+    """
+    analyses = (
+        _analyze_dataset(config, dataset, {name: _records(output, dataset, name) for name in config.variants})
+        for dataset in config.datasets
+    )
+    return [analysis for analysis in analyses if analysis.rows]
+
+
+def _records(output: Path, dataset: str, variant: str) -> list[RunRecord]:
+    files = sorted((output / "runs" / dataset).glob(f"{variant}-seed*.json"))
+    records = [RunRecord.read(file) for file in files]
+    return sorted(records, key=lambda record: (record.fold, record.seed))
+
+
+def _analyze_dataset(
+    config: ExperimentConfig, dataset: str, records: Mapping[str, Sequence[RunRecord]]
+) -> DatasetAnalysis:
+    done = {name: [record for record in own if not record.error] for name, own in records.items()}
+    comparisons = _compare(config.reference, done)
+    rows = tuple(
+        _row(dataset, name, records[name], done[name], comparisons.get(name)) for name in records if records[name]
+    )
+    texts = max((len(record.correct) for own in done.values() for record in own), default=0)
+    return DatasetAnalysis(dataset, texts, rows, _p_values([done[row.variant] for row in rows]))
+
+
+def _row(
+    dataset: str, variant: str, records: Sequence[RunRecord], done: Sequence[RunRecord], comparison: Comparison | None
+) -> Row:
+    metrics = {name: summarize([record.metrics[name] for record in done]) for name in METRICS} if done else {}
+    return Row(
+        dataset=dataset,
+        variant=variant,
+        runs=len(done),
+        errors=tuple(f"seed {record.seed}: {record.error}" for record in records if record.error),
+        metrics=metrics,
+        parameters=done[0].parameters if done else 0,
+        train_seconds=statistics.median(record.train_seconds for record in done) if done else 0.0,
+        texts_per_second=statistics.median(record.texts_per_second for record in done) if done else 0.0,
+        curves=tuple(record.curve for record in done),
+        comparison=comparison,
+    )
+
+
+def _compare(reference: str, done: Mapping[str, Sequence[RunRecord]]) -> dict[str, Comparison]:
+    """Every variant against the reference, over the runs that both have."""
+    bootstraps, exact = {}, {}
+    for name, own in done.items():
+        pairs = _pairs(done.get(reference, ()), own) if name != reference else []
+        if not pairs:
+            continue
+        # Runs of one seed read the same texts; those of different folds read different ones.
+        if pairs[0][0].fold < 0:
+            ours, theirs = (np.stack([pair[side].hits for pair in pairs]) for side in (0, 1))
+        else:
+            ours, theirs = (np.concatenate([pair[side].hits for pair in pairs]) for side in (0, 1))
+        bootstraps[name] = paired_bootstrap(ours, theirs, seed=0)
+        first = slice(None) if ours.ndim == 1 else 0
+        exact[name] = mcnemar(ours[first], theirs[first]).p_value
+    corrected = (holm([bootstraps[name].p_value for name in bootstraps]), holm(list(exact.values())))
+    return {
+        name: Comparison(bootstraps[name], float(bootstrap_p), float(mcnemar_p))
+        for name, bootstrap_p, mcnemar_p in zip(bootstraps, *corrected, strict=True)
+    }
+
+
+def _p_values(runs: Sequence[Sequence[RunRecord]]) -> np.ndarray:
+    p_values = np.full((len(runs), len(runs)), np.nan)
+    found = {}
+    for (one, ours), (other, theirs) in itertools.combinations(enumerate(runs), 2):
+        pairs = _pairs(ours, theirs)
+        if pairs:
+            taken = pairs if pairs[0][0].fold >= 0 else pairs[:1]
+            hits = (np.concatenate([pair[side].hits for pair in taken]) for side in (0, 1))
+            found[one, other] = mcnemar(*hits).p_value
+    for (one, other), p_value in zip(found, holm(list(found.values())), strict=True):
+        p_values[one, other] = p_values[other, one] = p_value
+    return p_values
+
+
+def _pairs(ours: Sequence[RunRecord], theirs: Sequence[RunRecord]) -> list[tuple[RunRecord, RunRecord]]:
+    """The runs of the same seed and fold, over the same number of texts."""
+    by_place = {(record.fold, record.seed): record for record in theirs}
+    pairs = ((record, by_place.get((record.fold, record.seed))) for record in ours)
+    return [(one, other) for one, other in pairs if other is not None and len(one.correct) == len(other.correct)]
+
+
+def to_json(analyses: Sequence[DatasetAnalysis]) -> list[dict[str, Any]]:
+    """The analyses as nested dicts and lists."""
+    return [
+        {
+            "dataset": analysis.dataset,
+            "texts": analysis.texts,
+            "variants": [dataclasses.asdict(row) for row in analysis.rows],
+            "p_values": [[None if np.isnan(value) else value for value in line] for line in analysis.p_values.tolist()],
+        }
+        for analysis in analyses
+    ]

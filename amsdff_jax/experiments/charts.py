@@ -1,0 +1,70 @@
+"""The pictures of an experiment."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from amsdff_jax.evaluation.plots import BLUE, GREY
+from amsdff_jax.experiments.analysis import DatasetAnalysis
+from amsdff_jax.experiments.tables import p_value_text
+
+
+def plot_accuracies(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
+    """A bar for every variant, with its standard deviation over the runs."""
+    rows = sorted((row for row in analysis.rows if row.metrics), key=lambda row: row.metrics["accuracy"].mean)
+    means = np.array([row.metrics["accuracy"].mean for row in rows])
+    spreads = np.array([row.metrics["accuracy"].standard_deviation if row.runs > 1 else 0.0 for row in rows])
+    figure = Figure(figsize=(6.5, 0.36 * len(rows) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
+    colors = [BLUE if row.variant == reference else GREY for row in rows]
+    axes.barh([row.variant for row in rows], 100 * means, xerr=100 * spreads, color=colors, capsize=3)
+    lowest, highest = (means - spreads).min(), (means + spreads).max()
+    margin = max(0.25 * (highest - lowest), 0.002)
+    axes.set_xlim(100 * max(lowest - 2 * margin, 0), 100 * min(highest + 2 * margin, 1))
+    for place, mean in enumerate(means):
+        axes.text(100 * (means + spreads)[place] + 30 * margin, place, f"{100 * mean:.2f}", va="center", fontsize=8)
+    axes.set_xlabel("test accuracy, % (the axis does not begin at 0)")
+    axes.set_title(analysis.dataset)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120)
+
+
+def plot_curves(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
+    """Validation accuracy over the epochs, the mean of the runs of every variant."""
+    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for row in analysis.rows:
+        curves = [curve for curve in row.curves if curve]
+        if not curves:
+            continue
+        length = min(len(curve) for curve in curves)
+        epochs = [point["epoch"] for point in curves[0][:length]]
+        accuracy = np.mean([[point["accuracy"] for point in curve[:length]] for curve in curves], axis=0)
+        width = 2.5 if row.variant == reference else 1.2
+        axes.plot(epochs, 100 * accuracy, marker="o", markersize=3, linewidth=width, label=row.variant)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation accuracy, %")
+    axes.set_title(analysis.dataset)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=8, ncols=2)
+    figure.savefig(file, dpi=120)
+
+
+def plot_significance(analysis: DatasetAnalysis, file: Path) -> None:
+    """The corrected p value of every pair of variants."""
+    names = [row.variant for row in analysis.rows]
+    size = 0.62 * len(names) + 1.8
+    figure = Figure(figsize=(size, size * 0.85), layout="constrained")
+    axes = figure.add_subplot()
+    shades = np.ma.masked_invalid(np.log10(np.maximum(analysis.p_values, 1e-4)))
+    axes.imshow(shades, cmap="Blues_r", vmin=-4, vmax=0)
+    for (row, column), value in np.ndenumerate(analysis.p_values):
+        if np.isfinite(value):
+            color = "white" if value < 0.01 else "black"
+            axes.text(column, row, p_value_text(value), ha="center", va="center", fontsize=7, color=color)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title(f"{analysis.dataset}: p of no difference\n(exact McNemar, Holm)", fontsize=10)
+    figure.savefig(file, dpi=120)

@@ -1,0 +1,136 @@
+"""Makes all runs of an experiment that have no record yet."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.dataset import stratified_split
+from amsdff_jax.data.folds import stratified_folds
+from amsdff_jax.data.sources import DataSplits, load_data
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.evaluator import StoppedError
+from amsdff_jax.experiments.finetuned import run_finetuned
+from amsdff_jax.experiments.frozen import run_frozen
+from amsdff_jax.experiments.record import Outcome, RunKey, RunRecord, settings_digest
+from amsdff_jax.experiments.settings import TFIDF, ExperimentConfig
+from amsdff_jax.experiments.tfidf import run_tfidf
+
+logger = logging.getLogger(__name__)
+
+
+def run_experiment(config: ExperimentConfig, output: Path, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Makes every run that has no record of these settings yet, and writes its record.
+
+    A run that fails is recorded with its error, and made again the next time; the others go on.
+
+    Args:
+      output: folder of the records (`runs/`) and of what unfinished runs have left (`unfinished/`).
+      should_stop: asked at every step; an unfinished run is saved and gone on with by the next call.
+
+    Returns:
+      Whether all runs have been made.
+    """
+    batches = list(_plan(config))
+    for number, keys in enumerate(batches, start=1):
+        try:
+            _make(config, keys, output, should_stop, f"{number} of {len(batches)}")
+        except StoppedError:
+            logger.info("stopped; run the same command again to go on")
+            return False
+    return True
+
+
+def _plan(config: ExperimentConfig) -> Iterator[list[RunKey]]:
+    """Which runs there are, in order; those that are made at a time stand together."""
+    if config.folds:
+        for fold in range(config.folds):
+            for dataset in config.datasets:
+                for variant in config.variants:
+                    yield [RunKey(dataset, variant, seed=fold, fold=fold)]
+        return
+    seeds = range(config.seeds)
+    if config.mode == "frozen":
+        for dataset in config.datasets:
+            for variant in config.variants:
+                yield [RunKey(dataset, variant, seed) for seed in seeds]
+        return
+    for seed in seeds:  # outermost, so that a first whole table is there soon
+        for dataset in config.datasets:
+            for variant in config.variants:
+                yield [RunKey(dataset, variant, seed)]
+
+
+def _make(
+    config: ExperimentConfig, keys: list[RunKey], output: Path, should_stop: Callable[[], bool], place: str
+) -> None:
+    first = keys[0]
+    settings = ""
+    try:
+        # A sweep on a frozen encoder has one order of the data, whichever of its seeds are still to be made.
+        run_config = config.run_config(first.dataset, first.variant, 0 if config.mode == "frozen" else first.seed)
+        data = _load(config, run_config, first)
+        settings = _digest(config, first.variant, run_config, data)
+        keys = [key for key in keys if not _is_done(key, settings, output)]
+        if not keys:
+            return
+        logger.info("run %s: %s", place, ", ".join(map(str, keys)))
+        outcomes = _run(config, run_config, keys, data, output, should_stop)
+    except (StoppedError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # whatever ends a run must not end the others
+        logger.error("%s: failed: %s", first, error, exc_info=not isinstance(error, UserError))
+        line = " ".join(f"{type(error).__name__}: {error}".split()).removeprefix("UserError: ")
+        for key in keys:
+            RunRecord(**dataclasses.asdict(key), settings=settings, error=line).write(key.file(output))
+        return
+    for key, outcome in zip(keys, outcomes, strict=True):
+        record = RunRecord.of(key, settings, outcome)
+        record.write(key.file(output))
+        logger.info("%s: accuracy %.4f, trained for %.0f s", key, record.metrics["accuracy"], record.train_seconds)
+
+
+def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSplits:
+    # The seeds of a sweep on a frozen encoder share the features, and so the splits.
+    data = load_data(run_config.data, 0 if config.mode == "frozen" or config.folds else key.seed)
+    if config.folds:
+        train, held_out = stratified_folds(data.train.join(data.validation), config.folds, seed=0)[key.fold]
+        return DataSplits(*stratified_split(train, run_config.data.validation_fraction, key.seed), held_out)
+    if data.test is None:
+        raise UserError(f"datasets.{key.dataset}.data: has no test split, which is what is reported; name one, or use "
+                        "--folds=5")  # fmt: skip
+    return data
+
+
+def _digest(config: ExperimentConfig, variant: str, run_config: Config, data: DataSplits) -> str:
+    settings = dataclasses.asdict(run_config)
+    if variant == TFIDF:  # nothing else changes what it does
+        settings = {"data": settings["data"], "model": TFIDF}
+    elif config.mode == "frozen":
+        settings |= {"mode": "frozen", "learning_rates": config.learning_rates, "epochs": config.epochs}
+    return settings_digest(settings, data)
+
+
+def _is_done(key: RunKey, settings: str, output: Path) -> bool:
+    record = RunRecord.read(key.file(output))
+    if record is None or record.error:
+        return False
+    if record.settings != settings:
+        logger.info("%s: its record is of other settings or data; it is made again", key)
+        return False
+    return True
+
+
+def _run(
+    config: ExperimentConfig, run_config: Config, keys: list[RunKey], data: DataSplits, output: Path,
+    should_stop: Callable[[], bool],
+) -> list[Outcome]:  # fmt: skip
+    first = keys[0]
+    if first.variant == TFIDF:
+        return [run_tfidf(run_config.replace(seed=key.seed), data) for key in keys]
+    if config.mode == "frozen":
+        seeds = [key.seed for key in keys]
+        return run_frozen(run_config, data, seeds, config.learning_rates, config.epochs, should_stop)
+    workdir = first.file(output / "unfinished").with_suffix("")
+    return [run_finetuned(run_config, data, workdir, should_stop)]

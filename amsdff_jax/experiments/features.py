@@ -1,0 +1,121 @@
+"""What a frozen encoder makes of texts, computed once and kept."""
+
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import os
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from amsdff_jax.cache import cache_folder, shrink
+from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch, plan_batches
+from amsdff_jax.data.prefetch import prefetch
+from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.interop.state_dict import to_state_dict
+from amsdff_jax.models.encoder import DistilBertEncoder
+
+logger = logging.getLogger(__name__)
+
+LARGEST_CACHE = 8 << 30  # bytes
+TEXTS_PER_BATCH = 64
+BUCKETS = 6
+
+
+class FeatureBatch(NamedTuple):
+    """A batch as the layers after the encoder take it; the names of `Batch` mean the same.
+
+    Attributes:
+      features: [B,S,H] float16, the encoder's output.
+    """
+
+    features: np.ndarray
+    attention_mask: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedDataset:
+    """Texts and what the encoder makes of them.
+
+    Attributes:
+      tokens: the texts.
+      features: [T,H] float16, the encoder's output for every token of `tokens.token_ids`. Half precision, because
+        after a LayerNorm all numbers are of the same small size.
+    """
+
+    tokens: TokenizedDataset
+    features: np.ndarray
+
+    def make_batch(self, planned: PlannedBatch) -> FeatureBatch:
+        """Lays the features of a planned batch into arrays."""
+        batch = make_batch(self.tokens, planned)
+        features = np.zeros((*batch.input_ids.shape, self.features.shape[1]), np.float16)
+        for row, index in enumerate(planned.indices):
+            if index != FILLER:
+                first, last = self.tokens.offsets[index : index + 2]
+                features[row, : last - first] = self.features[first:last]
+        return FeatureBatch(features, batch.attention_mask, batch.labels)
+
+
+def encode_once(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> EncodedDataset:
+    """Runs every text through the encoder, in eval mode, unless the cache holds what comes out.
+
+    Padding is invisible to the encoder, so the features do not depend on the batches.
+    """
+    folder = cache_folder("features")
+    if folder is None:
+        return EncodedDataset(tokens, _encode(encoder, tokens))
+    file = folder / f"{_digest(encoder, tokens)}.npy"
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        features = np.load(file, mmap_mode="r", allow_pickle=False)
+        if features.shape == (len(tokens.token_ids), encoder.config.dim):
+            file.touch()
+            return EncodedDataset(tokens, features)
+    features = _encode(encoder, tokens)
+    with contextlib.suppress(OSError):  # a full disk costs time at the next run, nothing else
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.stem}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as stream:
+                np.save(stream, features)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+        shrink(folder, "*.npy", LARGEST_CACHE)
+    return EncodedDataset(tokens, features)
+
+
+def _encode(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> np.ndarray:
+    start = time.perf_counter()
+    graph, variables = nnx.split(encoder)
+    run = jax.jit(lambda variables, batch: nnx.merge(graph, variables)(batch.input_ids, batch.attention_mask > 0))
+    plan = plan_batches(
+        tokens.lengths, choose_buckets(tokens.lengths, BUCKETS, int(tokens.lengths.max())), TEXTS_PER_BATCH
+    )
+    features = np.empty((len(tokens.token_ids), encoder.config.dim), np.float16)
+
+    def results():
+        for planned in plan:
+            batch = make_batch(tokens, planned)
+            yield planned, run(variables, Batch(batch.input_ids, batch.attention_mask, batch.labels))
+
+    for planned, output in prefetch(results()):
+        output = np.asarray(output, np.float16)
+        for row, index in enumerate(planned.indices):
+            if index != FILLER:
+                first, last = tokens.offsets[index : index + 2]
+                features[first:last] = output[row, : last - first]
+    logger.info("encoder: features of %d texts in %.0f s", len(tokens), time.perf_counter() - start)
+    return features
+
+
+def _digest(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> str:
+    digest = hashlib.blake2b(tokens.fingerprint.encode(), digest_size=20)
+    for name, tensor in to_state_dict(encoder).items():
+        digest.update(name.encode() + tensor.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,43 @@
+"""One run that trains encoder and classifier together."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.sources import DataSplits
+from amsdff_jax.evaluation.environment import count_parameters
+from amsdff_jax.evaluation.evaluator import StoppedError
+from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.experiments.record import Outcome
+from amsdff_jax.runs import make_trainer
+
+
+def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: Callable[[], bool]) -> Outcome:
+    """Trains as `scripts/train.py` would, and evaluates the best checkpoint on the test split.
+
+    Args:
+      config: the settings.
+      data: with a test split.
+      workdir: of the run, which is gone on with if it is there, and deleted at the end.
+      should_stop: asked at every step.
+
+    Raises:
+      StoppedError: it said so; the same call goes on.
+      UserError: anything wrong with settings or data.
+    """
+    trainer = make_trainer(config, data, workdir)
+    history = trainer.train(should_stop=should_stop)
+    if not trainer.finished:
+        raise StoppedError
+    evaluation = trainer.run_evaluation(data.test)
+    outcome = Outcome(
+        evaluation,
+        compute_metrics(evaluation, data.test.class_names, config.loss),
+        count_parameters(trainer.model),
+        trainer.seconds,
+        tuple({"epoch": record["epoch"], "accuracy": record["validation"]["accuracy"],
+               "loss": record["validation"]["loss"]} for record in history),
+    )  # fmt: skip
+    shutil.rmtree(workdir, ignore_errors=True)
+    return outcome

@@ -1,0 +1,237 @@
+"""Many classifiers at a time on a frozen encoder: all seeds and learning rates of a variant in one vmapped step."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.batches import FILLER, choose_buckets, plan_batches, plan_lengths
+from amsdff_jax.data.prefetch import prefetch
+from amsdff_jax.data.sources import DataSplits
+from amsdff_jax.data.token_cache import tokenize_once
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.evaluator import Evaluation, StoppedError
+from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
+from amsdff_jax.experiments.features import EncodedDataset, FeatureBatch, encode_once
+from amsdff_jax.experiments.record import Outcome
+from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.state_dict import parameter_names
+from amsdff_jax.models.catalogue import make_model
+from amsdff_jax.models.dropout import dropout_seed
+from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.parallel.compilation import StepByLength
+from amsdff_jax.training.losses import class_weights
+from amsdff_jax.training.optimizer import make_optimizer
+from amsdff_jax.training.step import (
+    TrainState,
+    Variables,
+    initial_state,
+    make_eval_step,
+    make_train_step,
+    split_model,
+)
+
+logger = logging.getLogger(__name__)
+
+# What the members of a sweep have each for themselves (0) and in common (None).
+VARIABLES = Variables(trainable=0, frozen=None, batch_statistics=0)
+STATE = TrainState(step=0, variables=VARIABLES, optimizer_state=0)
+
+
+def run_frozen(
+    config: Config,
+    data: DataSplits,
+    seeds: Sequence[int],
+    learning_rates: Sequence[float],
+    epochs: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Outcome]:
+    """Trains everything after the encoder, once for each seed and learning rate.
+
+    Of every run the epoch that was best on the validation split is kept, and of the learning rates of a seed the best
+    one there. All runs see the same batches; a seed decides the initial weights and the dropout.
+
+    Args:
+      config: its learning rates, epochs and early stopping do not apply.
+      data: with a test split, which is reported.
+      should_stop: asked at every step.
+
+    Returns:
+      An outcome for each seed. A run's training seconds are an equal share of the sweep's.
+
+    Raises:
+      StoppedError: `should_stop` said so; nothing is kept.
+      UserError: reference semantics, in which the encoder's output on padding counts.
+    """
+    if not config.model.mask_padding:
+        raise UserError("model.mask_padding: reference semantics read the encoder's output on padding, which the "
+                        "frozen mode does not keep; use mode=finetuned")  # fmt: skip
+    sweep = _Sweep(config, data, seeds, learning_rates, epochs)
+    start = time.perf_counter()
+    best, values, curves = sweep.train(should_stop)
+    seconds = (time.perf_counter() - start) / len(sweep.members)
+    evaluations = sweep.evaluate(best, sweep.test)
+    outcomes = []
+    sign = -1 if config.train.best_metric in LOWER_IS_BETTER else 1
+    for seed in seeds:
+        own = [number for number, (other, _) in enumerate(sweep.members) if other == seed]
+        chosen = max(own, key=lambda number: sign * values[number])
+        metrics = compute_metrics(evaluations[chosen], data.test.class_names, config.loss)
+        rate = sweep.members[chosen][1]
+        outcomes.append(
+            Outcome(evaluations[chosen], metrics, sweep.parameters, seconds, tuple(curves[chosen]), learning_rate=rate)
+        )
+    return outcomes
+
+
+class _Sweep:
+    """The members, their data, and the steps that move them all.
+
+    Attributes:
+      members: (seed, learning rate) of each.
+      parameters: trainable numbers of one member.
+      test: the texts to report.
+    """
+
+    def __init__(
+        self, config: Config, data: DataSplits, seeds: Sequence[int], learning_rates: Sequence[float], epochs: int
+    ):
+        self.members = [(seed, rate) for seed in seeds for rate in learning_rates]
+        self._data, self._epochs = data, epochs
+        classes = len(data.train.class_names)
+        self._config = config = config.replace(
+            model__num_classes=classes,
+            train__learning_rate_table=(),
+            train__learning_rate=1.0,
+            train__accumulation_steps=1,
+        )
+        models = {seed: make_model(config.model, seed=seed) for seed in seeds}
+        model = next(iter(models.values()))
+        self._encode(model)
+        self._steps_per_epoch = math.ceil(len(data.train) / config.train.batch_size)
+        self._total_steps = self._steps_per_epoch * epochs
+        weights = class_weights(config.loss, data.train.labels, classes)
+        # What is frozen has rate 0; the others' is multiplied by each member's own.
+        rates = {name: 0.0 if name.startswith("transformer.") else 1.0 for name in parameter_names(model)}
+        graphs, variables = split_model(model, rates)
+        self.parameters = sum(value.size for value in jax.tree.leaves(variables.trainable))
+        self._state = self._initial_state(models, rates)
+        train_step = _member_step(graphs.train, config, rates, weights, self._total_steps)
+        self._train_step = StepByLength(
+            jax.jit(jax.vmap(train_step, (STATE, None, 0, 0), (STATE, 0)), donate_argnums=0), "training"
+        )
+        eval_step = make_eval_step(graphs.eval, config, _read_features)
+        self._eval_step = StepByLength(jax.jit(jax.vmap(eval_step, (VARIABLES, None))), "evaluation")
+
+    def _encode(self, model: PretrainedClassifier) -> None:
+        tokenizer = load_tokenizer(find_encoder(self._config.data.tokenizer or self._config.model.encoder))
+        tokens = (tokenize_once(split, tokenizer, self._config.data.max_length) for split in self._data)
+        self._train, self._validation, self.test = (encode_once(model.transformer, split) for split in tokens)
+        every = np.concatenate([split.tokens.lengths for split in (self._train, self._validation, self.test)])
+        self._buckets = choose_buckets(every, self._config.data.num_buckets, self._config.data.max_length)
+
+    def _initial_state(self, models: dict[int, PretrainedClassifier], rates: dict[str, float]) -> TrainState:
+        states = {}
+        for seed, model in models.items():
+            states[seed], _ = initial_state(split_model(model, rates)[1], rates, self._config, self._total_steps)
+        frozen = next(iter(states.values())).variables.frozen
+        alone = [
+            states[seed]._replace(variables=states[seed].variables._replace(frozen={})) for seed, _ in self.members
+        ]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+        return stacked._replace(variables=stacked.variables._replace(frozen=frozen))
+
+    def train(self, should_stop: Callable[[], bool]) -> tuple[Variables, np.ndarray, list[list[dict[str, float]]]]:
+        """The members' best weights, their best values on validation, and their curves."""
+        config = self._config
+        keys = jnp.stack([jax.random.key(seed) for seed, _ in self.members])
+        rates = jnp.array([rate for _, rate in self.members], jnp.float32)
+        metric = config.train.best_metric
+        lower = metric in LOWER_IS_BETTER
+        # Copies, because the steps donate what they start from.
+        best, best_values = (
+            jax.tree.map(jnp.copy, self._state.variables),
+            np.full(len(self.members), np.inf if lower else -np.inf),
+        )
+        curves: list[list[dict[str, float]]] = [[] for _ in self.members]
+        for epoch in range(self._epochs):
+            plan = plan_batches(
+                self._train.tokens.lengths, self._buckets, config.train.batch_size, (config.seed, epoch)
+            )
+            self._train_step.compile(
+                {each.length: (self._state, self._train.make_batch(each), keys, rates) for each in plan_lengths(plan)}
+            )
+            for batch in prefetch(self._train.make_batch(planned) for planned in plan):
+                if should_stop():
+                    raise StoppedError
+                self._state, _ = self._train_step(self._state, batch, keys, rates)
+            evaluations = self.evaluate(self._state.variables, self._validation)
+            metrics = [compute_metrics(each, self._data.train.class_names, config.loss) for each in evaluations]
+            values = np.array([each[metric] for each in metrics])
+            better = values < best_values if lower else values > best_values
+            best, best_values = _take(better, self._state.variables, best), np.where(better, values, best_values)
+            for curve, each in zip(curves, metrics, strict=True):
+                curve.append({"epoch": epoch + 1, "accuracy": each["accuracy"], "loss": each["loss"]})
+            logger.info("epoch %d of %d: validation %s up to %.4f", epoch + 1, self._epochs, metric,
+                        best_values.min() if lower else best_values.max())  # fmt: skip
+        return best, best_values, curves
+
+    def evaluate(self, variables: Variables, dataset: EncodedDataset) -> list[Evaluation]:
+        """What every member says of every text."""
+        plan = plan_batches(dataset.tokens.lengths, self._buckets, self._config.train.eval_batch_size)
+        self._eval_step.compile({each.length: (variables, dataset.make_batch(each)) for each in plan_lengths(plan)})
+        columns: dict[str, np.ndarray] = {}
+        start = time.perf_counter()
+        for planned, batch in zip(plan, prefetch(dataset.make_batch(each) for each in plan), strict=True):
+            logits, losses = jax.device_get(self._eval_step(variables, batch))
+            real = planned.indices != FILLER
+            for name, values in {"logits": logits, **losses}.items():
+                shape = (len(self.members), len(dataset.tokens), *values.shape[2:])
+                columns.setdefault(name, np.zeros(shape, np.float32))[:, planned.indices[real]] = values[:, real]
+        seconds = (time.perf_counter() - start) / len(self.members)
+        labels, logits = dataset.tokens.labels, columns.pop("logits")
+        truncated = int(dataset.tokens.truncated.sum())
+        return [
+            Evaluation(labels, logits[member], {name: values[member] for name, values in columns.items()}, truncated,
+                       seconds)
+            for member in range(len(self.members))
+        ]  # fmt: skip
+
+
+def _read_features(model: PretrainedClassifier, batch: FeatureBatch, dropout_key: jax.Array | None = None) -> Any:
+    seed = None if dropout_key is None else dropout_seed(dropout_key)
+    return model.classify(batch.features.astype(jnp.float32), batch.attention_mask.astype(bool), seed)
+
+
+def _member_step(
+    graph: nnx.GraphDef, config: Config, rates: dict[str, float], weights: np.ndarray, total_steps: int
+) -> Callable[..., Any]:
+    """The train step with a learning rate of its own: (state, batch, key, rate) -> (state, metrics)."""
+
+    def step(state: TrainState, batch: FeatureBatch, key: jax.Array, rate: jax.Array) -> tuple[TrainState, dict]:
+        own_rates = {name: peak * rate for name, peak in rates.items()}
+        optimizer = make_optimizer(state.variables.trainable, own_rates, config.train, total_steps)
+        return make_train_step(graph, config, optimizer, weights, forward=_read_features)(state, batch, key)
+
+    return step
+
+
+@jax.jit
+def _choose(better: jax.Array, new: dict, old: dict) -> dict:
+    return jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, y), new, old)
+
+
+def _take(better: np.ndarray, new: Variables, old: Variables) -> Variables:
+    """The members of `new` where `better` says so, of `old` elsewhere; copies, for `new` will be donated."""
+    trainable, statistics = _choose(
+        better, (new.trainable, new.batch_statistics), (old.trainable, old.batch_statistics)
+    )
+    return Variables(trainable, new.frozen, statistics)

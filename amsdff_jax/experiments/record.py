@@ -1,0 +1,147 @@
+"""What is kept of one run: enough for every table, curve and test of significance."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.sources import DataSplits
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.evaluator import Evaluation
+from amsdff_jax.json_file import write_json
+from amsdff_jax.validation import build
+
+METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunKey:
+    """Which run: `fold` is -1 where the dataset's own splits are used."""
+
+    dataset: str
+    variant: str
+    seed: int
+    fold: int = -1
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.variant} seed {self.seed}" + (f" fold {self.fold}" if self.fold >= 0 else "")
+
+    def file(self, folder: Path) -> Path:
+        """Where the run's record lies within an experiment's output."""
+        fold = f"-fold{self.fold}" if self.fold >= 0 else ""
+        return folder / "runs" / self.dataset / f"{self.variant}-seed{self.seed}{fold}.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run gives, whoever made it.
+
+    Attributes:
+      evaluation: of the texts that are reported.
+      metrics: all of `compute_metrics`.
+      parameters: trainable numbers, the encoder's included where it is trained.
+      train_seconds: wall-clock time of training, its evaluations included.
+      curve: for every evaluation on the validation split a dict with `epoch`, `accuracy` and `loss`.
+      learning_rate: the one that was chosen on the validation split; 0 where there was nothing to choose.
+    """
+
+    evaluation: Evaluation
+    metrics: Mapping[str, Any]
+    parameters: int
+    train_seconds: float
+    curve: tuple[Mapping[str, float], ...] = ()
+    learning_rate: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """One run in a JSON file.
+
+    Attributes:
+      settings: digest of everything that the result depends on; a record of other settings is made again.
+      error: one line where the run failed, in which case there is nothing else.
+      correct: a 1 or 0 for each reported text, in the order of the dataset.
+      metrics: those of `METRICS`, of the reported texts.
+      texts_per_second: through the trained model.
+      curve, parameters, train_seconds, learning_rate: as in `Outcome`.
+    """
+
+    dataset: str
+    variant: str
+    seed: int
+    fold: int
+    settings: str
+    error: str = ""
+    correct: str = ""
+    metrics: dict = dataclasses.field(default_factory=dict)
+    parameters: int = 0
+    train_seconds: float = 0.0
+    texts_per_second: float = 0.0
+    learning_rate: float = 0.0
+    curve: tuple = ()
+
+    @classmethod
+    def of(cls, key: RunKey, settings: str, outcome: Outcome) -> Self:
+        """The record of a run that came to its end."""
+        hits = outcome.evaluation.predictions == outcome.evaluation.labels
+        return cls(
+            **dataclasses.asdict(key),
+            settings=settings,
+            correct="".join("1" if hit else "0" for hit in hits),
+            metrics={name: outcome.metrics[name] for name in METRICS},
+            parameters=outcome.parameters,
+            train_seconds=round(outcome.train_seconds, 2),
+            texts_per_second=round(outcome.metrics["examples_per_second"], 2),
+            learning_rate=outcome.learning_rate,
+            curve=outcome.curve,
+        )
+
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """The record in `file`, or None if there is none.
+
+        Raises:
+          UserError: the file is there and is no record.
+        """
+        try:
+            return build(cls, json.loads(file.read_text(encoding="utf-8")), "")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, UserError) as error:
+            raise UserError(f"{file}: not the record of a run ({error}); delete it to make the run again") from None
+
+    def write(self, file: Path) -> None:
+        """Writes the record, whole or not at all."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, dataclasses.asdict(self))
+
+    @property
+    def hits(self) -> np.ndarray:
+        """[N] bool, whether each reported text got its class."""
+        return np.frombuffer(self.correct.encode("ascii"), np.uint8) == ord("1")
+
+
+def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
+    """A digest of a run's settings and texts; where the texts lie does not count.
+
+    Args:
+      settings: nested, ready for JSON; `data` holds the fields of `DataConfig`.
+    """
+    places = ("train_file", "validation_file", "test_file", "data_dir")
+    kept = {name: value for name, value in settings["data"].items() if name not in places}
+    digest = hashlib.blake2b(json.dumps({**settings, "data": kept}, sort_keys=True).encode(), digest_size=12)
+    for split in data:
+        if split is not None:
+            _add(digest, split)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, dataset: TextDataset) -> None:
+    digest.update(dataset.labels.tobytes())
+    for text in (*dataset.class_names, *dataset.texts, *(dataset.text_pairs or ())):
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")

@@ -1,0 +1,132 @@
+"""What an experiment is made of: datasets, variants of the model, and how often each is trained."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from amsdff_jax.config import Config
+from amsdff_jax.errors import UserError
+from amsdff_jax.validation import nearest, require, require_choice
+
+TFIDF = "tfidf"  # the variant that is no neural network
+MODES = ("finetuned", "frozen")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """All settings of an experiment.
+
+    Attributes:
+      datasets: by name, the settings of a run on that dataset.
+      variants: by name, what is different in them: sections and fields of `Config`. `tfidf` stands for TF-IDF features
+        under logistic regression, and its settings are ignored.
+      reference: the variant that the others are compared with.
+      seeds: runs of each variant on each dataset, with the seeds 0, 1, ...
+      folds: 0: train on the training split, choose by the validation split, report the test split; k: all training and
+        validation texts in k stratified parts, each of which is once what is reported.
+      mode: "finetuned": the encoder learns too; "frozen": its features are computed once and all seeds and learning
+        rates of a variant are trained at a time.
+      learning_rates: of the frozen mode; the best on the validation split is reported.
+      epochs: of the frozen mode.
+    """
+
+    datasets: Mapping[str, Config]
+    variants: Mapping[str, Mapping[str, Any]]
+    reference: str = "amsdff"
+    seeds: int = 3
+    folds: int = 0
+    mode: str = "finetuned"
+    learning_rates: tuple[float, ...] = (5e-4, 2e-3)
+    epochs: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "epochs"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(
+            self.folds == 0 or self.folds >= 2, "folds", self.folds, "at least 2, or 0 for the dataset's own splits"
+        )
+        require_choice("mode", self.mode, MODES)
+        require(
+            bool(self.learning_rates) and all(rate > 0 for rate in self.learning_rates), "learning_rates",
+            self.learning_rates, "one or more numbers above 0",
+        )  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":
+        """Builds and validates it from a nested mapping such as the `ConfigDict` of `configs/experiments.py`.
+
+        Raises:
+          UserError: a name that does not exist, a value of the wrong type or out of range, a variant that does not
+            make a valid `Config`.
+        """
+        values = values.to_dict() if isinstance(values, ConfigDict) else dict(values)
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise UserError(f"{name}: no such field{nearest(name, known)}")
+        datasets = {}
+        for name, settings in values.pop("datasets").items():
+            try:
+                datasets[name] = Config.from_dict(settings)
+            except UserError as error:
+                raise UserError(f"datasets.{name}.{error}") from None
+        config = cls(datasets=datasets, **values)
+        for dataset in config.datasets:
+            for variant in config.variants:
+                config.run_config(dataset, variant, 0)
+        return config
+
+    def select(self, datasets: list[str], variants: list[str]) -> "ExperimentConfig":
+        """The same with some of the datasets and variants only; an empty list keeps all.
+
+        Raises:
+          UserError: a name that does not exist.
+        """
+        for kind, chosen, there in (("dataset", datasets, self.datasets), ("model", variants, self.variants)):
+            for name in chosen:
+                if name not in there:
+                    raise UserError(f"{name}: no such {kind}{nearest(name, there)}; there are {', '.join(there)}")
+        return dataclasses.replace(
+            self,
+            datasets={name: value for name, value in self.datasets.items() if name in (datasets or self.datasets)},
+            variants={name: value for name, value in self.variants.items() if name in (variants or self.variants)},
+        )
+
+    def run_config(self, dataset: str, variant: str, seed: int) -> Config:
+        """The settings of one run.
+
+        Raises:
+          UserError: the variant does not make valid settings.
+        """
+        values = dataclasses.asdict(self.datasets[dataset]) | {"seed": seed}
+        if variant == TFIDF:
+            return Config.from_dict(values)
+        try:
+            return Config.from_dict(_merge(values, self.variants[variant]))
+        except UserError as error:
+            raise UserError(f"variants.{variant}.{error}") from None
+
+
+def run_settings(file: str | Path) -> ConfigDict:
+    """The settings in a config file such as `configs/agnews.py`."""
+    specification = importlib.util.spec_from_file_location(Path(file).stem, file)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.get_config()
+
+
+def default_experiment() -> ConfigDict:
+    """The defaults, without datasets and variants, as a `ConfigDict` for the files in `configs/` to fill in."""
+    fields = {field.name: field.default for field in dataclasses.fields(ExperimentConfig)}
+    return ConfigDict(fields | {"datasets": ConfigDict(), "variants": ConfigDict()})
+
+
+def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, change in changes.items():
+        merged[name] = _merge(values.get(name, {}), change) if isinstance(change, Mapping) else change
+    return merged

@@ -1,0 +1,47 @@
+"""Trains every model on every dataset, several times, and writes tables, tests of significance and pictures.
+
+    python scripts/run_experiments.py --config=configs/experiments.py
+    python scripts/run_experiments.py --config=configs/experiments.py --datasets=snippets,r8 --models=amsdff,lstm --seeds=3
+    python scripts/run_experiments.py --config=configs/ablations.py
+    python scripts/run_experiments.py --config=configs/experiments.py --folds=5
+
+The report is in results/<name of the config>, with -frozen or -5folds behind it. The same command goes on with what
+was interrupted (exit code 75) and makes failed runs again. Exit code 1: a run failed.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from absl import flags
+
+from amsdff_jax import command_line
+from amsdff_jax.experiments.experiment import run_experiment
+from amsdff_jax.experiments.report import write_experiment_report
+from amsdff_jax.experiments.settings import ExperimentConfig
+
+CONFIG = command_line.DEFINE_CONFIG("config", "configs/experiments.py", "Datasets, models and how to train them.")
+DATASETS = flags.DEFINE_list("datasets", [], "Only these.")
+MODELS = flags.DEFINE_list("models", [], "Only these.")
+SEEDS = flags.DEFINE_integer("seeds", 0, "Runs of each model on each dataset; 0: as the config says.", lower_bound=0)
+FOLDS = flags.DEFINE_integer("folds", 0, "Cross-validation in so many parts; 0: as the config says.", lower_bound=0)
+COMPARE_BASELINES = flags.DEFINE_bool("compare_baselines", True, "Train the other models too, not the reference alone.")
+OUTPUT = flags.DEFINE_string("output", "", "Folder of records and report; by default results/<name of the config>.")
+
+
+def main() -> int:
+    """Runs what is missing and writes the report over all there is; returns the exit code."""
+    config = ExperimentConfig.from_dict(CONFIG.value)
+    models = MODELS.value or ([] if COMPARE_BASELINES.value else [config.reference])
+    config = config.select(DATASETS.value, models)
+    config = dataclasses.replace(config, seeds=SEEDS.value or config.seeds, folds=FOLDS.value or config.folds)
+    kind = ("-frozen" if config.mode == "frozen" else "") + (f"-{config.folds}folds" if config.folds else "")
+    output = Path(OUTPUT.value or f"results/{command_line.config_name()}{kind}")
+    finished = run_experiment(config, output, command_line.stop_signal())
+    failed = write_experiment_report(config, output)
+    if not finished:
+        return command_line.EXIT_INTERRUPTED
+    return command_line.EXIT_DIFFERENT if failed else 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)
