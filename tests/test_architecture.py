@@ -14,6 +14,7 @@ FLOORS = [
     ["config", "json_file", "parallel.hosts"],
     [
         "data.dataset",
+        "evaluation.significance",
         "parallel.data_parallel",
         "data.prefetch",
         "parallel.compilation",
@@ -28,6 +29,7 @@ FLOORS = [
     ],
     [
         "data.files",
+        "data.folds",
         "parallel.stop_vote",
         "data.tokenization",
         "models.layers",

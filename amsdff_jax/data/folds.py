@@ -1,0 +1,45 @@
+"""Folds for cross-validation."""
+
+import warnings
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.errors import UserError
+
+
+def stratified_folds(dataset: TextDataset, folds: int, seed: int) -> list[tuple[TextDataset, TextDataset]]:
+    """Divides the texts into parts in which every class keeps its share, each held out once.
+
+    A class with fewer texts than folds is missing in some held-out parts; one of a single text is
+    missing in a training part.
+
+    Args:
+      folds: how many parts.
+      seed: of the shuffle.
+
+    Returns:
+      For each fold the texts to train on and those held out, each in the order of `dataset`.
+
+    Raises:
+      UserError: fewer than two folds, or more than the largest class has texts.
+    """
+    largest = int(np.bincount(dataset.labels).max())
+    if not 2 <= folds <= largest:
+        raise UserError(
+            f"folds: expected 2 to {largest}, the texts of the largest class in {dataset.name}, got {folds}"
+            if largest > 1
+            else f"{dataset.name}: no class has the two texts that folds need"
+        )
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer texts than folds
+        parts = list(splitter.split(np.zeros(len(dataset)), dataset.labels))
+    return [
+        (
+            dataset.take(train, f"{dataset.name} (all but fold {number} of {folds})"),
+            dataset.take(held_out, f"{dataset.name} (fold {number} of {folds})"),
+        )
+        for number, (train, held_out) in enumerate(parts, start=1)
+    ]
