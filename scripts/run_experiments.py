@@ -1,7 +1,7 @@
 """Trains every model on every dataset, several times, and writes tables, tests of significance and pictures.
 
     python scripts/run_experiments.py --config=configs/experiments.py
-    python scripts/run_experiments.py --config=configs/experiments.py --datasets=snippets,r8 --models=amsdff,lstm --seeds=3
+    python scripts/run_experiments.py --datasets=snippets,r8 --models=amsdff,lstm --seeds=3
     python scripts/run_experiments.py --config=configs/ablations.py
     python scripts/run_experiments.py --config=configs/experiments.py --folds=5
 

@@ -20,8 +20,7 @@ class Comparison:
 
     Attributes:
       bootstrap: the difference of accuracy, reference minus variant, with its interval.
-      bootstrap_p, mcnemar_p: two-sided, after Holm's correction over the variants of a dataset. McNemar's exact test
-        takes one pair of runs, that of the lowest seed.
+      bootstrap_p, mcnemar_p: two-sided, after Holm's correction over the variants of a dataset.
     """
 
     bootstrap: Bootstrap
@@ -128,14 +127,9 @@ def _compare(reference: str, done: Mapping[str, Sequence[RunRecord]]) -> dict[st
         pairs = _pairs(done.get(reference, ()), own) if name != reference else []
         if not pairs:
             continue
-        # Runs of one seed read the same texts; those of different folds read different ones.
-        if pairs[0][0].fold < 0:
-            ours, theirs = (np.stack([pair[side].hits for pair in pairs]) for side in (0, 1))
-        else:
-            ours, theirs = (np.concatenate([pair[side].hits for pair in pairs]) for side in (0, 1))
+        ours, theirs = _hits(pairs)
         bootstraps[name] = paired_bootstrap(ours, theirs, seed=0)
-        first = slice(None) if ours.ndim == 1 else 0
-        exact[name] = mcnemar(ours[first], theirs[first]).p_value
+        exact[name] = mcnemar(ours, theirs).p_value
     corrected = (holm([bootstraps[name].p_value for name in bootstraps]), holm(list(exact.values())))
     return {
         name: Comparison(bootstraps[name], float(bootstrap_p), float(mcnemar_p))
@@ -149,9 +143,7 @@ def _p_values(runs: Sequence[Sequence[RunRecord]]) -> np.ndarray:
     for (one, ours), (other, theirs) in itertools.combinations(enumerate(runs), 2):
         pairs = _pairs(ours, theirs)
         if pairs:
-            taken = pairs if pairs[0][0].fold >= 0 else pairs[:1]
-            hits = (np.concatenate([pair[side].hits for pair in taken]) for side in (0, 1))
-            found[one, other] = mcnemar(*hits).p_value
+            found[one, other] = mcnemar(*_hits(pairs)).p_value
     for (one, other), p_value in zip(found, holm(list(found.values())), strict=True):
         p_values[one, other] = p_values[other, one] = p_value
     return p_values
@@ -162,6 +154,12 @@ def _pairs(ours: Sequence[RunRecord], theirs: Sequence[RunRecord]) -> list[tuple
     by_place = {(record.fold, record.seed): record for record in theirs}
     pairs = ((record, by_place.get((record.fold, record.seed))) for record in ours)
     return [(one, other) for one, other in pairs if other is not None and len(one.correct) == len(other.correct)]
+
+
+def _hits(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> list[np.ndarray]:
+    """Both sides' answers: [seeds,N], for all seeds read the same texts, or [N] over the texts of all folds."""
+    arrange = np.concatenate if pairs[0][0].fold >= 0 else np.stack
+    return [arrange([pair[side].hits for pair in pairs]) for side in (0, 1)]
 
 
 def to_json(analyses: Sequence[DatasetAnalysis]) -> list[dict[str, Any]]:

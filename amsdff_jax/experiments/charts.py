@@ -14,7 +14,7 @@ def plot_accuracies(analysis: DatasetAnalysis, reference: str, file: Path) -> No
     """A bar for every variant, with its standard deviation over the runs."""
     rows = sorted((row for row in analysis.rows if row.metrics), key=lambda row: row.metrics["accuracy"].mean)
     means = np.array([row.metrics["accuracy"].mean for row in rows])
-    spreads = np.array([row.metrics["accuracy"].standard_deviation if row.runs > 1 else 0.0 for row in rows])
+    spreads = np.array([row.metrics["accuracy"].standard_deviation or 0.0 for row in rows])
     figure = Figure(figsize=(6.5, 0.36 * len(rows) + 1.2), layout="constrained")
     axes = figure.add_subplot()
     colors = [BLUE if row.variant == reference else GREY for row in rows]

@@ -75,9 +75,7 @@ def run_frozen(
         raise UserError("model.mask_padding: reference semantics read the encoder's output on padding, which the "
                         "frozen mode does not keep; use mode=finetuned")  # fmt: skip
     sweep = _Sweep(config, data, seeds, learning_rates, epochs)
-    start = time.perf_counter()
     best, values, curves = sweep.train(should_stop)
-    seconds = (time.perf_counter() - start) / len(sweep.members)
     evaluations = sweep.evaluate(best, sweep.test)
     outcomes = []
     sign = -1 if config.train.best_metric in LOWER_IS_BETTER else 1
@@ -87,7 +85,14 @@ def run_frozen(
         metrics = compute_metrics(evaluations[chosen], data.test.class_names, config.loss)
         rate = sweep.members[chosen][1]
         outcomes.append(
-            Outcome(evaluations[chosen], metrics, sweep.parameters, seconds, tuple(curves[chosen]), learning_rate=rate)
+            Outcome(
+                evaluations[chosen],
+                metrics,
+                sweep.parameters,
+                sweep.seconds / len(sweep.members),
+                tuple(curves[chosen]),
+                learning_rate=rate,
+            )
         )
     return outcomes
 
@@ -99,13 +104,14 @@ class _Sweep:
       members: (seed, learning rate) of each.
       parameters: trainable numbers of one member.
       test: the texts to report.
+      seconds: of wall-clock time spent in training steps so far, compilation left out.
     """
 
     def __init__(
         self, config: Config, data: DataSplits, seeds: Sequence[int], learning_rates: Sequence[float], epochs: int
     ):
         self.members = [(seed, rate) for seed in seeds for rate in learning_rates]
-        self._data, self._epochs = data, epochs
+        self._data, self._epochs, self.seconds = data, epochs, 0.0
         classes = len(data.train.class_names)
         self._config = config = config.replace(
             model__num_classes=classes,
@@ -169,10 +175,13 @@ class _Sweep:
             self._train_step.compile(
                 {each.length: (self._state, self._train.make_batch(each), keys, rates) for each in plan_lengths(plan)}
             )
+            start = time.perf_counter()
             for batch in prefetch(self._train.make_batch(planned) for planned in plan):
                 if should_stop():
                     raise StoppedError
                 self._state, _ = self._train_step(self._state, batch, keys, rates)
+            jax.block_until_ready(self._state.step)
+            self.seconds += time.perf_counter() - start
             evaluations = self.evaluate(self._state.variables, self._validation)
             metrics = [compute_metrics(each, self._data.train.class_names, config.loss) for each in evaluations]
             values = np.array([each[metric] for each in metrics])

@@ -83,7 +83,7 @@ class RunRecord:
     train_seconds: float = 0.0
     texts_per_second: float = 0.0
     learning_rate: float = 0.0
-    curve: tuple = ()
+    curve: tuple[dict, ...] = ()
 
     @classmethod
     def of(cls, key: RunKey, settings: str, outcome: Outcome) -> Self:

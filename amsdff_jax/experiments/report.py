@@ -50,7 +50,8 @@ def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
         with (output / "results.csv").open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows(to_csv_rows(analyses))
         tables = {analysis.dataset: make_table(analysis) for analysis in analyses}
-        note = NOTE.format(reference=config.reference)
+        frozen = ", and those of models on the encoder leave the encoder out" if config.mode == "frozen" else ""
+        note = NOTE.format(reference=config.reference, frozen=frozen)
         (output / "README.md").write_text(_markdown(output.name, tables, note), encoding="utf-8")
         (output / "index.html").write_text(_page(config, output, tables, note), encoding="utf-8")
     except OSError as error:

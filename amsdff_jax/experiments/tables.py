@@ -7,15 +7,15 @@ from amsdff_jax.evaluation.significance import Summary
 from amsdff_jax.experiments.analysis import DatasetAnalysis, Row
 
 HEADER = (
-    "model", "accuracy %", "macro F1 %", "weighted F1 %", "MAE", "RMSE", "better by, points", "95 % interval",
+    "model", "accuracy %", "macro F1 %", "weighted F1 %", "MAE", "RMSE", "behind, points", "95 % interval",
     "p (bootstrap)", "p (McNemar)", "parameters", "training s", "texts/s", "runs",
 )  # fmt: skip
 NOTE = (
-    'Means over the runs with their standard deviation. "Better by" is the accuracy of {reference} minus that of the '
-    "row, over the same texts and seeds, with its bootstrap interval; the p values are two-sided and corrected after "
-    "Holm over the rows of a dataset; McNemar's exact test compares the runs of one seed. MAE and RMSE are taken over "
-    "class numbers, as in the published table, and mean little where classes have no order. Parameters are those that "
-    "are trained; seconds and texts per second are medians, measured on a machine that did other work too."
+    'Means over the runs with their standard deviation. "Behind" is the accuracy of {reference} minus that of the row, '
+    "over the same texts and seeds, with its bootstrap interval; the p values are two-sided and corrected after Holm over "
+    "the rows of a dataset. MAE and RMSE are taken over class numbers, as in the published table, and mean little where "
+    "classes have no order. Parameters are those that are trained; seconds and texts per second are medians, measured on "
+    "a machine that did other work too{frozen}."
 )
 
 
@@ -52,13 +52,13 @@ def _cells(row: Row) -> tuple[str, ...]:
             f"{100 * row.comparison.bootstrap.difference:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}",
             p_value_text(row.comparison.bootstrap_p), p_value_text(row.comparison.mcnemar_p),
         )  # fmt: skip
-    parameters = f"{row.parameters / 1e6:.2f} M" if row.parameters else ""
+    parameters = f"{row.parameters / 1e6:.2f} M" if row.parameters >= 1e5 else f"{row.parameters / 1e3:.1f} k"
     speeds = (f"{row.train_seconds:.0f}", f"{row.texts_per_second:.0f}")
     return (row.variant, *percent, *errors, *comparison, parameters, *speeds, str(row.runs))
 
 
 def _percent(summary: Summary) -> str:
-    spread = f" ± {100 * summary.standard_deviation:.2f}" if summary.count > 1 else ""
+    spread = f" ± {100 * summary.standard_deviation:.2f}" if summary.standard_deviation is not None else ""
     return f"{100 * summary.mean:.2f}{spread}"
 
 
@@ -85,7 +85,7 @@ def to_csv_rows(analyses: Sequence[DatasetAnalysis]) -> list[list[object]]:
     for analysis in analyses:
         for row in analysis.rows:
             metrics = [value for name in names for value in (
-                (row.metrics[name].mean, row.metrics[name].standard_deviation) if row.metrics else ("", "")
+                (row.metrics[name].mean, row.metrics[name].standard_deviation or "") if row.metrics else ("", "")
             )]  # fmt: skip
             comparison: list[object] = [""] * 5
             if row.comparison:
