@@ -51,9 +51,12 @@ class Disturbance(NamedTuple):
 class Script:
     """A script that runs, with all that it prints in a file."""
 
-    def __init__(self, output: Path, script: str, *arguments: str, disturbance: Disturbance | None = None, **env: str):
+    def __init__(
+        self, output: Path, script: str, *arguments: str, disturbance: Disturbance | None = None,
+        cwd: Path | None = None, **env: str,
+    ):  # fmt: skip
         self._output = output
-        self.process = _context.Process(target=_run, args=(output, script, arguments, disturbance, env))
+        self.process = _context.Process(target=_run, args=(output, script, arguments, disturbance, cwd, env))
         self.process.start()
 
     def wait(self, timeout: float = 200) -> int:
@@ -76,12 +79,16 @@ def run_script(output: Path, script: str, *arguments: str, **options) -> tuple[i
     return started.wait(), started.output
 
 
-def _run(output: Path, script: str, arguments: tuple[str, ...], disturbance: Disturbance | None, env: dict) -> None:
+def _run(
+    output: Path, script: str, arguments: tuple[str, ...], disturbance: Disturbance | None, cwd: Path | None, env: dict
+) -> None:
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     os.environ.update(env)
+    if cwd:
+        os.chdir(cwd)
     if disturbance:
         _arrange(disturbance)
     sys.argv = [script, *arguments]

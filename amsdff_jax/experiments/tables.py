@@ -11,11 +11,11 @@ HEADER = (
     "p (bootstrap)", "p (McNemar)", "parameters", "training s", "texts/s", "runs",
 )  # fmt: skip
 NOTE = (
-    'Means over the runs with their standard deviation. "Behind" is the accuracy of {reference} minus that of the row, '
-    "over the same texts and seeds, with its bootstrap interval; the p values are two-sided and corrected after Holm over "
-    "the rows of a dataset. MAE and RMSE are taken over class numbers, as in the published table, and mean little where "
-    "classes have no order. Parameters are those that are trained; seconds and texts per second are medians, measured on "
-    "a machine that did other work too{frozen}."
+    'Means over the runs with their standard deviation. "Behind" is the accuracy of {reference} minus that of the '
+    "row, over the same texts and seeds, with its bootstrap interval; the p values are two-sided and corrected after "
+    "Holm over the rows of a dataset. MAE and RMSE are taken over class numbers, as in the published table, and mean "
+    "little where classes have no order. Parameters are those that are trained; seconds and texts per second are "
+    "medians, measured on a machine that did other work too{frozen}."
 )
 
 
