@@ -141,14 +141,16 @@ def _check_command(arguments: list[str], commands: Mapping[str, str]) -> None:
         if arguments:
             raise UserError(f"{arguments[0]}: expected a flag, --NAME=VALUE; see --help")
         return
-    usage = "; ".join(f"{command} {names}" for command, names in commands.items())
+    usage = "; ".join(f"{command} {names}".strip() for command, names in commands.items())
     if not arguments or arguments[0] not in commands:
         given = f"{arguments[0]}: no such command{nearest(arguments[0], commands)}" if arguments else "no command"
         raise UserError(f"{given}; there are {usage}")
     names = commands[arguments[0]].split()
     fewest = sum(not name.startswith("*") for name in names)
     if len(arguments) - 1 < fewest or (len(arguments) - 1 > fewest == len(names)):
-        raise UserError(f"{arguments[0]}: expected {commands[arguments[0]]}, got {len(arguments) - 1} arguments")
+        raise UserError(
+            f"{arguments[0]}: expected {commands[arguments[0]] or 'nothing more'}, got {len(arguments) - 1} arguments"
+        )
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         owners = [command for command in commands if f"{command}: " in flag.help]
         if flag.present and owners and arguments[0] not in owners:

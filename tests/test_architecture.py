@@ -38,7 +38,7 @@ FLOORS = [
         "training.optimizer",
     ],
     [
-        "data.sources",
+        "data.prepare",
         "data.batches",
         "data.token_cache",
         "models.attention",
@@ -46,7 +46,7 @@ FLOORS = [
         "models.recurrent",
         "interop.weights_file",
     ],
-    ["models.encoder", "models.multi_scale", "models.pooling"],
+    ["data.sources", "models.encoder", "models.multi_scale", "models.pooling"],
     ["models.pretrained", "interop.dimensions", "interop.optimizer_state"],
     ["models.amsdff", "models.baselines", "training.step"],
     ["models.catalogue"],

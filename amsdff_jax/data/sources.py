@@ -2,6 +2,7 @@
 
 import logging
 from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.files import read_file, read_rows
+from amsdff_jax.data.prepare import DATASETS
 from amsdff_jax.errors import UserError
 from amsdff_jax.validation import nearest
 
@@ -50,6 +52,12 @@ def _files(config: DataConfig) -> Loaded:
     if not config.train_file:
         raise UserError("data.train_file: not given; expected a CSV, TSV, JSONL or Parquet file "
                         "(--config.data.train_file=FILE)")  # fmt: skip
+    folder = Path(config.train_file).parent
+    if folder.name in DATASETS and not Path(config.train_file).expanduser().exists():
+        raise UserError(
+            f"data.train_file: no file {config.train_file}; make it with "
+            f"`python scripts/prepare_data.py {folder.name} --output={folder.parent}`"
+        )
     train = read_file(config.train_file, config)
     others = (
         read_file(path, config, train.class_names) if path else None
@@ -88,7 +96,7 @@ def _newsgroups20(config: DataConfig) -> Loaded:
         except OSError as error:
             raise UserError(
                 f"newsgroups20: the download failed ({error}); connect to the network once, or use "
-                "--config=configs/files.py with files of your own"
+                "--config=configs/newsgroups20.py, which reads files that scripts/prepare_data.py makes"
             ) from None
         return TextDataset(bunch.data, bunch.target, tuple(bunch.target_names), name=f"newsgroups20 ({name})")
 

