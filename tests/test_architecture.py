@@ -52,7 +52,7 @@ FLOORS = [
     ["models.catalogue"],
     ["interop.model_folder", "evaluation.inference", "evaluation.environment", "evaluation.plots"],
     ["evaluation.evaluator", "classifier", "interop.torch_model"],
-    ["evaluation.metrics", "prediction.inputs"],
+    ["evaluation.metrics", "prediction.calibrate_model", "prediction.inputs"],
     ["prediction.outputs"],
     ["prediction.run"],
     ["evaluation.report", "training.checkpoint", "training.progress", "training.run_log", "training.display"],

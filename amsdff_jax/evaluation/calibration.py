@@ -36,8 +36,11 @@ class Calibration:
       temperature: logits are divided by it before the softmax.
       threshold: the model abstains where its top probability is below; 0: it never abstains.
       target_precision: what the threshold was chosen for; 0: no threshold.
+      kept: share of the texts that are not abstained from.
+      precision: share of those whose predictions are right.
       label_probability: a label set holds the classes of at least this probability, and the predicted one.
       coverage: the share of label sets that hold the truth, at least; 0: no label sets.
+      label_set_size: mean number of classes in a set.
       texts: number of texts it was fitted on.
       file: name of the file that they came from.
       before, after: `quality` without and with the temperature, the latter on texts that it was not fitted on.
@@ -47,8 +50,11 @@ class Calibration:
     temperature: float
     threshold: float = 0.0
     target_precision: float = 0.0
+    kept: float = 1.0
+    precision: float = 0.0
     label_probability: float = 1.0
     coverage: float = 0.0
+    label_set_size: float = 1.0
     texts: int = 0
     file: str = ""
     before: dict = dataclasses.field(default_factory=dict)
@@ -100,9 +106,10 @@ def calibrate(
       UserError: too few texts, or a model too weak, for what is asked.
     """
     require(len(labels) >= FOLDS, "texts to calibrate on", len(labels), f"at least {FOLDS}")
+    require(bool(np.isfinite(logits).all()), "logits", "NaN or infinity", "numbers")
     temperature = fit_temperature(logits, labels)
     probabilities = softmax(logits, temperature)
-    return Calibration(
+    calibration = Calibration(
         tuple(class_names),
         temperature,
         threshold=find_threshold(probabilities, labels, target_precision) if target_precision else 0.0,
@@ -113,6 +120,14 @@ def calibrate(
         file=file,
         before=quality(softmax(logits), labels),
         after=quality(_cross_fitted(logits, labels), labels),
+    )
+    kept = ~calibration.abstains(probabilities)
+    correct = probabilities.argmax(axis=-1) == labels
+    return dataclasses.replace(
+        calibration,
+        kept=float(kept.mean()),
+        precision=float(correct[kept].mean()),
+        label_set_size=float(calibration.label_sets(probabilities).sum(axis=-1).mean()),
     )
 
 
@@ -138,8 +153,9 @@ def find_threshold(probabilities: np.ndarray, labels: np.ndarray, target_precisi
 
     Precision at a threshold that was picked for its precision is too rosy. So a threshold counts only if the lower
     bound of Clopper and Pearson (1934) on its precision reaches the target. The thresholds tried are the
-    `KEPT_SHARES` that keep 1/20, 2/20, ... of the texts, and the bounds hold for all of them together with
-    probability `CONFIDENCE` (Bonferroni), so that it does not matter which is taken.
+    `KEPT_SHARES` that keep 1/20, 2/20, ... of the texts, from the strictest on. All bounds hold together with
+    probability `CONFIDENCE`, so that it does not matter which is taken: each has an equal part of the risk, and that
+    of a threshold that reached the target passes on to the next (the fallback procedure of Wiens and Dmitrienko, 2005).
 
     Args:
       probabilities: [N,C], calibrated.
@@ -152,17 +168,23 @@ def find_threshold(probabilities: np.ndarray, labels: np.ndarray, target_precisi
     require(0 < target_precision < 1, "target precision", target_precision, "a number between 0 and 1")
     confidence = probabilities.max(axis=-1)
     correct = probabilities.argmax(axis=-1) == labels
-    risk = (1 - CONFIDENCE) / KEPT_SHARES
-    highest = 0.0
-    for share in range(KEPT_SHARES, 0, -1):
-        lowest_kept = np.sort(confidence)[::-1][max(round(len(labels) * share / KEPT_SHARES), 1) - 1]
+    order = np.argsort(-confidence, kind="stable")
+    part = (1 - CONFIDENCE) / KEPT_SHARES
+    risk, highest, threshold = 0.0, 0.0, None
+    for share in range(1, KEPT_SHARES + 1):
+        lowest_kept = float(confidence[order[max(round(len(labels) * share / KEPT_SHARES), 1) - 1]])
         kept = confidence >= lowest_kept
         right, number = int(correct[kept].sum()), int(kept.sum())
+        risk += part
         bound = float(stats.beta.ppf(risk, right, number - right + 1)) if right else 0.0
         if bound >= target_precision:
-            return float(lowest_kept) if share < KEPT_SHARES else 0.0
+            threshold = lowest_kept if number < len(labels) else 0.0
+        else:
+            risk = 0.0
         highest = max(highest, bound)
-    fewest = math.ceil(math.log(risk) / math.log(target_precision))
+    if threshold is not None:
+        return threshold
+    fewest = math.ceil(math.log(part) / math.log(target_precision))
     raise UserError(
         f"no threshold has a precision of {target_precision:g} for certain; at best, {highest:.3f}; ask for less, or "
         f"give more than these {len(labels)} texts ({fewest} are needed above the threshold even if all are right)"

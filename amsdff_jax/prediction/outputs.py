@@ -71,12 +71,14 @@ class Output:
         header = _csv_line(_columns(layout)) if layout.format == "csv" else b""
         if not path:
             self._stream: BinaryIO = sys.stdout.buffer
-        else:
-            try:
-                self._stream = self._open(Path(path).expanduser(), header, resume)
-            except OSError as error:
-                raise UserError(f"--output={path}: cannot be written ({error.strerror})") from None
-        if not self.done:
+            self._write(header)
+            return
+        try:
+            self._stream = self._open(Path(path).expanduser(), header, resume)
+            begun = self._stream.seekable() and self._stream.tell()
+        except OSError as error:
+            raise UserError(f"--output={path}: cannot be written ({error.strerror})") from None
+        if not begun:
             self._write(header)
 
     def __enter__(self) -> Self:
