@@ -5,6 +5,7 @@ import os
 # transformers, of which only the tokenizers are used, would complain at every start that PyTorch is missing.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
+from amsdff_jax.classifier import Classifier, Prediction
 from amsdff_jax.config import Config, default_config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
@@ -16,8 +17,10 @@ from amsdff_jax.training.trainer import Trainer
 
 __all__ = [
     "AMSDFFOutput",
+    "Classifier",
     "Config",
     "EnhancedAMSDFF",
+    "Prediction",
     "TextDataset",
     "Trainer",
     "UserError",

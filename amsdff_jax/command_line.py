@@ -27,12 +27,13 @@ from amsdff_jax.validation import nearest
 
 EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
+EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
 EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goes on (EX_TEMPFAIL)
 
 DEFINE_CONFIG = config_flags.DEFINE_config_file
 
 
-def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None) -> None:
+def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, takes_texts: bool = False) -> None:
     """Parses the flags, runs `main` and exits with its code; a `UserError` is one line and exit code 2.
 
     Args:
@@ -40,11 +41,13 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
       commands: what the first argument may be, and the names of those that follow it, such as
         "FILE OUT_DIR"; a last one with a star may be repeated or left out. A flag whose help begins
         with a command belongs to that command.
+      takes_texts: without commands, `main` is called with all arguments that are no flags.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         arguments = _parse_flags(sys.argv)
-        _check_command(arguments, commands or {})
+        if not takes_texts:
+            _check_command(arguments, commands or {})
         _set_up_logging()
         keep_compiled_steps()
         _join_hosts()
@@ -57,7 +60,8 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
         print("stopped before there was anything to save; run the same command again", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as after `| head`
-        code = EXIT_USER_ERROR
+        code = EXIT_PIPE_CLOSED
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again to write the rest
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise

@@ -1,15 +1,16 @@
 """Reads labelled texts from CSV, TSV, JSONL and Parquet files, gzipped or not."""
 
-import codecs
+import contextlib
 import csv
 import gzip
 import io
 import json
-import sys
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -21,11 +22,25 @@ from amsdff_jax.validation import nearest
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
+LONGEST_FIELD = 1 << 27  # characters, so that a quote that is never closed does not swallow the memory
+PARQUET_ROWS = 1024  # decoded at once
+PARQUET_BUFFER = 1 << 20  # bytes of a column read at once
+
+
 class Row(NamedTuple):
-    """One record: `place` says where it stands in the file, for messages."""
+    """One record: `place` says where it stands in the file, for messages, and `error` what is wrong with it."""
 
     place: str
     values: dict[str, Any]
+    error: str = ""
+
+
+class Line(NamedTuple):
+    """One line: its number from 1, and what is wrong with it, such as bytes that are not UTF-8."""
+
+    number: int
+    text: str
+    error: str
 
 
 def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) -> TextDataset:
@@ -42,9 +57,9 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
     """
     texts, pairs, labels, places = [], [], [], []
     for row in read_rows(path):
-        texts.append(_text(path, row, config.text_column))
+        texts.append(text_of(path, row, config.text_column))
         if config.text_pair_column:
-            pairs.append(_text(path, row, config.text_pair_column))
+            pairs.append(text_of(path, row, config.text_pair_column))
         labels.append(_label(path, row, config.label_column))
         places.append(row.place)
     if not texts:
@@ -61,10 +76,22 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
 
 
 def read_rows(path: str) -> Iterator[Row]:
-    """The records of a file, one by one, in order.
+    """The records of a file, one by one, in order, in memory that does not grow with the file.
 
     Raises:
       UserError: no such file, an unknown format, broken UTF-8 or a broken record, with its place.
+    """
+    for row in scan_rows(path):
+        if row.error:
+            raise UserError(f"{path}: {row.error}")
+        yield row
+
+
+def scan_rows(path: str) -> Iterator[Row]:
+    """The same, but a broken record is a row that says so, and the others follow.
+
+    Raises:
+      UserError: no such file, an unknown format, or a file that cannot be read on.
     """
     file = Path(path).expanduser()
     suffixes = [suffix.lower() for suffix in file.suffixes]
@@ -75,83 +102,136 @@ def read_rows(path: str) -> Iterator[Row]:
             f"{path}: unknown kind of file; expected a name ending in {', '.join(FORMATS)}, or one with .gz"
         )
     try:
-        content = file.read_bytes()
+        with gzip.open(file) if compressed else file.open("rb") as stream:
+            if kind[0] == ".parquet":
+                yield from _parquet_rows(path, stream, compressed)
+            elif kind[0] == ".jsonl":
+                yield from _json_rows(path, stream)
+            else:
+                yield from _table_rows(path, stream, "," if kind[0] == ".csv" else "\t")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: not a readable gzip file ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    if compressed:
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{path}: not a readable gzip file ({error})") from None
-    if not content.strip():
-        raise UserError(f"{path}: is empty; expected a header and at least one text")
-    if kind[0] == ".parquet":
-        return _parquet_rows(path, content)
-    text = _decode(path, content)
-    if kind[0] == ".jsonl":
-        return _json_rows(path, text)
-    return _table_rows(path, text, "," if kind[0] == ".csv" else "\t")
 
 
-def _decode(path: str, content: bytes) -> str:
-    content = content.removeprefix(codecs.BOM_UTF8)
+def decode_lines(stream: BinaryIO, newline: str) -> Iterator[Line]:
+    """The lines of a UTF-8 file, a byte order mark left out.
+
+    Args:
+      newline: what ends a line, as for `open`; the ends are kept as they are.
+    """
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+    for number, line in enumerate(text, start=1):
+        yield Line(number, line, "" if line.isascii() else _invalid_byte(number, line))
+
+
+def _invalid_byte(number: int, line: str) -> str:
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line_start = content.rfind(b"\n", 0, error.start) + 1
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}: line {line}, byte {error.start - line_start + 1}: not valid UTF-8 "
-            f"(0x{content[error.start]:02x}); save the file as UTF-8"
-        ) from None
+        line.encode("utf-8")
+    except UnicodeEncodeError as error:
+        # What could not be decoded has become a surrogate, which valid UTF-8 never gives.
+        place = len(line[: error.start].encode("utf-8")) + 1
+        return (
+            f"line {number}, byte {place}: not valid UTF-8 (0x{ord(line[error.start]) - 0xDC00:02x}); "
+            "save the file as UTF-8"
+        )
+    return ""
 
 
-def _table_rows(path: str, text: str, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _table_rows(path: str, stream: BinaryIO, delimiter: str) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_FIELD)
+    undecodable: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in decode_lines(stream, newline=""):
+            if line.error:
+                undecodable.append(line.error)
+            yield line.text
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     header: list[str] = []
-    try:
-        header = next(reader)
-        first_line = reader.line_num + 1
-        for fields in reader:
-            place = f"line {first_line}"
-            first_line = reader.line_num + 1
-            if not fields:
-                continue
-            if len(fields) != len(header):
-                raise UserError(
-                    f"{path}: {place}: {len(fields)} fields, but the header has {len(header)} "
-                    f"({', '.join(header)}); put texts that hold a {delimiter!r} in double quotes"
-                )
+    while True:
+        place, fields, error = f"line {reader.line_num + 1}", [], ""
+        undecodable.clear()
+        try:
+            fields = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as problem:
+            error = f"line {reader.line_num}: {problem}"
+        error = undecodable[0] if undecodable else error
+        if header and fields and not error and len(fields) != len(header):
+            error = (
+                f"{place}: {len(fields)} fields, but the header has {len(header)} ({', '.join(header)}); "
+                f"put texts that hold a {delimiter!r} in double quotes"
+            )
+        if error and not header:
+            raise UserError(f"{path}: {error}")
+        if error:
+            yield Row(place, {}, error)
+        elif fields and header:
             yield Row(place, dict(zip(header, fields, strict=True)))
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: {error}") from None
+        elif fields:
+            header = fields
+    if not header:
+        raise _empty(path)
 
 
-def _json_rows(path: str, text: str) -> Iterator[Row]:
-    # Not splitlines(): JSON strings may hold the other line separators of Unicode.
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_rows(path: str, stream: BinaryIO) -> Iterator[Row]:
+    empty = True
+    # No other end of a line: JSON strings may hold the other line separators of Unicode.
+    for number, line, error in decode_lines(stream, newline="\n"):
         if not line.strip():
             continue
+        empty = False
+        place, values = f"line {number}", {}
         try:
             values = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}: line {number}: not valid JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise UserError(f'{path}: line {number}: expected an object such as {{"text": "...", "label": "..."}}')
-        yield Row(f"line {number}", values)
+            if not isinstance(values, dict):
+                error = error or f'{place}: expected an object such as {{"text": "...", "label": "..."}}'
+        except (ValueError, RecursionError) as problem:
+            error = error or f"{place}: not valid JSON ({problem})"
+        yield Row(place, {}, error) if error else Row(place, values)
+    if empty:
+        raise _empty(path)
 
 
-def _parquet_rows(path: str, content: bytes) -> Iterator[Row]:
+def _parquet_rows(path: str, stream: BinaryIO, compressed: bool) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
+    with contextlib.ExitStack() as files:
+        if compressed:  # Parquet is read from its end
+            packed, stream = stream, files.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(packed, stream)
+        if not stream.seek(0, io.SEEK_END):
+            raise _empty(path)
+        try:
+            parquet = pyarrow.parquet.ParquetFile(stream, buffer_size=PARQUET_BUFFER, pre_buffer=False)
+            number = 1
+            for batch in parquet.iter_batches(batch_size=PARQUET_ROWS):
+                yield from _parquet_batch(batch, number)
+                number += len(batch)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _parquet_batch(batch: Any, number: int) -> Iterator[Row]:
+    """The rows of a `pyarrow.RecordBatch` of which the first is row `number` of the file."""
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    for number, values in enumerate(table.to_pylist(), start=1):
-        yield Row(f"row {number}", values)
+        for place, values in enumerate(batch.to_pylist(), start=number):
+            yield Row(f"row {place}", values)
+    except UnicodeDecodeError as error:
+        if len(batch) == 1:
+            yield Row(f"row {number}", {}, f"row {number}: not valid UTF-8 ({error.reason})")
+            return
+        for place in range(len(batch)):
+            yield from _parquet_batch(batch.slice(place, 1), number + place)
+
+
+def _empty(path: str) -> UserError:
+    return UserError(f"{path}: is empty; expected a header and at least one text")
 
 
 def _value(path: str, row: Row, column: str) -> Any:
@@ -161,7 +241,12 @@ def _value(path: str, row: Row, column: str) -> Any:
     return row.values[column]
 
 
-def _text(path: str, row: Row, column: str) -> str:
+def text_of(path: str, row: Row, column: str) -> str:
+    """The text in a column of a row.
+
+    Raises:
+      UserError: no such column, or no text in it.
+    """
     value = _value(path, row, column)
     if not isinstance(value, str):
         raise UserError(f"{path}: {row.place}, column {column!r}: expected a text, got {value!r}")

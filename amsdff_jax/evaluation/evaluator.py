@@ -10,14 +10,15 @@ from flax import nnx
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_batches, plan_lengths
+from amsdff_jax.data.batches import FILLER, choose_buckets
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import TokenizedDataset
-from amsdff_jax.parallel.compilation import StepByLength
+from amsdff_jax.evaluation.calibration import softmax
+from amsdff_jax.evaluation.inference import Inference
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.training.step import Variables, make_eval_step, make_inference_variables
+from amsdff_jax.training.step import Variables
 
 
 class StoppedError(Exception):
@@ -45,8 +46,7 @@ class Evaluation:
     @property
     def probabilities(self) -> np.ndarray:
         """[N,C] float64, softmax of the logits."""
-        exponentials = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=-1, keepdims=True))
-        return exponentials / exponentials.sum(axis=-1, keepdims=True)
+        return softmax(self.logits)
 
     @property
     def predictions(self) -> np.ndarray:
@@ -75,10 +75,8 @@ class Evaluator:
           parallel: the devices. They need not divide `config.train.eval_batch_size`, which is rounded up.
           buckets: padded lengths that are worth compiling; (): chosen from the first dataset.
         """
-        self._step = StepByLength(parallel.compile_eval_step(make_eval_step(graph, config)), "evaluation")
-        self._inference_variables = parallel.compile_eval_step(make_inference_variables(graph))
+        self._inference = Inference(graph, config, parallel, config.train.eval_batch_size, "evaluation")
         self._parallel = parallel
-        self._batch_size = parallel.round_up(config.train.eval_batch_size)
         self._config = config
         self._tokenizer = tokenizer
         self._buckets = buckets
@@ -100,24 +98,16 @@ class Evaluator:
         """
         if isinstance(dataset, TextDataset):
             dataset = tokenize_once(dataset, self._tokenizer, self._config.data.max_length)
-        plan = plan_batches(dataset.lengths, self._buckets_for(dataset), self._batch_size)
-        own_rows = self._parallel.own_rows(self._batch_size)
-        place = self._parallel.place_batch
-        variables = self._inference_variables(variables)
-        self._step.compile(
-            {
-                planned.length: (variables, place(make_batch(dataset, planned, own_rows)))
-                for planned in plan_lengths(plan)
-            }
-        )
-        batches = (place(make_batch(dataset, planned, own_rows)) for planned in plan)
+        variables = self._inference.prepare(variables)
+        plan = self._inference.plan(variables, dataset, self._buckets_for(dataset))
+        batches = self._inference.batches(dataset, plan)
         columns: dict[str, np.ndarray] = {}
         seconds = 0.0
         for planned, batch in zip(plan, prefetch(batches), strict=True):
             if self._parallel.any_host(should_stop()):
                 raise StoppedError
             start = time.perf_counter()
-            logits, losses = jax.device_get(self._step(variables, batch))
+            logits, losses = jax.device_get(self._inference(variables, batch))
             seconds += time.perf_counter() - start
             real = planned.indices != FILLER
             for name, values in {"logits": logits, **losses}.items():

@@ -8,10 +8,9 @@ import numpy as np
 from sklearn import metrics
 
 from amsdff_jax.config import LossConfig
+from amsdff_jax.evaluation.calibration import CALIBRATION_BINS, brier_score, expected_calibration_error, log_loss
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.training.losses import combine
-
-CALIBRATION_BINS = 15
 
 # What a run may choose its best checkpoint by.
 LOWER_IS_BETTER = frozenset(
@@ -58,12 +57,10 @@ def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: Lo
     results["loss"] = float(combine(parts, loss))
     results |= {f"loss_{name}": value for name, value in parts.items()}
     results |= _class_number_errors(labels, predictions)
-    chosen = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).tiny, 1)
-    indicator = np.eye(len(class_names))[labels]
     results |= {
         "roc_auc": _roc_auc(labels, probabilities),
-        "log_loss": float(-np.log(chosen).mean()),
-        "brier": float(np.square(probabilities - indicator).sum(axis=-1).mean()),
+        "log_loss": log_loss(probabilities, labels),
+        "brier": brier_score(probabilities, labels),
         "ece": expected_calibration_error(labels, predictions, probabilities),
         "examples_per_second": len(labels) / evaluation.seconds,
         "per_class": _per_class(labels, predictions, class_names),
@@ -102,29 +99,3 @@ def _per_class(labels: np.ndarray, predictions: np.ndarray, class_names: Sequenc
          "support": int(support), "predicted": int(count)}
         for name, precision, recall, f1, support, count in zip(class_names, *columns, predicted, strict=True)
     ]  # fmt: skip
-
-
-def calibration_table(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Rows (number of texts, mean top probability, accuracy) of the bins of the top probability; empty bins are 0.
-
-    Args:
-      labels, predictions: [N].
-      probabilities: [N,C].
-
-    Returns:
-      [CALIBRATION_BINS,3] float64.
-    """
-    confidence = probabilities.max(axis=-1)
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    table = np.zeros((CALIBRATION_BINS, 3))
-    for number in range(CALIBRATION_BINS):
-        inside = bins == number
-        if inside.any():
-            table[number] = inside.sum(), confidence[inside].mean(), (predictions == labels)[inside].mean()
-    return table
-
-
-def expected_calibration_error(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean distance of confidence and accuracy, weighted by the texts in each bin (Guo et al., 2017)."""
-    counts, confidence, accuracy = calibration_table(labels, predictions, probabilities).T
-    return float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())

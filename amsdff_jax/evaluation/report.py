@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.evaluation.calibration import calibration_table
 from amsdff_jax.evaluation.evaluator import Evaluation
-from amsdff_jax.evaluation.metrics import MEANINGS, calibration_table
+from amsdff_jax.evaluation.metrics import MEANINGS
 from amsdff_jax.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability
 from amsdff_jax.json_file import write_json
 

@@ -25,7 +25,8 @@ WEIGHTS = "model.safetensors"
 
 # What a model folder may hold: ours, and what tokenizers save.
 OWN_FILES = (
-    r"config\.json|model\.safetensors|README\.md|vocab\.(txt|json)|merges\.txt|(added|special)_tokens.*|tokenizer.*"
+    r"config\.json|model\.safetensors|calibration\.json|README\.md|vocab\.(txt|json)|merges\.txt|(added|special)_tokens.*"
+    r"|tokenizer.*"
 )
 
 
@@ -131,13 +132,17 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
     return model
 
 
-def read_model_folder(folder: str | Path) -> SavedModel:
-    """Everything in a model folder.
+def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
+    """Everything that makes the model in a model folder.
+
+    Args:
+      folder: written by `save_model`.
+      **fields: of `ModelConfig`, to be other than saved.
 
     Raises:
       UserError: the folder is missing, incomplete (without a tokenizer, say) or damaged.
     """
-    config, model = read_model_config(folder), load_model(folder)
+    config, model = read_model_config(folder), load_model(folder, **fields)
     return SavedModel(model, load_tokenizer(Path(folder).expanduser()), config.class_names, config.max_length)
 
 
@@ -153,8 +158,10 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         content = json.loads(file.read_text(encoding="utf-8"))
         kind, version = content["model_type"], content["format_version"]
         if kind != MODEL_TYPE or version != FORMAT_VERSION:
+            newer = type(version) is int and version > FORMAT_VERSION
             raise UserError(
                 f"holds model_type {kind!r} in format {version!r}, expected {MODEL_TYPE!r} in format {FORMAT_VERSION}"
+                f"{'; it needs a newer version of amsdff-jax' if newer else ''}"
             )
         model = build(ModelConfig, content["model"], "model.")
         encoder = build(EncoderConfig, content["encoder"], "encoder.")

@@ -9,7 +9,7 @@ import pytest
 
 from amsdff_jax import UserError
 from amsdff_jax.config import DataConfig
-from amsdff_jax.data.files import read_file
+from amsdff_jax.data.files import read_file, scan_rows
 
 ROWS = [("a, b", "x"), ("", "y"), ('say "hi"\nthere', "x"), ("emoji 😀 \u2028 end", "y"), ("nul\x00byte", "x")]
 
@@ -119,3 +119,48 @@ def test_row_numbers_count_lines_inside_quotes(tmp_path):
     path = tmp_path / "d.csv"
     path.write_text('text,label\n"two\nlines",a\nb,b\n')
     assert read_file(str(path), DataConfig()).ids == ["line 2", "line 4"]
+
+
+BAD_ROWS = {
+    "d.csv": b'text,label\na,x\nb\nc\xe9,x\n"d"e,x\nf,x\n',
+    "d.tsv": b'text\tlabel\na\tx\nb\nc\xe9\tx\n"d"e\tx\nf\tx\n',
+    "d.jsonl": b'{"text": "a"}\n{"text": \n{"text": "c\xe9"}\n[]\n{"text": "f"}\n',
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_broken_record_does_not_hide_the_others(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(BAD_ROWS[name])
+    rows = list(scan_rows(str(path)))
+    assert [row.values.get("text") for row in rows] == ["a", None, None, None, "f"]
+    first = 2 if name != "d.jsonl" else 1
+    assert [row.place for row in rows] == [f"line {first + number}" for number in range(5)]
+    for row in rows[1:4]:
+        assert row.error.startswith(row.place)
+        assert not row.values
+
+
+def test_text_that_is_not_unicode_in_parquet_is_one_broken_row(tmp_path):
+    path = tmp_path / "d.parquet"
+    binary = pyarrow.array([b"a", b"\xe9", b"c"])
+    pyarrow.parquet.write_table(pyarrow.table({"text": binary.view(pyarrow.string())}), path)
+    rows = list(scan_rows(str(path)))
+    assert [row.values.get("text") for row in rows] == ["a", None, "c"]
+    assert rows[1].error.startswith("row 2: not valid UTF-8")
+
+
+def test_what_comes_before_the_damage_is_read(tmp_path):
+    path = tmp_path / "d.csv.gz"
+    path.write_bytes(gzip.compress(b"text,label\n" + b"a,b\n" * 50_000)[:-30])
+    rows = scan_rows(str(path))
+    assert next(rows).values == {"text": "a", "label": "b"}
+    with pytest.raises(UserError, match="not a readable gzip file"):
+        list(rows)
+
+
+def test_compressed_parquet(tmp_path):
+    parquet(tmp_path / "d.parquet")
+    path = tmp_path / "d.parquet.gz"
+    path.write_bytes(gzip.compress((tmp_path / "d.parquet").read_bytes()))
+    assert [row.values["text"] for row in scan_rows(str(path))] == [text for text, _ in ROWS]

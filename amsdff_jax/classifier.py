@@ -1,0 +1,297 @@
+"""A trained model as its users know it: texts in, names of classes out."""
+
+import dataclasses
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import jax
+import numpy as np
+from flax import nnx
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.batches import FILLER, PlannedBatch
+from amsdff_jax.data.chunks import Pause, chunks
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.tokenization import tokenize
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.calibration import Calibration, read_calibration, softmax
+from amsdff_jax.evaluation.inference import Inference
+from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.training.step import Variables
+from amsdff_jax.validation import require
+
+BATCH_SIZE = 64
+SMALL_BATCH_SIZE = 8  # a few texts do not have to wait for the time that a whole batch takes
+BATCHES_IN_CHUNK = 64  # so many batches are sorted by length together
+CHARACTERS_IN_CHUNK = 1 << 21  # bounds the memory of very long texts
+
+# Of texts in masked semantics, each compiled once, when it is first needed. Steps of a third or a half: finer ones
+# would save less padding than their compilation costs.
+BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+Text = str | tuple[str, str]
+Tag = TypeVar("Tag")
+
+
+class ScoredLabel(NamedTuple):
+    """A class and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says of one text.
+
+    Attributes:
+      label: name of the most likely class.
+      probability: of that class; calibrated, if the model is.
+      top_k: the most likely classes, best first, as many as were asked for.
+      truncated: whether the text was cut to the model's maximal length.
+      abstained: whether the probability is below the threshold that the model was calibrated with, so that `label`
+        should not be relied on.
+      label_set: the classes that hold the truth with the probability that the model was calibrated for, most likely
+        first; None for a model without label sets.
+    """
+
+    label: str
+    probability: float
+    top_k: tuple[ScoredLabel, ...]
+    truncated: bool
+    abstained: bool = False
+    label_set: tuple[str, ...] | None = None
+
+
+class Classifier:
+    """A trained model that labels texts.
+
+    A text is a string, or a tuple of two for a model of pairs. Texts are sorted by length into batches, and every
+    padded length is compiled once; results come in the order of the texts. Labels and probabilities are those of
+    `scripts/evaluate.py`, but for rounding and for the temperature of a calibrated model. All methods may be
+    called from several threads at a time.
+
+    Attributes:
+      saved: the model, its tokenizer, class names and maximal length.
+      calibration: what `scripts/calibrate.py` found; None: probabilities are the model's own.
+    """
+
+    def __init__(
+        self,
+        saved: SavedModel,
+        calibration: Calibration | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Puts the model on the devices.
+
+        Args:
+          saved: a model in eval mode, with a tokenizer.
+          calibration: of this model.
+          batch_size: texts that go through the model together, over all devices.
+          devices: by default all there are.
+
+        Raises:
+          UserError: the batch size is not positive, or there is no tokenizer.
+        """
+        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        if saved.tokenizer is None:
+            raise UserError("the model has no tokenizer; a classifier of texts needs one")
+        self.saved, self.calibration = saved, calibration
+        graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
+        parallel = DataParallel(devices=devices)
+        self._inference, self._small_inference = (
+            Inference(graph, Config(), parallel, size, "prediction")
+            for size in (batch_size, min(batch_size, SMALL_BATCH_SIZE))
+        )
+        variables = Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics))
+        self._variables = self._inference.prepare(parallel.replicate(variables))
+        self._buckets = (saved.max_length,)
+        if saved.model.config.mask_padding:
+            self._buckets = (*(length for length in BUCKETS if length < saved.max_length), saved.max_length)
+        # A tokenizer holds its last call's settings, and compiling twice is in vain.
+        self._preparing = threading.Lock()
+        # Devices that wait for each other must get their work in the same order.
+        self._dispatching = threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        compute_dtype: str = "",
+        batch_size: int = BATCH_SIZE,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Self:
+        """The classifier in a model folder, such as a run's `model/`.
+
+        Args:
+          folder: written by training or by `scripts/convert.py`.
+          compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
+          batch_size: texts that go through the model together, over all devices.
+          devices: by default all there are.
+
+        Raises:
+          UserError: the folder is missing, incomplete, damaged or of a newer format.
+        """
+        saved = read_model_folder(folder, **({"compute_dtype": compute_dtype} if compute_dtype else {}))
+        calibration = read_calibration(folder, saved.class_names)
+        return cls(saved, calibration, batch_size=batch_size, devices=devices)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The C classes, in the order of the columns of `predict_proba`."""
+        return self.saved.class_names
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a text is cut to, special ones included."""
+        return self.saved.max_length
+
+    def predict(self, texts: Sequence[Text], top_k: int = 1) -> list[Prediction]:
+        """Labels texts.
+
+        Args:
+          texts: strings, or tuples of two.
+          top_k: as many classes are in `Prediction.top_k`.
+
+        Raises:
+          UserError: something that is no text.
+        """
+        return list(self.stream(texts, top_k))
+
+    def stream(self, texts: Iterable[Text], top_k: int = 1) -> Iterator[Prediction]:
+        """Labels any number of texts in bounded memory, in order.
+
+        A few thousand texts are read ahead of the prediction that is yielded.
+
+        Raises:
+          UserError: something that is no text, once it is reached.
+        """
+        _check_is_list(texts)
+        return (prediction for _, prediction in self.annotate(((None, text) for text in texts), top_k))
+
+    def annotate(
+        self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1
+    ) -> Iterator[tuple[Tag, Prediction | None]]:
+        """Labels the texts of records, in order: (anything, text) becomes (the same thing, prediction).
+
+        Where there is no text, there is no prediction. A `PAUSE` among the items brings out what has been read.
+
+        Raises:
+          UserError: something that is no text, once it is reached.
+        """
+        require(top_k >= 1, "top_k", top_k, "at least 1")
+        for chunk, logits, truncated in self._run(items):
+            predictions = self._predictions(logits, truncated, top_k)
+            for tag, text in chunk:
+                yield tag, None if text is None else next(predictions)
+
+    def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
+        """[N,C] float64, the probability of every class; calibrated, if the model is.
+
+        Raises:
+          UserError: something that is no text.
+        """
+        return self._probabilities(self.logits(texts))
+
+    def logits(self, texts: Iterable[Text]) -> np.ndarray:
+        """[N,C] float32, what the model says before softmax and calibration.
+
+        Raises:
+          UserError: something that is no text.
+        """
+        _check_is_list(texts)
+        pieces = [np.zeros((0, len(self.class_names)), np.float32)]
+        pieces += [logits for _, logits, _ in self._run((None, text) for text in texts)]
+        return np.concatenate(pieces)
+
+    def _run(self, items: Iterable[tuple[Any, Text | None] | Pause]) -> Iterator[tuple[list, np.ndarray, np.ndarray]]:
+        """Chunks of the items, each with the logits [n,C] of its n texts and whether they were truncated, [n] bool."""
+        smallest = self._inference.batch_size
+        pending = None
+        for chunk in chunks(
+            items, smallest, BATCHES_IN_CHUNK * smallest, lambda item: _characters(item[1]), CHARACTERS_IN_CHUNK
+        ):
+            # While the devices compute one chunk, the next one is tokenized here.
+            following = (chunk, self._dispatch([text for _, text in chunk if text is not None])) if chunk else None
+            if pending is not None:
+                yield self._collect(*pending)
+            pending = following
+        if pending is not None:
+            yield self._collect(*pending)
+
+    def _dispatch(self, texts: list[Text]) -> tuple[np.ndarray, list[tuple[PlannedBatch, jax.Array]]]:
+        """Sends texts on their way through the model; whether each was truncated, and the logits to come by batch."""
+        if not texts:
+            return np.zeros(0, bool), []
+        dataset = _dataset(texts, self.class_names)
+        inference = self._inference
+        if len(texts) <= self._small_inference.batch_size:
+            inference = self._small_inference
+        with self._preparing:
+            tokens = tokenize(dataset, self.saved.tokenizer, self.max_length)
+            plan = inference.plan(self._variables, tokens, self._buckets)
+        results = []
+        for planned, batch in zip(plan, inference.batches(tokens, plan), strict=True):
+            with self._dispatching:
+                logits, _ = inference(self._variables, batch)
+            results.append((planned, logits))
+        return tokens.truncated, results
+
+    def _collect(
+        self, chunk: list, dispatched: tuple[np.ndarray, list[tuple[PlannedBatch, jax.Array]]]
+    ) -> tuple[list, np.ndarray, np.ndarray]:
+        truncated, results = dispatched
+        logits = np.zeros((len(truncated), len(self.class_names)), np.float32)
+        for planned, values in results:
+            real = planned.indices != FILLER
+            logits[planned.indices[real]] = np.asarray(values)[real]
+        return chunk, logits, truncated
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        return softmax(logits) if self.calibration is None else self.calibration.probabilities(logits)
+
+    def _predictions(self, logits: np.ndarray, truncated: np.ndarray, top_k: int) -> Iterator[Prediction]:
+        probabilities = self._probabilities(logits)
+        # By logits, as `Evaluation.predictions` does: different ones may have the same probability.
+        order = np.argsort(-logits, axis=-1, kind="stable")
+        abstained, sets = np.zeros(len(logits), bool), None
+        if self.calibration is not None:
+            abstained = self.calibration.abstains(probabilities)
+            sets = self.calibration.label_sets(probabilities) if self.calibration.coverage else None
+        names = self.class_names
+        for row in range(len(logits)):
+            best = tuple(ScoredLabel(names[label], float(probabilities[row, label])) for label in order[row, :top_k])
+            label_set = None if sets is None else tuple(names[label] for label in order[row] if sets[row, label])
+            yield Prediction(*best[0], best, bool(truncated[row]), bool(abstained[row]), label_set)
+
+
+def _check_is_list(texts: Iterable[Text]) -> None:
+    if isinstance(texts, str):
+        raise UserError(f"expected a list of texts, got one text, {texts[:40]!r}; put it into a list")
+
+
+def _is_pair(text: Any) -> bool:
+    return isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
+
+
+def _characters(text: Any) -> int:
+    """Roughly what a text takes in memory; of what is no text, one, so that it comes to its error."""
+    return sum(map(len, text)) if _is_pair(text) else len(text) if isinstance(text, str) else 1
+
+
+def _dataset(texts: list[Text], class_names: tuple[str, ...]) -> TextDataset:
+    pairs = _is_pair(texts[0])
+    for text in texts:
+        if not (_is_pair(text) if pairs else isinstance(text, str)):
+            expected = "a tuple of two strings, as the texts before it" if pairs else "a string"
+            raise UserError(f"expected {expected}, got {repr(text)[:80]}")
+    labels = np.zeros(len(texts), np.int32)
+    if pairs:
+        return TextDataset([first for first, _ in texts], labels, class_names, [second for _, second in texts])
+    return TextDataset(texts, labels, class_names)

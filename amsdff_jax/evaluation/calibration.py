@@ -1,0 +1,324 @@
+"""Probabilities that one can act on: a temperature, a threshold of abstention, sets of labels.
+
+All of it is fitted on the logits of texts that the model has not seen in training.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from amsdff_jax.errors import UserError
+from amsdff_jax.json_file import write_json
+from amsdff_jax.validation import build, require
+
+CALIBRATION = "calibration.json"  # in a model folder
+FORMAT_VERSION = 1
+
+CALIBRATION_BINS = 15
+TEMPERATURES = (0.01, 100.0)  # between which the best one is sought
+FOLDS = 5  # of the texts, for the quality of a temperature on texts that it was not fitted on
+CONFIDENCE = 0.95  # that precision on new texts is what was asked for
+KEPT_SHARES = 20  # so many thresholds are tried, which keep 1/20, 2/20, ... of the texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What turns a model's logits into answers that keep their promises.
+
+    Attributes:
+      class_names: of the model that this belongs to.
+      temperature: logits are divided by it before the softmax.
+      threshold: the model abstains where its top probability is below; 0: it never abstains.
+      target_precision: what the threshold was chosen for; 0: no threshold.
+      kept: share of the texts that are not abstained from.
+      precision: share of those whose predictions are right.
+      label_probability: a label set holds the classes of at least this probability, and the predicted one.
+      coverage: the share of label sets that hold the truth, at least; 0: no label sets.
+      label_set_size: mean number of classes in a set.
+      texts: number of texts it was fitted on.
+      file: name of the file that they came from.
+      before, after: `quality` without and with the temperature, the latter on texts that it was not fitted on.
+    """
+
+    class_names: tuple[str, ...]
+    temperature: float
+    threshold: float = 0.0
+    target_precision: float = 0.0
+    kept: float = 1.0
+    precision: float = 0.0
+    label_probability: float = 1.0
+    coverage: float = 0.0
+    label_set_size: float = 1.0
+    texts: int = 0
+    file: str = ""
+    before: dict = dataclasses.field(default_factory=dict)
+    after: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(
+            self.temperature > 0 and math.isfinite(self.temperature),
+            "temperature",
+            self.temperature,
+            "a number above 0",
+        )
+        for name in ("threshold", "target_precision", "label_probability", "coverage"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a number from 0 to 1")
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Logits [N,C] to calibrated probabilities [N,C] float64."""
+        return softmax(logits, self.temperature)
+
+    def abstains(self, probabilities: np.ndarray) -> np.ndarray:
+        """[N] bool, where the top one of calibrated `probabilities` [N,C] is too low to rely on."""
+        return probabilities.max(axis=-1) < self.threshold
+
+    def label_sets(self, probabilities: np.ndarray) -> np.ndarray:
+        """[N,C] bool, the classes in the label set of each text, of which there is at least one."""
+        likely = probabilities >= self.label_probability
+        likely[np.arange(len(likely)), probabilities.argmax(axis=-1)] = True
+        return likely
+
+
+def calibrate(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    target_precision: float = 0.0,
+    coverage: float = 0.0,
+    file: str = "",
+) -> Calibration:
+    """Fits all that is asked for on held-out texts.
+
+    Args:
+      logits: [N,C], of texts that the model was not trained on.
+      labels: [N], the truth.
+      target_precision: of the predictions that are not abstained from; 0: no threshold.
+      coverage: share of label sets that are to hold the truth; 0: no label sets.
+      file: where the texts came from, a name for people.
+
+    Raises:
+      UserError: too few texts, or a model too weak, for what is asked.
+    """
+    require(len(labels) >= FOLDS, "texts to calibrate on", len(labels), f"at least {FOLDS}")
+    require(bool(np.isfinite(logits).all()), "logits", "NaN or infinity", "numbers")
+    temperature = fit_temperature(logits, labels)
+    probabilities = softmax(logits, temperature)
+    calibration = Calibration(
+        tuple(class_names),
+        temperature,
+        threshold=find_threshold(probabilities, labels, target_precision) if target_precision else 0.0,
+        target_precision=target_precision,
+        label_probability=find_label_probability(probabilities, labels, coverage) if coverage else 1.0,
+        coverage=coverage,
+        texts=len(labels),
+        file=file,
+        before=quality(softmax(logits), labels),
+        after=quality(_cross_fitted(logits, labels), labels),
+    )
+    kept = ~calibration.abstains(probabilities)
+    correct = probabilities.argmax(axis=-1) == labels
+    return dataclasses.replace(
+        calibration,
+        kept=float(kept.mean()),
+        precision=float(correct[kept].mean()),
+        label_set_size=float(calibration.label_sets(probabilities).sum(axis=-1).mean()),
+    )
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of least log loss (Guo et al., 2017).
+
+    It is sought over its logarithm, between `TEMPERATURES`.
+
+    Args:
+      logits: [N,C].
+      labels: [N].
+    """
+    best = optimize.minimize_scalar(
+        lambda logarithm: log_loss(softmax(logits, math.exp(logarithm)), labels),
+        bounds=[math.log(bound) for bound in TEMPERATURES],
+        method="bounded",
+    )
+    return math.exp(best.x)
+
+
+def find_threshold(probabilities: np.ndarray, labels: np.ndarray, target_precision: float) -> float:
+    """The lowest threshold above which predictions are right as often as asked, on new texts too.
+
+    Precision at a threshold that was picked for its precision is too rosy. So a threshold counts only if the lower
+    bound of Clopper and Pearson (1934) on its precision reaches the target. The thresholds tried are the
+    `KEPT_SHARES` that keep 1/20, 2/20, ... of the texts, from the strictest on. All bounds hold together with
+    probability `CONFIDENCE`, so that it does not matter which is taken: each has an equal part of the risk, and that
+    of a threshold that reached the target passes on to the next (the fallback procedure of Wiens and Dmitrienko, 2005).
+
+    Args:
+      probabilities: [N,C], calibrated.
+      labels: [N].
+      target_precision: above 0, below 1.
+
+    Raises:
+      UserError: no threshold does it; says how far the best one gets and what would help.
+    """
+    require(0 < target_precision < 1, "target precision", target_precision, "a number between 0 and 1")
+    confidence = probabilities.max(axis=-1)
+    correct = probabilities.argmax(axis=-1) == labels
+    order = np.argsort(-confidence, kind="stable")
+    part = (1 - CONFIDENCE) / KEPT_SHARES
+    risk, highest, threshold = 0.0, 0.0, None
+    for share in range(1, KEPT_SHARES + 1):
+        lowest_kept = float(confidence[order[max(round(len(labels) * share / KEPT_SHARES), 1) - 1]])
+        kept = confidence >= lowest_kept
+        right, number = int(correct[kept].sum()), int(kept.sum())
+        risk += part
+        bound = float(stats.beta.ppf(risk, right, number - right + 1)) if right else 0.0
+        if bound >= target_precision:
+            threshold = lowest_kept if number < len(labels) else 0.0
+        else:
+            risk = 0.0
+        highest = max(highest, bound)
+    if threshold is not None:
+        return threshold
+    fewest = math.ceil(math.log(part) / math.log(target_precision))
+    raise UserError(
+        f"no threshold has a precision of {target_precision:g} for certain; at best, {highest:.3f}; ask for less, or "
+        f"give more than these {len(labels)} texts ({fewest} are needed above the threshold even if all are right)"
+    )
+
+
+def find_label_probability(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> float:
+    """The probability from which on a class belongs to the label set (split conformal prediction).
+
+    The score of a text is 1 - the probability of its true class (Sadinle et al., 2019), which gives the smallest
+    sets; its ceil((N + 1) coverage)-th smallest value is the quantile that makes the sets of new texts of the same
+    kind hold the truth with at least the probability `coverage`, whatever the model.
+
+    Args:
+      probabilities: [N,C].
+      labels: [N].
+      coverage: above 0, below 1.
+
+    Raises:
+      UserError: too few texts.
+    """
+    require(0 < coverage < 1, "coverage", coverage, "a number between 0 and 1")
+    number = len(labels)
+    # Rounded first: (9 + 1) * 0.9 is not quite 9.
+    rank = math.ceil(round((number + 1) * coverage, 9))
+    fewest = math.ceil(round(coverage / (1 - coverage), 9))
+    if rank > number:
+        raise UserError(
+            f"a coverage of {coverage:g} needs at least {fewest} texts, got {number}; give more or ask for less"
+        )
+    of_truth = probabilities[np.arange(number), labels]
+    return float(np.sort(of_truth)[number - rank])
+
+
+def _cross_fitted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """[N,C] probabilities of texts, each at a temperature that was fitted on the other folds."""
+    fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
+    probabilities = np.zeros(logits.shape, np.float64)
+    for number in range(FOLDS):
+        inside = fold == number
+        probabilities[inside] = softmax(logits[inside], fit_temperature(logits[~inside], labels[~inside]))
+    return probabilities
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Logits [N,C] to probabilities [N,C] float64."""
+    return special.softmax(logits.astype(np.float64) / temperature, axis=-1)
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative natural logarithm of the probability [N,C] given to the true class [N]."""
+    of_truth = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(of_truth, np.finfo(np.float64).tiny, 1)).mean())
+
+
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared distance of probabilities [N,C] from the indicators of the true classes [N], summed over classes."""
+    indicator = np.eye(probabilities.shape[-1])[labels]
+    return float(np.square(probabilities - indicator).sum(axis=-1).mean())
+
+
+def calibration_table(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Rows (number of texts, mean top probability, accuracy) of the bins of the top probability; empty bins are 0.
+
+    Args:
+      labels, predictions: [N].
+      probabilities: [N,C].
+
+    Returns:
+      [CALIBRATION_BINS,3] float64.
+    """
+    confidence = probabilities.max(axis=-1)
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    table = np.zeros((CALIBRATION_BINS, 3))
+    for number in range(CALIBRATION_BINS):
+        inside = bins == number
+        if inside.any():
+            table[number] = inside.sum(), confidence[inside].mean(), (predictions == labels)[inside].mean()
+    return table
+
+
+def expected_calibration_error(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean distance of confidence and accuracy, weighted by the texts in each bin (Guo et al., 2017)."""
+    counts, confidence, accuracy = calibration_table(labels, predictions, probabilities).T
+    return float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
+
+
+def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`ece`, `log_loss` and `brier` of probabilities [N,C] against the truth [N]."""
+    return {
+        "ece": expected_calibration_error(labels, probabilities.argmax(axis=-1), probabilities),
+        "log_loss": log_loss(probabilities, labels),
+        "brier": brier_score(probabilities, labels),
+    }
+
+
+def write_calibration(folder: str | Path, calibration: Calibration) -> None:
+    """Writes `calibration.json` into a model folder, whole or not at all.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    file = Path(folder).expanduser() / CALIBRATION
+    try:
+        write_json(file, {"format_version": FORMAT_VERSION, **dataclasses.asdict(calibration)})
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror}); check its permissions and the disk") from None
+
+
+def read_calibration(folder: str | Path, class_names: Sequence[str]) -> Calibration | None:
+    """The calibration in a model folder, or None if there is none.
+
+    Args:
+      class_names: of the model.
+
+    Raises:
+      UserError: the file is damaged, of a newer format, or belongs to a model of other classes.
+    """
+    file = Path(folder).expanduser() / CALIBRATION
+    again = "delete it, or calibrate again (scripts/calibrate.py)"
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version = content.pop("format_version")
+        if version != FORMAT_VERSION:
+            raise UserError(f"is in format {version!r}, expected {FORMAT_VERSION}")
+        calibration = build(Calibration, content, "")
+        if calibration.class_names != tuple(class_names):
+            raise UserError("belongs to a model with other class names")
+        return calibration
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
+    except UserError as error:
+        raise UserError(f"{file}: {error}; {again}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not a calibration ({error!r}); {again}") from None

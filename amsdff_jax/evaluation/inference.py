@@ -1,0 +1,62 @@
+"""The compiled forward pass, one for everything that runs a finished model over texts."""
+
+from collections.abc import Iterator, Sequence
+
+import jax
+from flax import nnx
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
+from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.parallel.compilation import StepByLength
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.training.step import Variables, make_eval_step, make_inference_variables
+
+
+class Inference:
+    """One model's graph on the devices, with an executable for each padded length.
+
+    `prepare` the model's numbers once, `plan` a dataset, lay out its `batches`, and call for each.
+
+    Attributes:
+      batch_size: rows of every batch, over all devices.
+    """
+
+    def __init__(self, graph: nnx.GraphDef, config: Config, parallel: DataParallel, batch_size: int, name: str):
+        """Prepares the step.
+
+        Args:
+          graph: the model in eval mode.
+          config: of the loss.
+          parallel: the devices.
+          batch_size: rounded up to what the devices divide.
+          name: what messages call it.
+        """
+        self.batch_size = parallel.round_up(batch_size)
+        self.prepare = parallel.compile_eval_step(make_inference_variables(graph))
+        self._step = StepByLength(parallel.compile_eval_step(make_eval_step(graph, config)), name)
+        self._compiled: set[int] = set()
+        self._parallel = parallel
+
+    def plan(self, variables: Variables, dataset: TokenizedDataset, buckets: Sequence[int]) -> list[PlannedBatch]:
+        """Lists the batches of one pass, and compiles those of their lengths that are new.
+
+        Args:
+          variables: as `prepare` gives them.
+          buckets: rising padded lengths, the last of which holds every text.
+        """
+        plan = plan_batches(dataset.lengths, buckets, self.batch_size)
+        new = [planned for planned in plan_lengths(plan) if planned.length not in self._compiled]
+        batches = self.batches(dataset, new)
+        self._step.compile({planned.length: (variables, batch) for planned, batch in zip(new, batches, strict=True)})
+        self._compiled.update(planned.length for planned in new)
+        return plan
+
+    def batches(self, dataset: TokenizedDataset, plan: Sequence[PlannedBatch]) -> Iterator[Batch]:
+        """The batches of a plan, on the devices."""
+        own_rows = self._parallel.own_rows(self.batch_size)
+        return (self._parallel.place_batch(make_batch(dataset, planned, own_rows)) for planned in plan)
+
+    def __call__(self, variables: Variables, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Logits [B,C] and the parts of the loss, each [B], as soon as they are on their way."""
+        return self._step(variables, batch)

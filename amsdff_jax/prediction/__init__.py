@@ -1,0 +1,1 @@
+"""From files and pipes of texts to files and pipes of predictions."""

@@ -1,0 +1,92 @@
+"""Calibrates a trained model on held-out texts, and tells what it came to."""
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from amsdff_jax.classifier import BATCH_SIZE, Classifier
+from amsdff_jax.config import DataConfig
+from amsdff_jax.data.files import read_file
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.calibration import (
+    CALIBRATION,
+    CALIBRATION_BINS,
+    CONFIDENCE,
+    Calibration,
+    calibrate,
+    write_calibration,
+)
+from amsdff_jax.interop.model_folder import read_model_folder
+
+logger = logging.getLogger(__name__)
+
+
+def calibrate_model(
+    model: str,
+    file: str,
+    data: DataConfig,
+    *,
+    target_precision: float = 0.0,
+    coverage: float = 0.0,
+    batch_size: int = BATCH_SIZE,
+) -> Calibration:
+    """Writes `calibration.json` into a model folder, which `Classifier` obeys from then on.
+
+    Args:
+      model: the folder.
+      file: labelled texts that the model was not trained on, and that are like those it will see.
+      data: names of the file's columns.
+      target_precision: of the predictions that the model does not abstain from; 0: it never abstains.
+      coverage: share of label sets that are to hold the truth; 0: no label sets.
+      batch_size: texts that go through the model together.
+
+    Returns:
+      What was written.
+
+    Raises:
+      UserError: anything wrong with the folder or the file, or more asked for than the model and the texts can give.
+    """
+    saved = read_model_folder(model)
+    dataset = read_file(file, data, saved.class_names)
+    pairs = dataset.text_pairs
+    texts = dataset.texts if pairs is None else list(zip(dataset.texts, pairs, strict=True))
+    logits = Classifier(saved, batch_size=batch_size).logits(texts)
+    try:
+        calibration = calibrate(
+            logits, dataset.labels, saved.class_names, target_precision, coverage, file=Path(file).name
+        )
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    write_calibration(model, calibration)
+    return calibration
+
+
+def print_calibration(calibration: Calibration, model: str) -> None:
+    """Prints what was found, and what it means."""
+    table = Table(title=f"{calibration.texts:,} texts of {calibration.file}")
+    for title in ("", "before", "after"):
+        table.add_column(title, justify="right" if title else "left")
+    names = {"ece": f"expected calibration error, {CALIBRATION_BINS} bins", "log_loss": "log loss", "brier": "Brier"}
+    for name, description in names.items():
+        table.add_row(description, f"{calibration.before[name]:.4f}", f"{calibration.after[name]:.4f}")
+    lines = [
+        f"temperature {calibration.temperature:.3f}; after: each fifth of the texts at the temperature of the others"
+    ]
+    if calibration.target_precision:
+        lines.append(
+            f"abstains below a probability of {calibration.threshold:.4f}: {calibration.kept:.1%} of these texts are "
+            f"answered, {calibration.precision:.1%} of them rightly; of new texts that it answers, at least "
+            f"{calibration.target_precision:.1%} will be right, with {CONFIDENCE:.0%} certainty"
+        )
+    if calibration.coverage:
+        lines.append(
+            f"label sets hold the truth of at least {calibration.coverage:.1%} of new texts; they have "
+            f"{calibration.label_set_size:.2f} classes on average"
+        )
+    console = Console()
+    console.print(table)
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    logger.info("written to %s", Path(model) / CALIBRATION)

@@ -1,0 +1,89 @@
+"""Texts to label, from wherever they come, each as a record that knows its row."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from amsdff_jax.data.chunks import Pause, with_pauses
+from amsdff_jax.data.files import decode_lines, scan_rows, text_of
+from amsdff_jax.errors import UserError
+from amsdff_jax.validation import nearest
+
+PATIENCE = 0.2  # seconds without a line after which those that came are labelled
+LINES_AHEAD = 1024
+
+
+class Record(NamedTuple):
+    """One text to label.
+
+    Attributes:
+      row: counts the records from 1, broken ones included.
+      text: a text or a pair; None if the record is broken.
+      kept: columns that go to the output as they are.
+      error: what is wrong with a broken record, and where it stands.
+    """
+
+    row: int
+    text: str | tuple[str, str] | None
+    kept: dict[str, Any]
+    error: str = ""
+
+
+def argument_records(texts: Sequence[str], keep_columns: Sequence[str] = ()) -> Iterator[Record]:
+    """Records of texts given one by one; their only column is `text`."""
+    _check_kept(keep_columns, ["text"], "a text of its own")
+    return (Record(row, text, dict.fromkeys(keep_columns, text)) for row, text in enumerate(texts, start=1))
+
+
+def standard_input_records(keep_columns: Sequence[str] = ()) -> Iterator[Record | Pause]:
+    """A record for every line of the standard input, as they come; their only column is `text`."""
+    _check_kept(keep_columns, ["text"], "the standard input")
+
+    def records() -> Iterator[Record]:
+        # A stream of its own: at its end Python would wait for the lock of `sys.stdin`, which a read may hold.
+        with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
+            for number, line, error in decode_lines(stream, newline="\n"):
+                text = line.removesuffix("\n").removesuffix("\r")
+                if error:
+                    yield Record(number, None, {}, error)
+                else:
+                    yield Record(number, text, dict.fromkeys(keep_columns, text))
+
+    return with_pauses(records(), PATIENCE, LINES_AHEAD)
+
+
+def file_records(
+    path: str, text_column: str, text_pair_column: str = "", keep_columns: Sequence[str] = ()
+) -> Iterator[Record]:
+    """A record for every row of a CSV, TSV, JSONL or Parquet file, gzipped or not.
+
+    Raises:
+      UserError: the file cannot be read, or is a table without one of the columns.
+    """
+    columns = [text_column, *([text_pair_column] if text_pair_column else [])]
+    table = ".jsonl" not in path.lower()
+    checked = False
+    for number, row in enumerate(scan_rows(path), start=1):
+        if not row.error and table and not checked:  # all rows have the same columns, so it is no matter of this row
+            for column in columns:
+                if column not in row.values:
+                    text_of(path, row, column)
+            _check_kept(keep_columns, list(row.values), path)
+            checked = True
+        text, error = None, row.error
+        if not error:
+            try:
+                texts = [text_of("", row, column) for column in columns]
+                text = tuple(texts) if text_pair_column else texts[0]
+            except UserError as problem:
+                error = str(problem).removeprefix(": ")
+        yield Record(number, text, {column: row.values.get(column) for column in keep_columns}, error)
+
+
+def _check_kept(keep_columns: Sequence[str], columns: Sequence[str], source: str) -> None:
+    for column in keep_columns:
+        if column not in columns:
+            found = ", ".join(map(repr, columns))
+            raise UserError(
+                f"--keep_columns: {source} has no column {column!r}, only {found}{nearest(column, columns)}"
+            )

@@ -1,0 +1,157 @@
+"""Labels whatever comes in, and writes what comes out."""
+
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from amsdff_jax.classifier import BATCH_SIZE, Classifier, Text
+from amsdff_jax.data.chunks import Pause
+from amsdff_jax.errors import UserError
+from amsdff_jax.prediction.inputs import Record, argument_records, file_records, standard_input_records
+from amsdff_jax.prediction.outputs import Layout, Output, choose_format
+
+logger = logging.getLogger(__name__)
+
+
+def predict(
+    model: str,
+    texts: Sequence[str] = (),
+    file: str = "",
+    *,
+    text_column: str = "text",
+    text_pair_column: str = "",
+    keep_columns: Sequence[str] = (),
+    output: str = "",
+    format: str = "",
+    resume: bool = False,
+    top_k: int = 1,
+    batch_size: int = BATCH_SIZE,
+    compute_dtype: str = "",
+) -> bool:
+    """Labels texts, the rows of a file, or else the lines of the standard input.
+
+    Args:
+      model: a model folder.
+      texts: given one by one.
+      file: CSV, TSV, JSONL or Parquet, gzipped or not.
+      text_column, text_pair_column: of the file.
+      keep_columns: of the input, to be written beside the prediction.
+      output: a file; "": the standard output.
+      format: "jsonl" or "csv"; "": by the ending of `output`.
+      resume: go on after the last complete line of `output`.
+      top_k: number of classes to write for each text.
+      batch_size: texts that go through the model together.
+      compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
+
+    Returns:
+      Whether it came to the end; if not, an interrupt stopped it, and `resume` goes on.
+
+    Raises:
+      UserError: anything wrong with the model, the input as a whole, or the output; a broken row is a record.
+    """
+    if texts and file:
+        raise UserError(f"expected texts or --file, got both ({texts[0][:40]!r} and {file})")
+    if resume and not output:
+        raise UserError("--resume: goes on with a file; name it with --output")
+    format = choose_format(output, format)
+    records: Iterator[Record | Pause]
+    if file:
+        records = _begun(file_records(file, text_column, text_pair_column, keep_columns))
+    elif texts:
+        records = argument_records(texts, keep_columns)
+    else:
+        if sys.stdin.isatty():
+            logger.info("type one text a line; Ctrl-D ends")
+        records = standard_input_records(keep_columns)
+    classifier = Classifier.from_pretrained(model, batch_size=batch_size, compute_dtype=compute_dtype)
+    calibration = classifier.calibration
+    layout = Layout(
+        format,
+        min(top_k, len(classifier.class_names)),
+        abstains=calibration is not None and calibration.target_precision > 0,
+        label_sets=calibration is not None and calibration.coverage > 0,
+        keep_columns=tuple(keep_columns),
+    )
+    with Output(output, layout, resume) as lines:
+        if lines.done:
+            logger.info("%s: going on after row %d", output, lines.done)
+        tally = _Tally(lines.done)
+        try:
+            with _progress(bool(output)) as progress:
+                task = progress.add_task(f"{lines.done:,} rows")
+                for record, prediction in classifier.annotate(_items(records, lines.done), layout.top_k):
+                    lines.write(record, prediction)
+                    tally.add(record, truncated=prediction is not None and prediction.truncated)
+                    progress.update(task, description=tally.progress)
+        except KeyboardInterrupt:
+            way_out = "; --resume goes on with the next" if output else ""
+            logger.info("stopped after row %d%s", tally.row, way_out)
+            return False
+    tally.finish(output)
+    return True
+
+
+def _begun(records: Iterator[Record]) -> Iterator[Record]:
+    """The same, the first one read already: what is wrong with the whole file comes out before anything is written."""
+    first = list(itertools.islice(records, 1))
+    return itertools.chain(first, records)
+
+
+def _items(records: Iterable[Record | Pause], done: int) -> Iterator[tuple[Record, Text | None] | Pause]:
+    """What the classifier takes: every record with its text, from behind the first `done` of them."""
+    for record in records:
+        if isinstance(record, Pause):
+            yield record
+        elif record.row > done:
+            yield record, record.text
+
+
+class _Tally:
+    """Counts what was written."""
+
+    def __init__(self, done: int):
+        self.row = done
+        self._written = self._truncated = self._errors = 0
+        self._first_error = ""
+        self._start = time.perf_counter()
+
+    def add(self, record: Record, truncated: bool) -> None:
+        self.row = record.row
+        self._written += 1
+        self._truncated += truncated
+        self._errors += bool(record.error)
+        self._first_error = self._first_error or record.error
+
+    @property
+    def progress(self) -> str:
+        """One line of how far it is."""
+        errors = f", {self._errors:,} with an error" if self._errors else ""
+        return f"{self.row:,} rows{errors}, {self._written / (time.perf_counter() - self._start):,.0f}/s"
+
+    def finish(self, output: str) -> None:
+        """Says what was done; raises `UserError` if no row at all could be read."""
+        if self._errors and self._errors == self.row:
+            raise UserError(f"none of the {self._errors} rows could be read; the first: {self._first_error}")
+        truncated = f", {self._truncated:,} of them cut to the model's length" if self._truncated else ""
+        errors = f"; {self._errors:,} could not be read, see their error" if self._errors else ""
+        goes_to = f" to {output}" if output else ""
+        seconds = time.perf_counter() - self._start
+        logger.info("%s rows%s in %.1f s%s%s", f"{self._written:,}", goes_to, seconds, truncated, errors)
+
+
+def _progress(writes_file: bool) -> Progress:
+    """Shown on a terminal that does not show the predictions themselves."""
+    shown = sys.stderr.isatty() and (writes_file or not sys.stdout.isatty())
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not shown,
+    )

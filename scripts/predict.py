@@ -1,0 +1,41 @@
+"""Labels texts with a trained model.
+
+python scripts/predict.py --model=runs/agnews/model "Stocks fell on Monday" "The striker scored twice"
+cat texts.txt | python scripts/predict.py --model=runs/agnews/model --top_k=3 > out.jsonl
+python scripts/predict.py --model=runs/agnews/model --file=big.csv --text_column=body --output=out.jsonl --resume
+"""
+
+from absl import flags
+
+from amsdff_jax import command_line
+from amsdff_jax.classifier import BATCH_SIZE
+from amsdff_jax.prediction.outputs import FORMATS
+from amsdff_jax.prediction.run import predict
+
+MODEL = flags.DEFINE_string("model", None, "A model folder, such as a run's model/.")
+FILE = flags.DEFINE_string("file", "", "A CSV, TSV, JSONL or Parquet file, gzipped or not; without, and without texts, "
+                           "every line of the standard input is a text.")  # fmt: skip
+TEXT_COLUMN = flags.DEFINE_string("text_column", "text", "Column of the file with the texts.")
+TEXT_PAIR_COLUMN = flags.DEFINE_string("text_pair_column", "", "Column with second texts, for a model of pairs.")
+KEEP_COLUMNS = flags.DEFINE_list("keep_columns", [], "Columns of the input to write beside the prediction.")
+OUTPUT = flags.DEFINE_string("output", "", "A .jsonl or .csv file; by default the standard output.")
+FORMAT = flags.DEFINE_enum("format", "", ["", *FORMATS], "By default as the output's ending says, else jsonl.")
+RESUME = flags.DEFINE_bool("resume", False, "Go on after the last complete line of the output.")
+TOP_K = flags.DEFINE_integer("top_k", 1, "As many of the most likely classes are written.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch_size", BATCH_SIZE, "Texts that go through the model together.", lower_bound=1)
+DTYPE = flags.DEFINE_enum("compute_dtype", "", ["", "auto", "float32", "bfloat16"], "By default as saved.")
+flags.mark_flag_as_required("model")
+
+
+def main(*texts: str) -> int:
+    """Labels and writes; returns the exit code."""
+    finished = predict(
+        MODEL.value, texts, FILE.value, text_column=TEXT_COLUMN.value, text_pair_column=TEXT_PAIR_COLUMN.value,
+        keep_columns=KEEP_COLUMNS.value, output=OUTPUT.value, format=FORMAT.value, resume=RESUME.value,
+        top_k=TOP_K.value, batch_size=BATCH.value, compute_dtype=DTYPE.value,
+    )  # fmt: skip
+    return 0 if finished else command_line.EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    command_line.run(main, takes_texts=True)

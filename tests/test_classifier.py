@@ -1,0 +1,239 @@
+"""The classifier: the numbers of an evaluation, whatever the company in which a text comes."""
+
+import itertools
+import json
+import logging
+import re
+import threading
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from amsdff_jax import Classifier, Config, EnhancedAMSDFF, TextDataset, UserError
+from amsdff_jax.classifier import ScoredLabel
+from amsdff_jax.data.chunks import PAUSE
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.evaluation.calibration import Calibration, write_calibration
+from amsdff_jax.evaluation.evaluator import Evaluator
+from amsdff_jax.interop.model_folder import SavedModel, save_model
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.training.step import Variables
+from tests.conftest import TINY_HEAD, make_texts
+
+NAMES = ("low", "high", "other")
+MAX_LENGTH = 24
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_encoder, tmp_path_factory):
+    """Model folders of both padding semantics, the weights as they were drawn."""
+    root = tmp_path_factory.mktemp("models")
+    for name, mask_padding in {"masked": True, "reference": False}.items():
+        model = EnhancedAMSDFF.from_pretrained(str(tiny_encoder), 3, mask_padding=mask_padding, seed=3, **TINY_HEAD)
+        save_model(root / name, SavedModel(model, load_tokenizer(tiny_encoder), NAMES, MAX_LENGTH))
+    return root
+
+
+@pytest.fixture(scope="module", params=["masked", "reference"])
+def folder(request, folders):
+    return folders / request.param
+
+
+@pytest.fixture(scope="module")
+def classifier(folders):
+    return Classifier.from_pretrained(folders / "masked", batch_size=16, devices=jax.devices()[:1])
+
+
+def evaluate(saved: SavedModel, texts, pairs=None):
+    """What `scripts/evaluate.py` computes."""
+    graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
+    parallel = DataParallel(devices=jax.devices()[:1])
+    variables = parallel.replicate(Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics)))
+    config = Config().replace(
+        data__max_length=saved.max_length, data__num_buckets=2, train__eval_batch_size=10,
+        model__mask_padding=saved.model.config.mask_padding,
+    )  # fmt: skip
+    evaluator = Evaluator(graph, config, saved.tokenizer, parallel)
+    return evaluator.evaluate(variables, TextDataset(texts, np.zeros(len(texts), int), NAMES, pairs))
+
+
+def test_says_what_evaluate_says_whatever_the_batch_order_and_devices(folder):
+    texts, _ = make_texts(61, 7)
+    classifier = Classifier.from_pretrained(folder, batch_size=16, devices=jax.devices()[:1])
+    evaluation = evaluate(classifier.saved, texts)
+    logits = classifier.logits(texts)
+    np.testing.assert_allclose(logits, evaluation.logits, atol=1e-5)
+    np.testing.assert_allclose(classifier.predict_proba(texts), evaluation.probabilities, atol=1e-5)
+    predictions = classifier.predict(texts)
+    assert [prediction.label for prediction in predictions] == [NAMES[label] for label in evaluation.predictions]
+    assert sum(prediction.truncated for prediction in predictions) == evaluation.truncated
+    np.testing.assert_allclose(classifier.logits(texts[::-1])[::-1], logits, atol=1e-5)
+    np.testing.assert_allclose(classifier.logits(texts[:1]), logits[:1], atol=1e-5)  # a small batch
+    spread = Classifier.from_pretrained(folder, batch_size=16, devices=jax.devices()[:4])
+    np.testing.assert_allclose(spread.logits(texts), logits, atol=1e-5)
+
+
+def test_pairs(classifier):
+    firsts, seconds = make_texts(13, 1)[0], make_texts(13, 2)[0]
+    pairs = list(zip(firsts, seconds, strict=True))
+    expected = evaluate(classifier.saved, firsts, seconds)
+    np.testing.assert_allclose(classifier.logits(pairs), expected.logits, atol=1e-5)
+    assert np.abs(classifier.logits(pairs) - classifier.logits(firsts)).max() > 1e-4
+
+
+def test_any_string_is_a_text(classifier):
+    texts = ["", "😀 w1", "w1\x00w2", "w1 \ud800 w2", "\ud83d\ude00 w1", " \n\t", "w1 " * 340_000]
+    predictions = classifier.predict(texts)
+    assert [prediction.truncated for prediction in predictions] == [False] * 6 + [True]
+    assert np.isfinite(classifier.predict_proba(texts)).all()
+    assert predictions[4].probability == pytest.approx(predictions[1].probability, abs=1e-6)
+    assert classifier.predict([]) == []
+    assert classifier.predict_proba([]).shape == (0, 3)
+
+
+def test_top_k(classifier):
+    texts, _ = make_texts(9, 0)
+    probabilities = classifier.predict_proba(texts)
+    for prediction, row in zip(classifier.predict(texts, top_k=2), probabilities, strict=True):
+        best = np.argsort(-row)[:2]
+        assert prediction.top_k == tuple(ScoredLabel(NAMES[label], row[label]) for label in best)
+        assert (prediction.label, prediction.probability) == prediction.top_k[0]
+    assert len(classifier.predict(texts, top_k=99)[0].top_k) == 3
+
+
+def test_a_stream_reads_ahead_no_further_than_it_must(classifier):
+    read = itertools.count()
+    stream = classifier.stream(f"w{next(read) % 40}" for _ in itertools.repeat(None))
+    first = [next(stream) for _ in range(5)]
+    assert next(read) <= 16 + 32 + 1  # the first chunk, and the one that is computed meanwhile
+    expected = classifier.predict([f"w{number}" for number in range(5)])
+    assert [prediction.label for prediction in first] == [prediction.label for prediction in expected]
+
+
+def test_a_pause_brings_out_what_has_come(classifier):
+    def items():
+        yield "a", "w1 w2"
+        yield "b", None
+        yield PAUSE
+        pytest.fail("read on before it gave what it had")
+
+    annotated = classifier.annotate(items())
+    tag, prediction = next(annotated)
+    assert (tag, prediction.label) == ("a", classifier.predict(["w1 w2"])[0].label)
+    assert next(annotated) == ("b", None)
+
+
+def test_long_texts_do_not_gather_in_memory(classifier):
+    read = itertools.count()
+    next(classifier.stream("w" * 1_200_000 for _ in iter(lambda: next(read), 100)))
+    assert next(read) <= 5
+
+
+def test_every_length_is_compiled_once(folders, caplog):
+    caplog.set_level(logging.INFO)
+    classifier = Classifier.from_pretrained(folders / "masked", batch_size=16, devices=jax.devices()[:1])
+    for seed in range(3):
+        classifier.predict(make_texts(70, seed)[0])
+    compiled = [record.getMessage() for record in caplog.records if "compiled" in record.getMessage()]
+    lengths = [re.search(r"texts of ([\d, ]+) tokens", message)[1].split(", ") for message in compiled]
+    assert sorted(itertools.chain(*lengths)) == ["16", "24"]
+
+
+def test_threads_share_a_classifier(folders):
+    classifier = Classifier.from_pretrained(folders / "masked", batch_size=16)  # all devices
+    sizes = [3, 40, 17, 61, 1, 90]
+    results = {}
+
+    def work(number):
+        for _ in range(3):
+            results[number] = classifier.logits(make_texts(sizes[number], number)[0])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(sizes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+        assert not thread.is_alive()
+    for number, size in enumerate(sizes):
+        np.testing.assert_allclose(results[number], classifier.logits(make_texts(size, number)[0]), atol=1e-6)
+
+
+def test_compute_dtype(folders, classifier):
+    texts, _ = make_texts(16, 3)
+    half = Classifier.from_pretrained(
+        folders / "masked", compute_dtype="bfloat16", batch_size=16, devices=jax.devices()[:1]
+    )
+    difference = np.abs(half.logits(texts) - classifier.logits(texts)).max()
+    assert 1e-6 < difference < 0.1
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("w1 w2", r"expected a list of texts, got one text, 'w1 w2'; put it into a list"),
+        (["w1", 3], "expected a string, got 3"),
+        (["w1", ("w1", "w2")], r"expected a string, got \('w1', 'w2'\)"),
+        ([("w1", "w2"), "w1"], "expected a tuple of two strings, as the texts before it, got 'w1'"),
+        ([b"w1"], "expected a string, got b'w1'"),
+    ],
+)
+def test_what_is_no_text(classifier, texts, message):
+    with pytest.raises(UserError, match=message):
+        classifier.predict(texts)
+
+
+def test_calibration_is_obeyed(folders, classifier, tmp_path):
+    folder = tmp_path / "model"
+    save_model(folder, classifier.saved)
+    texts = make_texts(40, 0)[0]
+    logits = classifier.logits(texts)
+    exact = np.exp(logits / 0.02) / np.exp(logits / 0.02).sum(-1, keepdims=True)
+    threshold, likely = float(np.median(exact.max(-1))), float(np.quantile(exact, 0.3))
+    write_calibration(
+        folder,
+        Calibration(NAMES, 0.02, threshold, target_precision=0.9, label_probability=likely, coverage=0.8),
+    )
+    calibrated = Classifier.from_pretrained(folder, batch_size=16, devices=jax.devices()[:1])
+    np.testing.assert_allclose(calibrated.predict_proba(texts), exact, rtol=1e-3)
+    predictions = calibrated.predict(texts)
+    assert 10 < sum(prediction.abstained for prediction in predictions) < 30
+    for prediction, plain, row in zip(predictions, classifier.predict(texts), exact, strict=True):
+        assert prediction.label == plain.label
+        assert prediction.abstained == (prediction.probability < threshold)
+        assert prediction.label_set[0] == prediction.label
+        assert set(prediction.label_set) == {NAMES[label] for label in np.flatnonzero(row >= likely)} | {plain.label}
+        assert not plain.abstained
+        assert plain.label_set is None
+    save_model(folder, classifier.saved)  # other weights, which nothing is known about
+    assert Classifier.from_pretrained(folder).calibration is None
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", None, "config.json: cannot be read"),
+        ("config.json", "{", "config.json: not the config.json of a model folder"),
+        ("config.json", {"format_version": 2}, "in format 2, expected 'amsdff' in format 1; it needs a newer version"),
+        ("model.safetensors", None, "model.safetensors: cannot be read"),
+        ("model.safetensors", "half", "model.safetensors: not a readable safetensors file"),
+        ("tokenizer.json", None, "holds no tokenizer"),
+        ("tokenizer.json", "{", "the tokenizer cannot be read"),
+        ("calibration.json", "{", "calibration.json: not a calibration"),
+    ],
+)
+def test_a_damaged_folder_is_one_line(classifier, file, content, message, tmp_path):
+    folder = tmp_path / "model"
+    save_model(folder, classifier.saved)
+    path = folder / file
+    if content is None:
+        path.unlink()
+    elif isinstance(content, dict):
+        path.write_text(json.dumps(json.loads(path.read_text()) | content))
+    else:
+        path.write_text(content if content != "half" else path.read_bytes()[:-100].decode("latin-1"), "latin-1")
+    with pytest.raises(UserError, match=message) as caught:
+        Classifier.from_pretrained(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
