@@ -79,7 +79,7 @@ def _of(split: str) -> str:
 
 
 def _leaks(duplicates: Duplicates) -> Iterator[Finding]:
-    for overlap in reversed(duplicates.overlaps):
+    for overlap in duplicates.overlaps:
         if overlap.split == overlap.other:
             continue
         for number, what, examples in (
@@ -158,12 +158,18 @@ def _oddities(oddities: tuple[Oddity, ...]) -> Iterator[Finding]:
 
 def _repetitions(duplicates: Duplicates) -> Iterator[Finding]:
     for overlap in duplicates.overlaps:
-        if overlap.split == overlap.other and overlap.exact:
-            yield Finding(
-                "note", "duplicates",
-                f"{texts(overlap.exact)} of {_of(overlap.split)} {_are(overlap.exact)} the same as an earlier one of "
-                f"it ({share(overlap.exact, overlap.texts)})", overlap.exact_examples,
-            )  # fmt: skip
+        if overlap.split != overlap.other:
+            continue
+        for number, what, examples in (
+            (overlap.exact, "the same as an earlier", overlap.exact_examples),
+            (overlap.near, "nearly the same as another", overlap.near_examples),
+        ):
+            if number:
+                yield Finding(
+                    "note", "duplicates",
+                    f"{texts(number)} of {_of(overlap.split)} {_are(number)} {what} one of it "
+                    f"({share(number, overlap.texts)})", examples,
+                )  # fmt: skip
 
 
 def _lengths(lengths: tuple[Lengths, ...], max_length: int) -> Iterator[Finding]:

@@ -9,9 +9,18 @@ from amsdff_jax.inspection.charts import length_histogram, share_bar
 from amsdff_jax.inspection.corpus import TITLES, Sample
 from amsdff_jax.inspection.duplicates import Match, Overlap
 from amsdff_jax.inspection.encodings import CHECKS
-from amsdff_jax.inspection.findings import share
 from amsdff_jax.inspection.results import Inspection
 from amsdff_jax.inspection.style import STYLE
+from amsdff_jax.inspection.tables import (
+    NumberTable,
+    bucket_table,
+    class_table,
+    duplicate_table,
+    length_table,
+    oddity_table,
+    script_table,
+    truncation_table,
+)
 
 SECTIONS = {
     "classes": "Classes",
@@ -26,8 +35,8 @@ def render_page(inspection: Inspection) -> str:
     """The whole page. Whatever comes from the data is escaped."""
     title = f"Texts of {html.escape(inspection.name)}"
     contents = {
-        "classes": _classes(inspection),
-        "lengths": _lengths(inspection) + _buckets(inspection),
+        "classes": _table(class_table(inspection)),
+        "lengths": _lengths(inspection),
         "duplicates": _duplicates(inspection),
         "encodings": _oddities(inspection),
         "scripts": _scripts(inspection),
@@ -60,100 +69,47 @@ def _findings(inspection: Inspection) -> str:
     return f'<ul class="findings">{"".join(items)}</ul>'
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], chosen: int = -1, barred: bool = False) -> str:
-    """A table of cells that are HTML already; `chosen` is the row to stand out, `barred` makes room for bars."""
-    heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    start = '<td class="barred">' if barred else "<td>"
+def _table(numbers: NumberTable) -> str:
+    heads = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in numbers.columns)
     body = []
-    for number, (first, *others) in enumerate(rows):
-        cells = "".join(f"{start}{cell}</td>" for cell in others)
-        body.append(f"{'<tr class=chosen>' if number == chosen else '<tr>'}<td>{first}</td>{cells}</tr>")
+    for number, (first, *others) in enumerate(numbers.rows):
+        cells = [f"<td>{html.escape(cell)}</td>" for cell in others]
+        if numbers.bars:
+            cells = [
+                f'<td class="barred">{html.escape(cell)}{share_bar(share)}</td>'
+                for cell, share in zip(others, numbers.bars[number], strict=True)
+            ]
+        row = '<tr class="chosen">' if number == numbers.chosen else "<tr>"
+        body.append(f"{row}<td>{html.escape(first)}</td>{''.join(cells)}</tr>")
     return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
-def _barred(number: int, total: int, largest: float = 1.0) -> str:
-    """A count with its share of `total`, and a bar that is full at a share of `largest`."""
-    return f"{number:,} ({share(number, total)}){share_bar(number / max(total, 1) / largest)}"
-
-
-def _titles(inspection: Inspection) -> list[str]:
-    return [TITLES[split] for split in inspection.sources]
-
-
-def _classes(inspection: Inspection) -> str:
-    classes = inspection.classes
-    totals = {split: sum(counts) for split, counts in classes.counts.items()}
-    largest = max(float(classes.shares(split).max()) for split in totals)
-    order = sorted(range(len(classes.class_names)), key=lambda index: -classes.counts["train"][index])
-    rows = (
-        (
-            html.escape(classes.class_names[index]),
-            *(_barred(classes.counts[split][index], total, largest) for split, total in totals.items()),
-        )
-        for index in order
-    )
-    return _table(["class", *_titles(inspection)], rows, barred=True)
-
-
 def _lengths(inspection: Inspection) -> str:
-    all_lengths = inspection.lengths
     histograms = "".join(
         f"<h3>{TITLES[one.split].capitalize()}</h3>{length_histogram(one, inspection.max_length, TITLES[one.split])}"
-        for one in all_lengths
+        for one in inspection.lengths
     )
-    quantiles = _table(
-        ["split", "texts", "tokens", "mean", "least",
-         *(f"{100 * quantile:g} % have at most" for quantile in all_lengths[0].quantiles), "most", "unknown tokens"],
-        ((TITLES[one.split], f"{one.texts:,}", f"{one.tokens:,}", f"{one.tokens / one.texts:.1f}", f"{one.smallest:,}",
-          *(f"{length:,}" for length in one.quantiles.values()), f"{one.largest:,}",
-          f"{one.unknown_tokens:,} ({share(one.unknown_tokens, one.tokens)})") for one in all_lengths),
-    )  # fmt: skip
-    limits = list(all_lengths[0].truncated)
-    cut = _table(
-        ["max_length",
-         *(f"{TITLES[one.split]}: {what}" for one in all_lengths for what in ("texts cut", "tokens lost"))],
-        ((f"{limit}{' (config)' if limit == inspection.max_length else ''}",
-          *(cell for one in all_lengths
-            for cell in (share(one.truncated[limit], one.texts), share(one.lost[limit], one.tokens))))
-         for limit in limits),
-        chosen=limits.index(inspection.max_length),
-    )  # fmt: skip
+    cut, buckets = truncation_table(inspection), bucket_table(inspection)
     return (
         '<p class="soft">In tokens, special ones included. The last bar holds all longer texts.</p>'
-        f"{histograms}{quantiles}<h3>What max_length cuts</h3>{cut}"
-    )
-
-
-def _buckets(inspection: Inspection) -> str:
-    rows = (
-        (", ".join(map(str, buckets.lengths)), f"{100 * buckets.padding:.1f} %", "config" if buckets.of_config else "")
-        for buckets in inspection.buckets
-    )
-    own = next(number for number, buckets in enumerate(inspection.buckets) if buckets.of_config)
-    return (
-        f"<h3>Buckets at max_length={inspection.max_length}</h3>"
+        f"{histograms}{_table(length_table(inspection))}"
+        f"<h3>{html.escape(cut.title)}</h3>{_table(cut)}<h3>{html.escape(buckets.title)}</h3>"
         '<p class="soft">Padded lengths of training batches, the best for their number, and the share of padding in an '
-        "epoch. Every length is compiled once.</p>"
-        f"{_table(['lengths', 'padding', ''], rows, chosen=own)}"
+        f"epoch. Every length is compiled once.</p>{_table(buckets)}"
     )
 
 
 def _duplicates(inspection: Inspection) -> str:
     duplicates = inspection.duplicates
-    rows = (
-        (TITLES[overlap.split], _other(overlap), f"{overlap.exact:,} ({share(overlap.exact, overlap.texts)})",
-         f"{overlap.near:,} ({share(overlap.near, overlap.texts)})")
-        for overlap in duplicates.overlaps
-    )  # fmt: skip
     parts = [
         '<p class="soft">The same: equal after Unicode NFKC, case folding and with whitespace as single spaces; '
         "within a split, all but the first of each. Nearly the same: not that, but the sets of runs of five letters "
         f"or digits have a Jaccard similarity of at least {duplicates.similarity:g}. A pair of just that similarity "
-        f"is found with probability {100 * duplicates.recall:.2f} %, more similar ones more surely. Empty texts are "
+        f"is found with probability {100 * duplicates.recall:.1f} %, more similar ones more surely. Empty texts are "
         "left out.</p>",
-        _table(["texts of", "are in", "the same", "nearly the same"], rows),
+        _table(duplicate_table(inspection)),
     ]
-    for overlap in reversed(duplicates.overlaps):
+    for overlap in duplicates.overlaps:
         of = f"{TITLES[overlap.split].capitalize()} texts in {_other(overlap)}"
         parts.append(_matches(f"{of}: the same", overlap.exact, overlap.exact_examples))
         parts.append(_matches(f"{of}: nearly the same", overlap.near, overlap.near_examples))
@@ -177,7 +133,7 @@ def _matches(title: str, number: int, matches: Sequence[Match]) -> str:
 
 def _match(match: Match) -> str:
     shown = [[html.escape(text) for text in _texts(sample)] for sample in match.samples]
-    if match.similarity < 1 and len(match.samples) == 2:
+    if len(match.samples) == 2:
         marked = [mark_differences(*texts) for texts in zip(*map(_texts, match.samples), strict=True)]
         shown = [list(version) for version in zip(*marked, strict=True)]
     heads = [_origin(sample) for sample in match.samples]
@@ -218,38 +174,30 @@ def mark_differences(one: str, other: str) -> tuple[str, str]:
 def _oddities(inspection: Inspection) -> str:
     if not inspection.oddities:
         return "<p>None.</p>"
-    meanings = {check.name: check.meaning for check in CHECKS}
-    by_name: dict[str, dict[str, int]] = {}
-    for oddity in inspection.oddities:
-        by_name.setdefault(oddity.name, {})[oddity.split] = oddity.texts
-    rows = (
-        (f'{name}<br><span class="soft">{html.escape(meanings[name])}</span>',
-         *(f"{numbers.get(split, 0):,}" for split in inspection.sources))
-        for name, numbers in by_name.items()
-    )  # fmt: skip
+    found = {oddity.name for oddity in inspection.oddities}
+    meanings = "".join(
+        f"<dt>{check.name}</dt><dd>{html.escape(check.meaning)}</dd>" for check in CHECKS if check.name in found
+    )
     examples = "".join(
         f"<details><summary>{oddity.name.capitalize()}, {TITLES[oddity.split]} split ({oddity.texts:,})</summary>"
-        f"{''.join(_match(Match(1.0, (sample,))) for sample in oddity.examples)}</details>"
+        f"{''.join(map(_single, oddity.examples))}</details>"
         for oddity in inspection.oddities
     )
-    return _table(["texts with", *_titles(inspection)], rows) + examples
+    return f'{_table(oddity_table(inspection))}<dl class="soft">{meanings}</dl>{examples}'
 
 
 def _scripts(inspection: Inspection) -> str:
-    systems = inspection.writing_systems
-    scripts = dict.fromkeys(script for one in systems for script in one.letters)
-    rows = (
-        (script, *(_barred(one.letters.get(script, 0), sum(one.letters.values())) for one in systems))
-        for script in scripts
-    )
     foreign = "".join(
         f"<details><summary>{TITLES[one.split].capitalize()}: texts mostly in another script "
-        f"({sum(list(one.main.values())[1:]):,})</summary>"
-        f"{''.join(_match(Match(1.0, (sample,))) for sample in one.foreign)}</details>"
-        for one in systems
+        f"({sum(list(one.main.values())[1:]):,})</summary>{''.join(map(_single, one.foreign))}</details>"
+        for one in inspection.writing_systems
         if one.foreign
     )
     return (
         '<p class="soft">Letters by Unicode script. Languages that share a script are not told apart.</p>'
-        f"{_table(['script', *_titles(inspection)], rows, barred=True)}{foreign}"
+        f"{_table(script_table(inspection))}{foreign}"
     )
+
+
+def _single(sample: Sample) -> str:
+    return _match(Match(1.0, (sample,)))

@@ -32,6 +32,8 @@ td:first-child { white-space: normal; min-width: 8rem; }
 tr.chosen td { font-weight: 600; }
 td.barred { min-width: 11rem; }
 .bar { height: 6px; margin-top: 2px; background: var(--accent); border-radius: 2px; min-width: 1px; }
+dt { float: left; clear: left; margin-right: .5rem; font-weight: 600; }
+dd { margin: 0; }
 details { margin: .5rem 0; }
 summary { cursor: pointer; font-weight: 600; }
 .example { margin: .6rem 0; padding: .5rem .8rem; background: var(--box); border: 1px solid var(--line);
