@@ -112,10 +112,8 @@ def _overlap(corpus: Corpus, distinct: DistinctTexts, similar: SimilarTexts, spl
     near = similar.like[number, other] != NONE
     if split != other:
         near &= ~exact
+    partner = distinct.first[similar.like[number[near], other], other]
     order = np.argsort(-similar.like_similarity[number[near], other], kind="stable")
-    pairs = (
-        (text, distinct.first[similar.like[distinct.number_of[text], other], other]) for text in texts[near][order]
-    )
     return Overlap(
         split=corpus.names[split],
         other=corpus.names[other],
