@@ -41,7 +41,8 @@ def length_histogram(lengths: Lengths, max_length: int, title: str) -> str:
             f'text-anchor="{anchor}">max_length {max_length}</text>'
         )
     label = html.escape(f"Histogram of tokens per text, {title}", quote=True)
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    opening = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
+    return f'<div class="wide">{opening}{"".join(parts)}</svg></div>'
 
 
 def share_bar(share: float) -> str:

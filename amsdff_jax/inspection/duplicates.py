@@ -125,7 +125,7 @@ def _overlap(corpus: Corpus, distinct: DistinctTexts, similar: SimilarTexts, spl
         ),
         near_examples=tuple(
             _match(corpus, pair, similar.like_similarity[distinct.number_of[pair[0]], other])
-            for pair in _first_pairs(zip(texts[near][order], partner[order], strict=True))
+            for pair in _first_pairs(zip(texts[near][order], partner[order], strict=True), distinct)
         ),
     )
 
@@ -139,23 +139,24 @@ def _conflicts(corpus: Corpus, distinct: DistinctTexts, similar: SimilarTexts) -
         examples.append(_match(corpus, texts[np.sort(firsts)]))
     rivals = np.flatnonzero(similar.rival != NONE)
     order = np.argsort(-similar.rival_similarity[rivals], kind="stable")
-    pairs = _first_pairs((number, similar.rival[number]) for number in rivals[order])
+    texts = distinct.representative[rivals], distinct.representative[similar.rival[rivals]]
+    pairs = _first_pairs(zip(texts[0][order], texts[1][order], strict=True), distinct)
     return Conflicts(
         distinct=len(several),
         texts=int(np.isin(distinct.number_of, several).sum()),
         examples=tuple(examples),
         near=len(rivals),
         near_examples=tuple(
-            _match(corpus, distinct.representative[list(pair)], similar.rival_similarity[pair[0]]) for pair in pairs
+            _match(corpus, pair, similar.rival_similarity[distinct.number_of[pair[0]]]) for pair in pairs
         ),
     )
 
 
-def _first_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The first `EXAMPLES` pairs, each one way only."""
+def _first_pairs(pairs: Iterable[tuple[int, int]], distinct: DistinctTexts) -> list[tuple[int, int]]:
+    """The first `EXAMPLES` pairs of texts, none the same as an earlier one, either way round."""
     found: dict[frozenset[int], tuple[int, int]] = {}
-    for one, other in pairs:
-        found.setdefault(frozenset((int(one), int(other))), (int(one), int(other)))
+    for pair in pairs:
+        found.setdefault(frozenset(distinct.number_of[list(pair)].tolist()), pair)
         if len(found) == EXAMPLES:
             break
     return list(found.values())

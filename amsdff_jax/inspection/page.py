@@ -160,14 +160,16 @@ def _texts(sample: Sample) -> list[str]:
 
 
 def mark_differences(one: str, other: str) -> tuple[str, str]:
-    """Both texts as HTML, with the words that only one of them has marked."""
+    """Both excerpts as HTML, with the words that only one of them has marked, but for where one is cut."""
     words = [re.findall(r"\w+|\W", text) for text in (one, other)]
     results: tuple[list[str], list[str]] = ([], [])
-    matcher = difflib.SequenceMatcher(None, *words, autojunk=False)
-    for operation, *bounds in matcher.get_opcodes():
-        for side, (start, end) in enumerate((bounds[:2], bounds[2:])):
-            text = html.escape("".join(words[side][start:end]))
-            results[side].append(f"<mark>{text}</mark>" if operation != "equal" and text else text)
+    for operation, *bounds in difflib.SequenceMatcher(None, *words, autojunk=False).get_opcodes():
+        sides = [words[0][slice(*bounds[:2])], words[1][slice(*bounds[2:])]]
+        at_end = any(text.endswith("…") and end >= len(parts) - 1
+                     for text, end, parts in zip((one, other), bounds[1::2], words, strict=True))  # fmt: skip
+        for result, side in zip(results, sides, strict=True):
+            text = html.escape("".join(side))
+            result.append(f"<mark>{text}</mark>" if operation != "equal" and text and not at_end else text)
     return "".join(results[0]), "".join(results[1])
 
 

@@ -15,7 +15,7 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 p { margin: .4rem 0; max-width: 48rem; }
 .soft, .soft a { color: var(--soft); }
 a { color: var(--accent); }
-nav a { margin-right: 1rem; white-space: nowrap; }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
 .findings { list-style: none; margin: 1rem 0; padding: 0; }
 .findings li { margin: .4rem 0; padding: .45rem .8rem; border-left: 4px solid var(--accent);
   background: var(--note-box); }
@@ -26,11 +26,11 @@ nav a { margin-right: 1rem; white-space: nowrap; }
 table { border-collapse: collapse; margin: .4rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
-th { font-weight: 600; color: var(--soft); white-space: nowrap; }
+th { font-weight: 600; color: var(--soft); }
 td { white-space: nowrap; }
 td:first-child { white-space: normal; min-width: 8rem; }
 tr.chosen td { font-weight: 600; }
-td.barred { min-width: 11rem; }
+td.barred { min-width: min(11rem, 22vw); }
 .bar { height: 6px; margin-top: 2px; background: var(--accent); border-radius: 2px; min-width: 1px; }
 dt { float: left; clear: left; margin-right: .5rem; font-weight: 600; }
 dd { margin: 0; }
@@ -41,7 +41,7 @@ summary { cursor: pointer; font-weight: 600; }
 .example p { max-width: none; margin: .15rem 0 .45rem; overflow-wrap: anywhere; }
 .example .soft { font-size: .87rem; margin: 0; }
 mark { background: var(--mark); color: inherit; border-radius: 2px; }
-svg { display: block; width: 100%; height: auto; margin: .2rem 0 .8rem; }
+svg { display: block; width: 100%; min-width: 34rem; height: auto; margin: .2rem 0 .8rem; }
 svg text { fill: var(--soft); font: 12px system-ui, "Segoe UI", Roboto, sans-serif; }
 svg .bars { fill: var(--accent); }
 svg .axis { stroke: var(--line); }
