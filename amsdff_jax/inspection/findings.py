@@ -62,6 +62,8 @@ def share(number: int, total: int) -> str:
     percent = 100 * number / total
     if percent < 0.01:
         return "below 0.01 %"
+    if percent > 99.99:
+        return "above 99.99 %"
     return f"{percent:.{2 if percent < 1 or percent > 99 else 1}f} %"
 
 

@@ -62,7 +62,7 @@ def _findings(inspection: Inspection) -> str:
     if not inspection.findings:
         return "<p>Nothing needs attention: no leak, no conflict, no odd text.</p>"
     items = (
-        f'<li class="{finding.kind}"><b>{finding.kind}</b> {html.escape(finding.message)} '
+        f'<li class="{finding.kind}"><strong>{finding.kind}</strong> {html.escape(finding.message)} '
         f'<a href="#{finding.section}">details</a></li>'
         for finding in inspection.findings
     )

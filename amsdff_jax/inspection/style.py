@@ -20,8 +20,8 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; }
 .findings li { margin: .4rem 0; padding: .45rem .8rem; border-left: 4px solid var(--accent);
   background: var(--note-box); }
 .findings li.warning { border-color: var(--warn); background: var(--warn-box); }
-.findings b { margin-right: .4rem; }
-.findings .warning b { color: var(--warn); }
+.findings strong { margin-right: .4rem; }
+.findings .warning strong { color: var(--warn); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .4rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }

@@ -17,7 +17,8 @@ def dataset(*texts):
     ("letters", "script"),
     [
         ("aZéßøŁﬁ", "Latin"), ("яЖі", "Cyrillic"), ("αΩ", "Greek"), ("אב", "Hebrew"), ("عب", "Arabic"),
-        ("हक", "Devanagari"), ("漢字〆", "Han"), ("ひ", "Hiragana"), ("カｶー", "Katakana"), ("한ㄱ", "Hangul"), ("ไ", "Thai"),
+        ("हक", "Devanagari"), ("漢字〆", "Han"), ("ひ", "Hiragana"),
+        ("カｶー", "Katakana"), ("한ㄱ", "Hangul"), ("ไ", "Thai"),
         ("ａ", "Latin"), ("ªµ𝐀", "other"),
     ],
 )  # fmt: skip
