@@ -1,0 +1,206 @@
+"""What of all that was measured needs a person's attention, in sentences."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from amsdff_jax.config import Config
+from amsdff_jax.inspection.class_balance import ClassBalance
+from amsdff_jax.inspection.corpus import TITLES
+from amsdff_jax.inspection.duplicates import Duplicates, Match
+from amsdff_jax.inspection.encodings import Oddity
+from amsdff_jax.inspection.lengths import Lengths
+from amsdff_jax.inspection.writing_systems import WritingSystems
+
+FEW_TEXTS = 10  # fewer training texts than this teach a class little
+SHARES_DIFFER = 0.1  # total variation distance between splits
+MUCH_TRUNCATED = 0.1  # share of texts
+MUCH_UNKNOWN = 0.01  # share of tokens
+HARMLESS = ("decomposed letters", "invisible characters")  # the tokenizers of most encoders take care of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One sentence for the top of a report.
+
+    Attributes:
+      kind: `warning`: figures will mislead or data is broken; `note`: worth knowing.
+      section: of the report that has the details: duplicates, classes, lengths, encodings or scripts.
+      examples: the most telling ones.
+    """
+
+    kind: str
+    section: str
+    message: str
+    examples: tuple[Match, ...] = ()
+
+
+def find_attention(
+    config: Config,
+    classes: ClassBalance,
+    lengths: tuple[Lengths, ...],
+    duplicates: Duplicates,
+    oddities: tuple[Oddity, ...],
+    writing_systems: tuple[WritingSystems, ...],
+) -> tuple[Finding, ...]:
+    """All findings, warnings first."""
+    findings = [
+        *_leaks(duplicates),
+        *_conflicts(duplicates),
+        *_classes(classes),
+        *_oddities(oddities),
+        *_repetitions(duplicates),
+        *_lengths(lengths, config.data.max_length),
+        *_scripts(writing_systems),
+    ]
+    return tuple(sorted(findings, key=lambda finding: finding.kind != "warning"))
+
+
+def share(number: int, total: int) -> str:
+    """A percentage with as many digits as it takes to tell it from 0 and from 100."""
+    if number in (0, total):
+        return "100 %" if number else "0 %"
+    percent = 100 * number / total
+    if percent < 0.01:
+        return "below 0.01 %"
+    if percent > 99.99:
+        return "above 99.99 %"
+    return f"{percent:.{2 if percent < 1 or percent > 99 else 1}f} %"
+
+
+def texts(number: int) -> str:
+    """Such as `1 text` and `1,200 texts`."""
+    return "1 text" if number == 1 else f"{number:,} texts"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _of(split: str) -> str:
+    return f"the {TITLES[split]} split"
+
+
+def _leaks(duplicates: Duplicates) -> Iterator[Finding]:
+    for overlap in duplicates.overlaps:
+        if overlap.split == overlap.other:
+            continue
+        for number, what, examples in (
+            (overlap.exact, "also in", overlap.exact_examples),
+            (overlap.near, "nearly the same as one of", overlap.near_examples),
+        ):
+            if number:
+                yield Finding(
+                    "warning", "duplicates",
+                    f"{texts(number)} of {_of(overlap.split)} {_are(number)} {what} {_of(overlap.other)} "
+                    f"({share(number, overlap.texts)})", examples,
+                )  # fmt: skip
+
+
+def _conflicts(duplicates: Duplicates) -> Iterator[Finding]:
+    conflicts = duplicates.conflicts
+    if conflicts.distinct:
+        yield Finding(
+            "warning", "duplicates",
+            f"{texts(conflicts.distinct)} {_are(conflicts.distinct)} under more than one label "
+            f"({conflicts.texts:,} times in all)", conflicts.examples,
+        )  # fmt: skip
+    if conflicts.near:
+        yield Finding(
+            "warning", "duplicates",
+            f"{texts(conflicts.near)} {_are(conflicts.near)} nearly the same as one with another label",
+            conflicts.near_examples,
+        )  # fmt: skip
+
+
+def _classes(classes: ClassBalance) -> Iterator[Finding]:
+    for split, counts in classes.counts.items():
+        empty = [name for name, count in zip(classes.class_names, counts, strict=True) if not count]
+        if empty:
+            yield Finding(
+                "warning", "classes",
+                f"{_classes_have(len(empty))} no text in {_of(split)}: {_listed(empty)}",
+            )  # fmt: skip
+    counts = classes.counts["train"]
+    few = [name for name, count in zip(classes.class_names, counts, strict=True) if 0 < count < FEW_TEXTS]
+    if few:
+        yield Finding(
+            "warning", "classes", f"{_classes_have(len(few))} fewer than {FEW_TEXTS} training texts: {_listed(few)}"
+        )
+    for split in classes.counts:
+        distance = classes.distance("train", split)
+        if distance > SHARES_DIFFER:
+            yield Finding(
+                "warning", "classes",
+                f"classes are mixed otherwise in {_of(split)} than in {_of('train')}: {100 * distance:.0f} % of its "
+                "texts would need another class",
+            )  # fmt: skip
+
+
+def _classes_have(number: int) -> str:
+    return "1 class has" if number == 1 else f"{number:,} classes have"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _oddities(oddities: tuple[Oddity, ...]) -> Iterator[Finding]:
+    by_name: dict[str, list[Oddity]] = {}
+    for oddity in oddities:
+        by_name.setdefault(oddity.name, []).append(oddity)
+    for name, found in by_name.items():
+        total = sum(oddity.texts for oddity in found)
+        where = ", ".join(f"{TITLES[oddity.split]} {oddity.texts:,}" for oddity in found)
+        verb = _are(total) if name == "empty" else "has" if total == 1 else "have"
+        yield Finding(
+            "note" if name in HARMLESS else "warning", "encodings", f"{texts(total)} {verb} {name} ({where})",
+            tuple(Match(1.0, (sample,)) for oddity in found for sample in oddity.examples),
+        )  # fmt: skip
+
+
+def _repetitions(duplicates: Duplicates) -> Iterator[Finding]:
+    for overlap in duplicates.overlaps:
+        if overlap.split != overlap.other:
+            continue
+        for number, what, examples in (
+            (overlap.exact, "the same as an earlier", overlap.exact_examples),
+            (overlap.near, "nearly the same as another", overlap.near_examples),
+        ):
+            if number:
+                yield Finding(
+                    "note", "duplicates",
+                    f"{texts(number)} of {_of(overlap.split)} {_are(number)} {what} one of it "
+                    f"({share(number, overlap.texts)})", examples,
+                )  # fmt: skip
+
+
+def _lengths(lengths: tuple[Lengths, ...], max_length: int) -> Iterator[Finding]:
+    train = lengths[0]
+    cut = train.truncated[max_length]
+    if cut > MUCH_TRUNCATED * train.texts:
+        yield Finding(
+            "note", "lengths",
+            f"max_length={max_length} cuts {share(cut, train.texts)} of the training texts and "
+            f"{share(train.lost[max_length], train.tokens)} of their tokens; "
+            f"{train.quantiles[0.95]:,} tokens would hold 95 % of the texts",
+        )  # fmt: skip
+    for one in lengths:
+        if one.unknown_tokens > MUCH_UNKNOWN * one.tokens:
+            yield Finding(
+                "warning", "lengths",
+                f"{share(one.unknown_tokens, one.tokens)} of the tokens of {_of(one.split)} are not in the "
+                f"tokenizer's vocabulary ({one.texts_with_unknown:,} texts); another encoder may know them",
+            )  # fmt: skip
+
+
+def _scripts(writing_systems: tuple[WritingSystems, ...]) -> Iterator[Finding]:
+    for systems in writing_systems:
+        (_, usual), *others = [*systems.main.items()] or [("", 0)]
+        if others:
+            named = ", ".join(f"{script} {number:,}" for script, number in others[:5])
+            total, split = sum(number for _, number in others), _of(systems.split)
+            yield Finding(
+                "note", "scripts",
+                f"{texts(total)} {_are(total)} mostly in another script than the other {usual:,} of {split} "
+                f"({named})", tuple(Match(1.0, (sample,)) for sample in systems.foreign),
+            )  # fmt: skip

@@ -1,0 +1,108 @@
+"""Looks at all texts that a config names and tells what they are like."""
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from transformers import PreTrainedTokenizerFast
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.sources import DataSplits, load_data
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.errors import UserError
+from amsdff_jax.inspection.class_balance import count_classes
+from amsdff_jax.inspection.corpus import Corpus, printable
+from amsdff_jax.inspection.duplicates import find_duplicates
+from amsdff_jax.inspection.encodings import find_oddities
+from amsdff_jax.inspection.findings import find_attention
+from amsdff_jax.inspection.lengths import measure_lengths
+from amsdff_jax.inspection.page import render_page
+from amsdff_jax.inspection.results import Inspection
+from amsdff_jax.inspection.terminal import print_inspection
+from amsdff_jax.inspection.writing_systems import find_writing_systems
+from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.json_file import write_json, write_text
+from amsdff_jax.validation import require
+
+logger = logging.getLogger(__name__)
+
+
+def inspect_data(
+    config: Config, name: str, output: str | Path, json_file: str | Path = "", similarity: float = 0.8
+) -> Inspection:
+    """Inspects the splits that `config` names, prints what is found and writes it as a page.
+
+    Needs the encoder's tokenizer, not its weights.
+
+    Args:
+      config: the settings that training would have.
+      name: what the page calls the data.
+      output: the HTML file; folders are made, a file of that name is replaced.
+      json_file: the same as JSON; "": none.
+      similarity: see `find_duplicates`.
+
+    Returns:
+      All that was found.
+
+    Raises:
+      UserError: anything wrong with settings, data, tokenizer or the files to write.
+    """
+    require(0.6 <= similarity <= 1, "--similarity", similarity, "from 0.6 to 1")
+    require(Path(json_file) != Path(output), "--json", json_file, "another file than --output")
+    files = [Path(file) for file in (output, json_file) if file]
+    for file in files:  # before the work, not after it
+        with _errors_told(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    tokenizer = load_tokenizer(find_encoder(config.data.tokenizer or config.model.encoder))
+    inspection = inspect_splits(load_data(config.data, config.seed), tokenizer, config, name, similarity)
+    console = Console()
+    print_inspection(inspection, console)
+    for file in files:
+        with _errors_told(file):
+            if file == Path(output):
+                write_text(file, render_page(inspection))
+            else:
+                write_json(file, dataclasses.asdict(inspection))
+        console.print(f"written: {file}", markup=False, highlight=False, soft_wrap=True)
+    return inspection
+
+
+def inspect_splits(
+    splits: DataSplits, tokenizer: PreTrainedTokenizerFast, config: Config, name: str = "data", similarity: float = 0.8
+) -> Inspection:
+    """Inspects datasets that are in memory; see `inspect_data`."""
+    corpus = Corpus(splits)
+    logger.info("tokenizing %d texts", len(corpus))
+    lengths, buckets = measure_lengths(corpus, tokenizer, config)
+    logger.info("looking for duplicates")
+    duplicates = find_duplicates(corpus, similarity)
+    logger.info("looking at encodings and scripts")
+    classes, oddities, writing_systems = count_classes(corpus), find_oddities(corpus), find_writing_systems(corpus)
+    return Inspection(
+        name=printable(name),
+        sources={split: printable(data.name) for split, data in zip(corpus.names, corpus.datasets, strict=True)},
+        tokenizer=printable(config.data.tokenizer or config.model.encoder),
+        max_length=config.data.max_length,
+        findings=find_attention(config, classes, lengths, duplicates, oddities, writing_systems),
+        classes=classes,
+        lengths=lengths,
+        buckets=buckets,
+        duplicates=duplicates,
+        oddities=oddities,
+        writing_systems=writing_systems,
+    )
+
+
+@contextlib.contextmanager
+def _errors_told(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror}); name another file") from None

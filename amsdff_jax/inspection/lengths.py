@@ -1,0 +1,129 @@
+"""How long the texts are in tokens, what a `max_length` would cut and what buckets would pad."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.batches import choose_buckets, plan_batches
+from amsdff_jax.data.token_cache import tokenize_once
+from amsdff_jax.inspection.corpus import Corpus
+from amsdff_jax.inspection.encodings import without_surrogates
+
+MAX_LENGTHS = (32, 64, 128, 256, 512)
+QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.99)
+BUCKET_NUMBERS = (1, 2, 4, 8)
+_BINS = 48
+_WHOLE = 1 << 30  # tokens; no text is cut
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """Tokens of the texts of one split, special ones included.
+
+    Attributes:
+      tokens: of all texts together.
+      smallest, largest: of a text.
+      quantiles: a share of texts -> the number of tokens that so many have at most.
+      truncated: a `max_length` -> how many texts are longer and would be cut.
+      lost: a `max_length` -> how many tokens would be cut off.
+      unknown_tokens: that the tokenizer's vocabulary cannot write.
+      texts_with_unknown: texts that have such a token.
+      histogram: texts by length; the i-th number is of `bin_width * i` to below `bin_width * (i + 1)`
+        tokens, the last of all from there on.
+      bin_width: tokens.
+    """
+
+    split: str
+    texts: int
+    tokens: int
+    smallest: int
+    largest: int
+    quantiles: dict[float, int]
+    truncated: dict[int, int]
+    lost: dict[int, int]
+    unknown_tokens: int
+    texts_with_unknown: int
+    histogram: tuple[int, ...]
+    bin_width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """Padded lengths for training, and the share of padding among all that goes through the model in an epoch."""
+
+    lengths: tuple[int, ...]
+    padding: float
+    of_config: bool
+
+
+def measure_lengths(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: Config
+) -> tuple[tuple[Lengths, ...], tuple[Buckets, ...]]:
+    """Tokenizes all splits; their lengths, and buckets for the training split.
+
+    The buckets are those that training would take under `config` and, for comparison, those for other
+    numbers of them (`choose_buckets`), at the config's `max_length` and batch size.
+    """
+    measured = []
+    for dataset in corpus.datasets:
+        tokens = tokenize_once(without_surrogates(dataset), tokenizer, _WHOLE)
+        unknown = np.flatnonzero(tokens.token_ids == tokenizer.unk_token_id) if tokenizer.unk_token_id else []
+        measured.append((tokens.lengths, np.searchsorted(tokens.offsets, unknown, side="right")))
+    everything = np.concatenate([lengths for lengths, _ in measured])
+    width = max(1, int(np.ceil((np.quantile(everything, 0.995) + 1) / _BINS)))
+    limits = sorted({*MAX_LENGTHS, config.data.max_length})
+    results = tuple(
+        _describe(split, lengths, unknown, width, limits)
+        for split, (lengths, unknown) in zip(corpus.names, measured, strict=True)
+    )
+    return results, compare_buckets(measured[0][0], config)
+
+
+def compare_buckets(lengths: np.ndarray, config: Config) -> tuple[Buckets, ...]:
+    """The buckets that training would take first, then others, fewest first.
+
+    Args:
+      lengths: [N] tokens of the training texts, uncut.
+    """
+    longest = config.data.max_length
+    lengths = np.minimum(lengths, longest)
+    if not config.model.mask_padding:
+        own = (longest,)
+    else:
+        own = config.data.buckets or choose_buckets(lengths, config.data.num_buckets, longest)
+    others = [choose_buckets(lengths, number, longest) for number in BUCKET_NUMBERS]
+    return tuple(
+        Buckets(buckets, padding_share(lengths, buckets, config), buckets == own)
+        for buckets in dict.fromkeys([own, *others])
+    )
+
+
+def padding_share(lengths: np.ndarray, buckets: Sequence[int], config: Config) -> float:
+    """The share of padding in the first epoch's batches.
+
+    Args:
+      lengths: [N] tokens of the texts, none above the last bucket.
+    """
+    plan = plan_batches(lengths, buckets, config.train.batch_size, (config.seed, 0))
+    return 1 - int(lengths.sum()) / sum(planned.length * len(planned.indices) for planned in plan)
+
+
+def _describe(split: str, lengths: np.ndarray, unknown: np.ndarray, width: int, limits: Sequence[int]) -> Lengths:
+    quantiles = np.quantile(lengths, QUANTILES, method="inverted_cdf")
+    return Lengths(
+        split=split,
+        texts=len(lengths),
+        tokens=int(lengths.sum()),
+        smallest=int(lengths.min()),
+        largest=int(lengths.max()),
+        quantiles=dict(zip(QUANTILES, quantiles.astype(int).tolist(), strict=True)),
+        truncated={limit: int((lengths > limit).sum()) for limit in limits},
+        lost={limit: int(np.maximum(lengths - limit, 0).sum()) for limit in limits},
+        unknown_tokens=len(unknown),
+        texts_with_unknown=len(np.unique(unknown)),
+        histogram=tuple(np.bincount(np.minimum(lengths // width, _BINS - 1), minlength=_BINS).tolist()),
+        bin_width=width,
+    )

@@ -1,0 +1,36 @@
+"""All that an inspection finds, as one object."""
+
+import dataclasses
+
+from amsdff_jax.inspection.class_balance import ClassBalance
+from amsdff_jax.inspection.duplicates import Duplicates
+from amsdff_jax.inspection.encodings import Oddity
+from amsdff_jax.inspection.findings import Finding
+from amsdff_jax.inspection.lengths import Buckets, Lengths
+from amsdff_jax.inspection.writing_systems import WritingSystems
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What the texts of a config are like.
+
+    Attributes:
+      name: what reports call it.
+      sources: split -> the name of its dataset, such as a file's path.
+      tokenizer: where it is from, as the config names it.
+      max_length: the config's, in tokens.
+      findings: what needs attention, warnings first.
+      buckets: for training; first those that the config leads to.
+    """
+
+    name: str
+    sources: dict[str, str]
+    tokenizer: str
+    max_length: int
+    findings: tuple[Finding, ...]
+    classes: ClassBalance
+    lengths: tuple[Lengths, ...]
+    buckets: tuple[Buckets, ...]
+    duplicates: Duplicates
+    oddities: tuple[Oddity, ...]
+    writing_systems: tuple[WritingSystems, ...]

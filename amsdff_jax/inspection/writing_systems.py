@@ -1,0 +1,92 @@
+"""Which scripts the texts are written in, as a hint at their languages."""
+
+import collections
+import dataclasses
+import functools
+import unicodedata
+
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.inspection.corpus import Corpus, Sample
+
+EXAMPLES = 5
+
+# The first words of letters' Unicode names -> the name of their script in Unicode.
+SCRIPTS = {
+    name.upper(): name
+    for name in (
+        "Latin", "Greek", "Cyrillic", "Armenian", "Georgian", "Hebrew", "Arabic", "Syriac", "Thaana", "Devanagari",
+        "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao",
+        "Tibetan", "Myanmar", "Khmer", "Mongolian", "Ethiopic", "Cherokee", "Hangul", "Hiragana", "Katakana",
+        "Bopomofo", "Coptic", "Gothic", "Tifinagh", "Javanese", "Balinese", "Tagalog",
+    )
+} | {"CJK": "Han", "IDEOGRAPHIC": "Han", "KATAKANA-HIRAGANA": "Katakana"}  # fmt: skip
+OTHER = "other"
+JAPANESE = "Japanese"
+
+
+@dataclasses.dataclass(frozen=True)
+class WritingSystems:
+    """The scripts of one split.
+
+    Attributes:
+      letters: of each script, most first.
+      main: how many texts are mostly in each script, most first; texts without letters are in none.
+      foreign: examples of texts that are mostly in another script than most.
+    """
+
+    split: str
+    letters: dict[str, int]
+    main: dict[str, int]
+    foreign: tuple[Sample, ...]
+
+
+def find_writing_systems(corpus: Corpus) -> tuple[WritingSystems, ...]:
+    """Counts letters and texts by script, split by split."""
+    start, results = 0, []
+    for name, dataset in zip(corpus.names, corpus.datasets, strict=True):
+        letters, scripts = _count(dataset)
+        main = collections.Counter(script for script in scripts if script)
+        usual = main.most_common(1)[0][0] if main else None
+        foreign = [index for index, script in enumerate(scripts) if script and script != usual]
+        results.append(
+            WritingSystems(
+                name,
+                dict(letters.most_common()),
+                dict(main.most_common()),
+                tuple(corpus.sample(start + index) for index in foreign[:EXAMPLES]),
+            )
+        )
+        start += len(dataset)
+    return tuple(results)
+
+
+@functools.cache
+def script_of(letter: str) -> str:
+    """The script of a letter, after its Unicode name; `OTHER` for signs that no script has to itself."""
+    words = unicodedata.name(letter, "").split()
+    while words[:1] in (["FULLWIDTH"], ["HALFWIDTH"]):
+        words = words[1:]
+    return SCRIPTS.get(words[0], OTHER) if words else OTHER
+
+
+def main_script(letters: collections.Counter[str]) -> str | None:
+    """The script with most letters, or None without any. Kana and the Han among them are `JAPANESE`."""
+    kana = letters["Hiragana"] + letters["Katakana"]
+    if kana:
+        others = {script: number for script, number in letters.items() if script not in ("Hiragana", "Katakana", "Han")}
+        letters = collections.Counter(others | {JAPANESE: kana + letters["Han"]})
+    return letters.most_common(1)[0][0] if letters else None
+
+
+def _count(dataset: TextDataset) -> tuple[collections.Counter[str], list[str | None]]:
+    total: collections.Counter[str] = collections.Counter()
+    scripts: list[str | None] = []
+    pairs = dataset.text_pairs or [""] * len(dataset)
+    for text, pair in zip(dataset.texts, pairs, strict=True):
+        letters: collections.Counter[str] = collections.Counter()
+        for letter, number in collections.Counter(text + pair).items():
+            if letter.isalpha():
+                letters[script_of(letter)] += number
+        total.update(letters)
+        scripts.append(main_script(letters))
+    return total, scripts
