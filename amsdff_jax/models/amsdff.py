@@ -8,7 +8,7 @@ from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.backend import choose_compute_dtype
-from amsdff_jax.models.dropout import Dropout, dropout_seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import GELU, LayerNorm, Linear, Sequential
@@ -86,20 +86,8 @@ class EnhancedAMSDFF(PretrainedClassifier):
         )
         self._complete(config, encoder_config)
 
-    def __call__(
-        self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None
-    ) -> AMSDFFOutput:
-        """Classifies a batch of tokenized texts.
-
-        Args:
-          input_ids: [B,S] integers.
-          attention_mask: [B,S], 1 on real tokens. A row of zeros is filler: its outputs are finite
-            and mean nothing, and BatchNorm does not count it.
-          dropout_key: a JAX random key, needed in train mode only.
-        """
-        mask = attention_mask.astype(bool)
-        seed = None if dropout_key is None else dropout_seed(dropout_key)
-        encoder_output = self.transformer(input_ids, mask, seed)
+    def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> AMSDFFOutput:
+        """Stages 2 to 6; see the base class."""
         enhanced = self.feature_enhancer(encoder_output, seed)
         multi_scale = self.multi_scale_attention(enhanced, mask, seed)
         sequence, expert_gates = self.dynamic_fusion(multi_scale, mask, seed)

@@ -10,7 +10,7 @@ from flax import nnx
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.backend import choose_compute_dtype
-from amsdff_jax.models.dropout import Dropout, dropout_seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.layers import Linear, Sequential, Tanh, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool
@@ -53,13 +53,8 @@ class Baseline(PretrainedClassifier):
         self.classifier = Linear(pooled_size, config.num_classes, **shared)
         self._complete(config, encoder_config)
 
-    def __call__(
-        self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None
-    ) -> BaselineOutput:
-        """Classifies a batch; the arguments are those of `EnhancedAMSDFF`."""
-        mask = attention_mask.astype(bool)
-        seed = None if dropout_key is None else dropout_seed(dropout_key)
-        encoder_output = self.transformer(input_ids, mask, seed)
+    def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> BaselineOutput:
+        """See the base class."""
         pooled = self.pool(encoder_output, mask, seed)
         logits = self.classifier(self.dropout(pooled, seed)).astype(jnp.float32)
         return BaselineOutput(logits, pooled, encoder_output)

@@ -58,6 +58,13 @@ class PoolingStrategy(nnx.Module):
           Pooled features [B,H], the attention pool's weights [B,S] and the learned query's
           attention weights [B,heads,S], the weights in float32.
         """
+        pools, token_attention, cls_attention = self.pool(x, mask, seed)
+        return self.pooling_fusion(pools, seed), token_attention, cls_attention
+
+    def pool(
+        self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The same before the fusion: the three pools side by side, [B,3H], and both kinds of weights."""
         attention_pool, token_attention = self.attention_pooling(x, mask)
 
         query = jnp.broadcast_to(self.cls_token[...], (x.shape[0], 1, x.shape[2]))
@@ -67,4 +74,4 @@ class PoolingStrategy(nnx.Module):
         max_pool = jnp.where(has_token, jnp.where(mask[..., None], x, LOWEST).max(axis=1), 0)
 
         pools = jnp.concatenate([attention_pool, cls_pool[:, 0], max_pool], axis=-1)  # [B,3H]
-        return self.pooling_fusion(pools, seed), token_attention, cls_attention[:, :, 0]
+        return pools, token_attention, cls_attention[:, :, 0]

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from typing import Any, ClassVar, Self
 
+import jax
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
@@ -12,7 +13,7 @@ from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_w
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.attention import MultiheadAttention
-from amsdff_jax.models.dropout import number_dropout_sites
+from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
 
 logger = logging.getLogger(__name__)
@@ -22,9 +23,8 @@ class PretrainedClassifier(nnx.Module):
     """A classifier that stands on an encoder.
 
     The constructor, `(config, encoder_config, *, rngs)`, makes random weights; `from_pretrained`
-    stands them on a pretrained encoder; `amsdff_jax.load_model` reads a trained classifier. The call,
-    `(input_ids, attention_mask, dropout_key=None)`, returns a named tuple with at least `logits`
-    [B,C], `pooled_features` [B,F] and `encoder_output` [B,S,H].
+    stands them on a pretrained encoder; `amsdff_jax.load_model` reads a trained classifier. Its output
+    is a named tuple with at least `logits` [B,C], `pooled_features` [B,F] and `encoder_output` [B,S,H].
 
     Attributes:
       name: what `model.name` in a config calls this kind of classifier.
@@ -89,6 +89,29 @@ class PretrainedClassifier(nnx.Module):
             f" ({', '.join(weights.ignored)})" if weights.ignored else "", new,
         )  # fmt: skip
         return model
+
+    def __call__(self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None) -> Any:
+        """Classifies a batch of tokenized texts.
+
+        Args:
+          input_ids: [B,S] integers.
+          attention_mask: [B,S], 1 on real tokens. A row of zeros is filler: its outputs are finite
+            and mean nothing, and BatchNorm does not count it.
+          dropout_key: a JAX random key, needed in train mode only.
+        """
+        mask = attention_mask.astype(bool)
+        seed = None if dropout_key is None else dropout_seed(dropout_key)
+        return self.classify(self.transformer(input_ids, mask, seed), mask, seed)
+
+    def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> Any:
+        """What follows the encoder.
+
+        Args:
+          encoder_output: [B,S,H].
+          mask: [B,S] bool, true on real tokens.
+          seed: of the dropout, from `dropout_seed`; needed in train mode only.
+        """
+        raise NotImplementedError
 
     def _complete(self, config: ModelConfig, encoder_config: EncoderConfig) -> None:
         """The last line of every constructor."""
