@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up. What stands on one line does not import each other.
 FLOORS = [
-    ["errors", "cache"],
+    ["errors", "cache", "explanation.style"],
     ["validation"],
     ["config", "json_file", "parallel.hosts"],
     [
@@ -25,6 +25,9 @@ FLOORS = [
         "interop.hub",
         "interop.torch_pickle",
         "interop.safetensors_file",
+        "explanation.attributions",
+        "explanation.reading",
+        "explanation.html",
     ],
     [
         "data.files",
@@ -47,12 +50,19 @@ FLOORS = [
     ["models.encoder", "models.multi_scale", "models.pooling"],
     ["models.pretrained", "training.step", "interop.dimensions", "interop.optimizer_state"],
     ["models.amsdff", "models.baselines"],
-    ["models.catalogue"],
+    ["models.catalogue", "explanation.ablation"],
     ["interop.model_folder", "evaluation.evaluator", "evaluation.environment", "evaluation.plots"],
-    ["evaluation.metrics", "interop.torch_model"],
-    ["evaluation.report", "training.checkpoint", "training.progress", "training.run_log", "training.display"],
-    ["training.workdir", "training.recorder", "training.checks"],
-    ["training.torch_state"],
+    ["evaluation.metrics", "interop.torch_model", "explanation.explain"],
+    [
+        "explanation.sections",
+        "evaluation.report",
+        "training.checkpoint",
+        "training.progress",
+        "training.run_log",
+        "training.display",
+    ],
+    ["explanation.page", "training.workdir", "training.recorder", "training.checks"],
+    ["training.torch_state", "explanation.write"],
     ["training.trainer"],
     ["interop.convert", "interop.verify"],
     ["runs", "command_line"],

@@ -18,7 +18,7 @@ from amsdff_jax.models.baselines import AttentionClassifier
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.validation import nearest
 
-LENGTH_MULTIPLE = 32  # padded lengths are multiples of this, so that few are compiled
+LENGTH_MULTIPLE = 16  # padded lengths are multiples of this, so that few are compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +109,14 @@ class Explanation:
             for index, token in enumerate(reading.tokens)
         ]
         words = [
-            {"text": reading.text[word.start : word.end], **dataclasses.asdict(word), "integrated_gradients": float(value)}
+            {
+                "text": reading.text[word.start : word.end],
+                "start": word.start,
+                "end": word.end,
+                "integrated_gradients": float(value),
+            }
             for word, value in zip(reading.words, self.word_attributions, strict=True)
-        ]  # fmt: skip
+        ]
 
         def left_out(part: LeftOut) -> dict[str, Any]:
             return {
@@ -126,6 +131,7 @@ class Explanation:
             "truncated": reading.truncated,
             "characters_read": reading.characters_read,
             "surrogates_replaced": reading.replaced,
+            "unknown_tokens": reading.unknown,
             "model": self.model_name,
             "label": names[self.winner],
             "explained_class": names[self.target],

@@ -45,6 +45,7 @@ class Reading:
     Attributes:
       text: what was tokenized: the given text, with U+FFFD for every surrogate that is not half of a pair.
       replaced: number of these.
+      unknown: number of tokens that stand for something the vocabulary does not have, such as most emoji.
       tokens: special ones included, at least one.
       words: in the order of the text.
       truncated: whether tokens beyond the maximal length were cut off.
@@ -52,6 +53,7 @@ class Reading:
 
     text: str
     replaced: int
+    unknown: int
     tokens: tuple[Token, ...]
     words: tuple[Word, ...]
     truncated: bool
@@ -84,4 +86,5 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int) ->
         nothing = tokenizer.unk_token_id or tokenizer.pad_token_id
         tokens = [Token(tokenizer.convert_ids_to_tokens(nothing), nothing, 0, 0, None)]
     replaced = whole.count(REPLACEMENT) - text.count(REPLACEMENT)
-    return Reading(whole, replaced, tuple(tokens), tuple(words), bool(encoding.overflowing))
+    unknown = sum(token.id == tokenizer.unk_token_id for token in tokens)
+    return Reading(whole, replaced, unknown, tuple(tokens), tuple(words), bool(encoding.overflowing))
