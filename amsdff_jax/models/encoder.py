@@ -29,10 +29,17 @@ class Embeddings(nnx.Module):
 
     def __call__(self, input_ids: jax.Array, seed: jax.Array | None) -> jax.Array:
         """[B,S] -> [B,S,H]."""
+        return self.add_positions(self.look_up(input_ids), seed)
+
+    def look_up(self, input_ids: jax.Array) -> jax.Array:
+        """The word embeddings alone: [B,S] -> [B,S,H]."""
         words = self.word_embeddings(input_ids)
         # PyTorch's padding_idx: the padding token's row never learns.
-        words = jnp.where((input_ids == self.pad_token_id)[..., None], jax.lax.stop_gradient(words), words)
-        positions = self.position_embeddings.embedding[: input_ids.shape[1]]
+        return jnp.where((input_ids == self.pad_token_id)[..., None], jax.lax.stop_gradient(words), words)
+
+    def add_positions(self, words: jax.Array, seed: jax.Array | None) -> jax.Array:
+        """What follows the word embeddings: [B,S,H] -> [B,S,H]."""
+        positions = self.position_embeddings.embedding[: words.shape[1]]
         return self.dropout(self.LayerNorm(words + positions), seed)
 
 
@@ -143,3 +150,7 @@ class DistilBertEncoder(nnx.Module):
                 f"{input_ids.shape[1]} tokens, but the encoder has {self.config.max_position_embeddings} positions"
             )
         return self.transformer(self.embeddings(input_ids, seed), mask, seed)
+
+    def encode_words(self, words: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
+        """The same of word embeddings [B,S,H] instead of token ids, to ask what the words contribute."""
+        return self.transformer(self.embeddings.add_positions(words, seed), mask, seed)

@@ -57,11 +57,18 @@ class MultiScaleAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,S,H] float32."""
+        return self.fuse(self.convolve(x, mask), x, mask, seed)
+
+    def convolve(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """The scales side by side: [B,S,H] and mask [B,S] -> [B,S,H], of which each scale has H/K features."""
         if self.mask_padding:
             visible, counted = jnp.where(mask[..., None], x, 0), mask
         else:
             # Rows without a token are filler of an incomplete batch, which PyTorch would not have seen.
             visible, counted = x, jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
-        scales = jnp.concatenate([conv(visible, counted) for conv in self.scale_convs], axis=-1)
+        return jnp.concatenate([conv(visible, counted) for conv in self.scale_convs], axis=-1)
+
+    def fuse(self, scales: jax.Array, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
+        """Mixes the scales [B,S,H] over the tokens and adds `x`, what they were made of: [B,S,H] float32."""
         fused = self.scale_fusion(scales, mask, seed)
         return self.layer_norm(self.output_projection(fused) + x)

@@ -72,6 +72,13 @@ class PoolingStrategy(nnx.Module):
           Pooled features [B,H], the attention pool's weights [B,S] and the learned query's
           attention weights [B,heads,S], the weights in float32; None where there is no such pool.
         """
+        pools, token_attention, cls_attention = self.pool(x, mask, seed)
+        return self.pooling_fusion(pools, seed), token_attention, cls_attention
+
+    def pool(
+        self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+        """The same before the fusion: the pools side by side, [B,3H] if all are there, and both kinds of weights."""
         pools, token_attention, cls_attention = [], None, None
         if "attention" in self.pools:
             pool, token_attention = self.attention_pooling(x, mask)
@@ -83,4 +90,4 @@ class PoolingStrategy(nnx.Module):
             cls_attention = cls_attention[:, :, 0]
         if "max" in self.pools:
             pools.append(max_pool(x, mask))
-        return self.pooling_fusion(jnp.concatenate(pools, axis=-1), seed), token_attention, cls_attention
+        return jnp.concatenate(pools, axis=-1), token_attention, cls_attention

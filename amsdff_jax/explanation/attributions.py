@@ -1,0 +1,169 @@
+"""Integrated gradients: how much each token moves a logit on the way from a text without words to the text.
+
+Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", 2017.
+
+The baseline is the text with every word piece's embedding replaced by that of [PAD]. Special tokens, positions
+and the attention mask stay, so the attributions of all word pieces add up to the logit less the baseline's
+logit (completeness), up to the error of the integration.
+
+That error is known without a finer integration, and not only for the whole: on any part of the way the
+attributions must add up to the logit at its end less that at its beginning. So the parts in which they do so
+worst are halved, until they do well enough. (The maximum pool makes the gradient jump wherever a feature's
+maximum moves from one token to another, hundreds of times on the way, so that errors fall with the number of
+points and not faster; most of them cancel.)
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from numpy.polynomial.legendre import Legendre
+
+# As shares of the logit difference: the error of the whole, and the sizes of the errors of all parts together, so
+# that the whole cannot come out right by chance.
+TOLERANCE = 0.005
+PARTS_TOLERANCE = 0.05
+
+FIRST_PARTS = 4
+MOST_PARTS = 128
+NODES_PER_PART = 8  # one batch, whatever the length of the way: this bounds the memory
+
+# The error of a part in float32 below which halving it gains nothing, in logits.
+ROUNDING = 1e-6
+
+
+class Attributions(NamedTuple):
+    """Integrated gradients of one logit.
+
+    Attributes:
+      tokens: [S] float64, in logits.
+      logit: of the text.
+      baseline_logit: of the text without words.
+      gradients: points on the way at which the gradient was taken for this result.
+    """
+
+    tokens: np.ndarray
+    logit: float
+    baseline_logit: float
+    gradients: int
+
+    @property
+    def difference(self) -> float:
+        """What the attributions should add up to."""
+        return self.logit - self.baseline_logit
+
+    @property
+    def error(self) -> float:
+        """What they add up to, less what they should."""
+        return float(self.tokens.sum()) - self.difference
+
+    @property
+    def relative_error(self) -> float:
+        """The error's size as a share of that of the difference; 0 where both are 0."""
+        return abs(self.error) / abs(self.difference) if self.difference else float(self.error != 0)
+
+
+class _Part(NamedTuple):
+    """A part of the way from the baseline (0) to the text (1)."""
+
+    start: float
+    end: float
+    tokens: np.ndarray  # [S]
+    start_logit: float
+    end_logit: float
+
+    @property
+    def error(self) -> float:
+        return float(self.tokens.sum()) - (self.end_logit - self.start_logit)
+
+
+PartIntegral = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def make_part_integral(graph: nnx.GraphDef) -> PartIntegral:
+    """The function that integrates over a part of the way; jit it.
+
+    Args:
+      graph: a classifier in eval mode.
+
+    Returns:
+      (state, input_ids [S], attention_mask [S], is_word [S], target, start, end) -> attributions [S] and the
+      logits [2] at the start and at the end. `is_word` says which tokens the baseline goes without.
+    """
+    nodes, weights = _gauss_lobatto(NODES_PER_PART)
+
+    def part_integral(
+        state: dict, input_ids: jax.Array, attention_mask: jax.Array, is_word: jax.Array, target: jax.Array,
+        start: jax.Array, end: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+        model = nnx.merge(graph, state)
+        embeddings = model.transformer.embeddings
+        words = embeddings.look_up(input_ids)
+        baseline = embeddings.look_up(jnp.where(is_word, embeddings.pad_token_id, input_ids))
+        mask = jnp.broadcast_to(attention_mask.astype(bool), (len(nodes), len(input_ids)))
+
+        def logits_at(points: jax.Array) -> jax.Array:
+            return model.classify(model.transformer.encode_words(points, mask), mask).logits[:, target]
+
+        places = start + (end - start) * nodes
+        logits, pull_back = jax.vjp(logits_at, baseline + places[:, None, None] * (words - baseline))
+        (gradients,) = pull_back(jnp.ones_like(logits))  # [nodes,S,H]
+        slopes = jnp.sum(gradients * (words - baseline), axis=-1)
+        return (end - start) * (weights @ slopes), logits[jnp.array([0, -1])]
+
+    return part_integral
+
+
+def integrate_gradients(
+    part_integral: PartIntegral, state: dict, input_ids: np.ndarray, attention_mask: np.ndarray, is_word: np.ndarray,
+    target: int,
+) -> Attributions:  # fmt: skip
+    """Integrates from the baseline to the text, in parts as small as completeness asks for.
+
+    Stops when the errors are within `TOLERANCE` and `PARTS_TOLERANCE`, when they are but rounding, or with
+    `MOST_PARTS` parts; `Attributions.relative_error` says what was reached.
+
+    Args:
+      part_integral: from `make_part_integral`.
+      state: the classifier's parameters and statistics.
+      input_ids, attention_mask, is_word: [S].
+      target: the class whose logit is explained.
+    """
+
+    def integrate(start: float, end: float) -> _Part:
+        tokens, logits = part_integral(
+            state, input_ids, attention_mask, is_word, np.int32(target), np.float32(start), np.float32(end)
+        )
+        return _Part(start, end, np.asarray(tokens, np.float64), *(float(logit) for logit in logits))
+
+    parts = [integrate(*ends) for ends in pairwise(np.linspace(0, 1, FIRST_PARTS + 1))]
+    difference = abs(parts[-1].end_logit - parts[0].start_logit)
+    while len(parts) < MOST_PARTS:
+        errors = np.array([part.error for part in parts])
+        sizes = np.abs(errors)
+        if abs(errors.sum()) <= TOLERANCE * difference and sizes.sum() <= PARTS_TOLERANCE * difference:
+            break
+        if sizes.max() <= ROUNDING:
+            break
+        index = int(sizes.argmax())
+        start, end = parts[index].start, parts[index].end
+        middle = (start + end) / 2
+        parts[index : index + 1] = [integrate(start, middle), integrate(middle, end)]
+    return Attributions(
+        tokens=sum(part.tokens for part in parts),
+        logit=parts[-1].end_logit,
+        baseline_logit=parts[0].start_logit,
+        gradients=len(parts) * NODES_PER_PART,
+    )
+
+
+def _gauss_lobatto(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes on [0,1], both ends among them, and weights: exact for polynomials of degree 2·number - 3, float32."""
+    polynomial = Legendre.basis(number - 1)
+    nodes = np.concatenate([[-1], np.sort(polynomial.deriv().roots().real), [1]])
+    weights = 2 / (number * (number - 1) * polynomial(nodes) ** 2)
+    return ((nodes + 1) / 2).astype(np.float32), (weights / 2).astype(np.float32)

@@ -1,0 +1,272 @@
+"""Everything that can be said of why a model gives a text its label."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from amsdff_jax.errors import UserError
+from amsdff_jax.explanation.ablation import POOLS, leave_out_pools, leave_out_scales
+from amsdff_jax.explanation.attributions import Attributions, integrate_gradients, make_part_integral
+from amsdff_jax.explanation.reading import Reading, read_text
+from amsdff_jax.interop.model_folder import SavedModel
+from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.baselines import AttentionClassifier
+from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.validation import nearest
+
+LENGTH_MULTIPLE = 16  # padded lengths are multiples of this, so that few are compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """What the model says without one of its parts.
+
+    Attributes:
+      name: of the part, such as "kernel size 3" or "maximum".
+      logits: [C] float32, with the part's features replaced by zeros.
+    """
+
+    name: str
+    logits: np.ndarray
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """[C] float64, softmax of the logits."""
+        return _softmax(self.logits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """Why a model gives a text its label. Everything is computed in float32.
+
+    Attributes:
+      model_name: kind of the classifier, such as "amsdff" or "lstm".
+      class_names: C names.
+      target: number of the class that is explained.
+      reading: the text and its S tokens.
+      logits: [C] float32.
+      attributions: integrated gradients of the target's logit.
+      token_attention: [S] weights of the attention pool, or None: the model has none.
+      cls_attention: [heads,S] attention of the learned query, or None.
+      expert_gates: [E] weights of the experts, or None.
+      scales: for each of the K scales, the model without it; () for a baseline.
+      pools: the same for the three pools.
+    """
+
+    model_name: str
+    class_names: tuple[str, ...]
+    target: int
+    reading: Reading
+    logits: np.ndarray
+    attributions: Attributions
+    token_attention: np.ndarray | None = None
+    cls_attention: np.ndarray | None = None
+    expert_gates: np.ndarray | None = None
+    scales: tuple[LeftOut, ...] = ()
+    pools: tuple[LeftOut, ...] = ()
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """[C] float64, softmax of the logits."""
+        return _softmax(self.logits)
+
+    @property
+    def winner(self) -> int:
+        """Number of the most likely class."""
+        return int(self.logits.argmax())
+
+    @property
+    def word_attributions(self) -> np.ndarray:
+        """[W] float64: each word's integrated gradients, the sum over its tokens."""
+        totals = np.zeros(len(self.reading.words))
+        for token, value in zip(self.reading.tokens, self.attributions.tokens, strict=True):
+            if token.word is not None:
+                totals[token.word] += value
+        return totals
+
+    def contribution(self, part: LeftOut) -> float:
+        """How much lower the target's logit is without `part`."""
+        return float(self.logits[self.target] - part.logits[self.target])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, in what JSON knows."""
+        reading, attributions = self.reading, self.attributions
+        names = self.class_names
+        tokens = [
+            {
+                "token": token.name,
+                "start": token.start,
+                "end": token.end,
+                "word": token.word,
+                "integrated_gradients": float(attributions.tokens[index]),
+                "token_attention": None if self.token_attention is None else float(self.token_attention[index]),
+                "cls_attention": None if self.cls_attention is None else self.cls_attention[:, index].tolist(),
+            }
+            for index, token in enumerate(reading.tokens)
+        ]
+        words = [
+            {
+                "text": reading.text[word.start : word.end],
+                "start": word.start,
+                "end": word.end,
+                "integrated_gradients": float(value),
+            }
+            for word, value in zip(reading.words, self.word_attributions, strict=True)
+        ]
+
+        def left_out(part: LeftOut) -> dict[str, Any]:
+            return {
+                "name": part.name,
+                "contribution": self.contribution(part),
+                "logits_without": dict(zip(names, part.logits.tolist(), strict=True)),
+                "probabilities_without": dict(zip(names, part.probabilities.tolist(), strict=True)),
+            }
+
+        return {
+            "text": reading.text,
+            "truncated": reading.truncated,
+            "characters_read": reading.characters_read,
+            "surrogates_replaced": reading.replaced,
+            "unknown_tokens": reading.unknown,
+            "model": self.model_name,
+            "label": names[self.winner],
+            "explained_class": names[self.target],
+            "logits": dict(zip(names, self.logits.tolist(), strict=True)),
+            "probabilities": dict(zip(names, self.probabilities.tolist(), strict=True)),
+            "integrated_gradients": {
+                "logit": attributions.logit,
+                "baseline_logit": attributions.baseline_logit,
+                "difference": attributions.difference,
+                "sum": float(attributions.tokens.sum()),
+                "completeness_error": attributions.error,
+                "relative_completeness_error": attributions.relative_error,
+                "gradients": attributions.gradients,
+            },
+            "words": words,
+            "tokens": tokens,
+            "expert_gates": None if self.expert_gates is None else self.expert_gates.tolist(),
+            "scales": [left_out(part) for part in self.scales],
+            "pools": [left_out(part) for part in self.pools],
+        }
+
+
+class Explainer:
+    """Explains what a saved model says of texts; compiled once for each padded length. Safe to share by threads."""
+
+    def __init__(self, saved: SavedModel):
+        """Prepares a model.
+
+        Raises:
+          UserError: the model was saved without a tokenizer.
+        """
+        if saved.tokenizer is None:
+            raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
+        graph, self._state = _in_float32(saved.model)
+        self._saved = saved
+        self._measure = jax.jit(_make_measure(graph))
+        self._part_integral = jax.jit(make_part_integral(graph))
+
+    def explain(self, text: str, class_name: str = "") -> Explanation:
+        """Explains one class of one text.
+
+        Args:
+          text: any string; what goes beyond the model's maximal length is cut off, which the result tells.
+          class_name: the class; "": the one that wins.
+
+        Raises:
+          UserError: no such class.
+        """
+        saved = self._saved
+        if class_name and class_name not in saved.class_names:
+            listing = nearest(class_name, saved.class_names) or f"; there are {', '.join(saved.class_names)}"
+            raise UserError(f"class_name: the model has no class {class_name!r}{listing}")
+        reading = read_text(text, saved.tokenizer, saved.max_length)
+        count = len(reading.tokens)
+        length = self._padded_length(count)
+        input_ids = np.full(length, saved.tokenizer.pad_token_id, np.int32)
+        attention_mask, is_word = np.zeros(length, np.int32), np.zeros(length, bool)
+        input_ids[:count] = [token.id for token in reading.tokens]
+        attention_mask[:count] = 1
+        is_word[:count] = [token.word is not None for token in reading.tokens]
+        # Where float32 products are rounded to fewer bits by default, completeness would show it.
+        with jax.default_matmul_precision("highest"):
+            measured = jax.device_get(self._measure(self._state, input_ids, attention_mask))
+            logits = measured["logits"]
+            target = saved.class_names.index(class_name) if class_name else int(logits.argmax())
+            attributions = integrate_gradients(
+                self._part_integral, self._state, input_ids, attention_mask, is_word, target
+            )
+        sizes = saved.model.config.kernel_sizes
+        return Explanation(
+            model_name=saved.model.name,
+            class_names=saved.class_names,
+            target=target,
+            reading=reading,
+            logits=logits,
+            attributions=attributions._replace(tokens=attributions.tokens[:count]),
+            token_attention=measured["token_attention"][:count] if "token_attention" in measured else None,
+            cls_attention=measured["cls_attention"][:, :count] if "cls_attention" in measured else None,
+            expert_gates=measured.get("expert_gates"),
+            scales=_name_parts([f"kernel size {size}" for size in sizes], measured.get("without_scales", ())),
+            pools=_name_parts([POOLS[name] for name in saved.model.config.pools], measured.get("without_pools", ())),
+        )
+
+    def _padded_length(self, tokens: int) -> int:
+        if not self._saved.model.config.mask_padding:  # then the padding is a part of what the model reads
+            return self._saved.max_length
+        return min(-(-tokens // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, max(tokens, self._saved.max_length))
+
+
+def explain(saved: SavedModel, text: str, class_name: str = "") -> Explanation:
+    """Explains one class of one text; for several texts an `Explainer` compiles once.
+
+    Args:
+      saved: the model.
+      text: any string.
+      class_name: the class; "": the one that wins.
+
+    Raises:
+      UserError: no such class, or a model without a tokenizer.
+    """
+    return Explainer(saved).explain(text, class_name)
+
+
+def _in_float32(model: PretrainedClassifier) -> tuple[nnx.GraphDef, dict]:
+    """The model's graph, computing in float32 whatever it was made for, and its numbers."""
+    config = dataclasses.replace(model.config, compute_dtype="float32", attention="xla", rematerialize=False)
+    twin = nnx.eval_shape(lambda: type(model)(config, model.encoder_config, rngs=nnx.Rngs(0)))
+    return nnx.graphdef(twin), nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+
+
+def _make_measure(graph: nnx.GraphDef):
+    """The function of all that is computed but the attributions; jit it: (state, [S], [S]) -> arrays by name."""
+
+    def measure(state: dict, input_ids: jax.Array, attention_mask: jax.Array) -> dict[str, jax.Array]:
+        model = nnx.merge(graph, state)
+        mask = attention_mask.astype(bool)[None]
+        output = model(input_ids[None], mask)
+        measured = {"logits": output.logits[0]}
+        if isinstance(model, EnhancedAMSDFF):
+            fields = ("token_attention", "cls_attention", "expert_gates")
+            found = {field: getattr(output, field) for field in fields}
+            measured |= {field: value[0] for field, value in found.items() if value is not None}
+            measured["without_scales"] = leave_out_scales(model, output, mask)
+            measured["without_pools"] = leave_out_pools(model, output, mask)
+        elif isinstance(model, AttentionClassifier):
+            measured["token_attention"] = model.attention(output.encoder_output, mask)[1][0]
+        return jax.tree.map(lambda array: array.astype(jnp.float32), measured)
+
+    return measure
+
+
+def _name_parts(names, logits) -> tuple[LeftOut, ...]:
+    return tuple(LeftOut(name, row) for name, row in zip(names, logits, strict=False))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits.astype(np.float64) - logits.max())
+    return exponentials / exponentials.sum()

@@ -1,0 +1,90 @@
+"""What a model reads of a text: tokens, the places in the text that they come from, and the words they make up."""
+
+import dataclasses
+from itertools import groupby
+
+from transformers import PreTrainedTokenizerFast
+
+REPLACEMENT = "\ufffd"
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A token of a text.
+
+    Attributes:
+      name: as the vocabulary has it, such as `##ing`.
+      id: its row in the embedding table.
+      start, end: the characters of the text that it stands for; the same for a special token.
+      word: number of the word that it is a part of; None for a special token, which the tokenizer added.
+    """
+
+    name: str
+    id: int
+    start: int
+    end: int
+    word: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """Neighbouring tokens that the tokenizer made out of one word; a punctuation mark is a word of its own.
+
+    Attributes:
+      start, end: its characters in the text.
+    """
+
+    start: int
+    end: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A text as a model reads it.
+
+    Attributes:
+      text: what was tokenized: the given text, with U+FFFD for every surrogate that is not half of a pair.
+      replaced: number of these.
+      unknown: number of tokens that stand for something the vocabulary does not have, such as most emoji.
+      tokens: special ones included, at least one.
+      words: in the order of the text.
+      truncated: whether tokens beyond the maximal length were cut off.
+    """
+
+    text: str
+    replaced: int
+    unknown: int
+    tokens: tuple[Token, ...]
+    words: tuple[Word, ...]
+    truncated: bool
+
+    @property
+    def characters_read(self) -> int:
+        """Characters up to the end of the last token: all of them, unless the text was cut."""
+        return max(token.end for token in self.tokens) if self.truncated else len(self.text)
+
+
+def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Reading:
+    """Tokenizes one text as in training: a text of no token at all becomes a single unknown one.
+
+    Args:
+      text: any string, lone surrogates included.
+      max_length: tokens it is cut to, special ones included.
+    """
+    # Pairs of surrogates become the character they encode; halves cannot be tokenized, or written to a file.
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    encoding = tokenizer(whole, truncation=True, max_length=max_length).encodings[0]
+    columns = (encoding.tokens, encoding.ids, encoding.offsets, encoding.word_ids)
+    tokens, words = [], []
+    for word_id, pieces in groupby(zip(*columns, strict=True), key=lambda piece: piece[3]):
+        pieces = list(pieces)
+        word = None if word_id is None else len(words)
+        tokens += [Token(name, number, *offsets, word) for name, number, offsets, _ in pieces]
+        if word is not None:
+            words.append(Word(min(piece[2][0] for piece in pieces), max(piece[2][1] for piece in pieces)))
+    if not tokens:
+        nothing = tokenizer.unk_token_id or tokenizer.pad_token_id
+        tokens = [Token(tokenizer.convert_ids_to_tokens(nothing), nothing, 0, 0, None)]
+    replaced = whole.count(REPLACEMENT) - text.count(REPLACEMENT)
+    unknown = sum(token.id == tokenizer.unk_token_id for token in tokens)
+    return Reading(whole, replaced, unknown, tuple(tokens), tuple(words), bool(encoding.overflowing))

@@ -1,0 +1,69 @@
+"""From a model folder and texts to a page and a file of numbers."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from amsdff_jax.errors import UserError
+from amsdff_jax.explanation.explain import Explainer
+from amsdff_jax.explanation.page import make_page
+from amsdff_jax.interop.model_folder import read_model_folder
+from amsdff_jax.json_file import write_json, write_text
+
+logger = logging.getLogger(__name__)
+
+
+def write_explanations(
+    folder: str | Path, texts: Sequence[str], page: str | Path, *, numbers: str | Path = "", class_name: str = "",
+    compare: bool = False,
+) -> None:  # fmt: skip
+    """Explains texts and writes the page.
+
+    Args:
+      folder: a model folder.
+      texts: at least one, exactly two to be compared.
+      page: the HTML file.
+      numbers: a JSON file of the same, an object for every text; "": none.
+      class_name: the class to explain; "": the one that wins for each text, or for the first one of two that are
+        compared.
+      compare: put the two texts side by side, explained for the same class.
+
+    Raises:
+      UserError: anything wrong with texts, model, class or files.
+    """
+    if not texts:
+        raise UserError('no text to explain; give one or more, in quotes: "a text" "another text"')
+    if compare and len(texts) != 2:
+        raise UserError(f"--compare: takes two texts, got {len(texts)}")
+    files = [Path(file).expanduser() for file in (page, numbers) if str(file)]
+    for file in files:
+        _check_writable(file)
+    explainer = Explainer(read_model_folder(folder))
+    explanations = []
+    for number, text in enumerate(texts, start=1):
+        explanation = explainer.explain(text, class_name)
+        if compare:
+            class_name = explanation.class_names[explanation.target]
+        attributions = explanation.attributions
+        logger.info(
+            "text %d of %d: %s %.1f %%; completeness error %.2f %% with gradients at %d points",
+            number, len(texts), explanation.class_names[explanation.winner], 100 * explanation.probabilities.max(),
+            100 * attributions.relative_error, attributions.gradients,
+        )  # fmt: skip
+        explanations.append(explanation)
+    contents = [make_page(explanations, Path(folder).expanduser().resolve().name, compare)]
+    contents.append([explanation.to_dict() for explanation in explanations])
+    for file, content, write in zip(files, contents, (write_text, write_json), strict=False):
+        try:
+            write(file, content)
+        except OSError as error:
+            raise UserError(f"{file}: cannot be written ({error.strerror}); choose another file") from None
+        logger.info("written: %s", file)
+
+
+def _check_writable(file: Path) -> None:
+    """Raises `UserError` before anything is computed in vain."""
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder; name a file in it")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}; make it, or choose another")
