@@ -1,0 +1,83 @@
+"""Means, differences and p values are those of the records, by hand."""
+
+import numpy as np
+import pytest
+
+from amsdff_jax.evaluation.significance import mcnemar, paired_bootstrap
+from amsdff_jax.experiments.analysis import analyze
+from amsdff_jax.experiments.record import METRICS, RunKey, RunRecord
+from amsdff_jax.experiments.tables import make_table, to_markdown
+
+
+def write(output, variant: str, seed: int, correct: str, fold: int = -1) -> None:
+    hits = np.array(list(correct)) == "1"
+    metrics = dict.fromkeys(METRICS, float(hits.mean()))
+    record = RunRecord("tiny", variant, seed, fold, "", correct=correct, metrics=metrics, parameters=5, train_seconds=3)
+    record.write(RunKey("tiny", variant, seed, fold).file(output))
+
+
+def bits(seed: int, share: float, number: int = 60) -> str:
+    return "".join(np.where(np.random.default_rng(seed).random(number) < share, "1", "0"))
+
+
+def test_rows_hold_the_means_and_the_comparison_with_the_reference(make_experiment, tmp_path):
+    ours, theirs = [bits(seed, 0.9) for seed in (0, 1)], [bits(seed, 0.6) for seed in (5, 6)]
+    for seed in (0, 1):
+        write(tmp_path, "linear", seed, ours[seed])
+        write(tmp_path, "tfidf", seed, theirs[seed])
+    (analysis,) = analyze(make_experiment(("linear", "tfidf")), tmp_path)
+    linear, tfidf = analysis.rows
+    means = [text.count("1") / 60 for text in ours]
+    assert linear.metrics["accuracy"].mean == pytest.approx(np.mean(means))
+    assert linear.metrics["accuracy"].standard_deviation == pytest.approx(np.std(means, ddof=1))
+    assert linear.comparison is None
+    one, other = (np.array([list(text) for text in side]) == "1" for side in (ours, theirs))
+    assert tfidf.comparison.bootstrap == paired_bootstrap(one, other, seed=0)
+    assert tfidf.comparison.bootstrap.difference == pytest.approx(one.mean() - other.mean())
+    assert tfidf.comparison.mcnemar_p == mcnemar(one, other).p_value == analysis.p_values[0, 1]
+    assert np.isnan(analysis.p_values[0, 0]) and analysis.texts == 60
+
+
+def test_p_values_are_corrected_over_the_variants(make_experiment, tmp_path):
+    for variant, share in (("linear", 0.9), ("tfidf", 0.72), ("amsdff", 0.7)):
+        write(tmp_path, variant, 0, bits(len(variant), share))
+    (analysis,) = analyze(make_experiment(("amsdff", "linear", "tfidf")), tmp_path)
+    both = {row.variant: row.comparison for row in analysis.rows if row.comparison}
+    raw = {}
+    for variant, share in (("tfidf", 0.72), ("amsdff", 0.7)):
+        one, other = (
+            np.array(list(bits(len(name), value))) == "1" for name, value in (("linear", 0.9), (variant, share))
+        )
+        raw[variant] = mcnemar(one, other).p_value
+    smaller = min(raw, key=raw.get)
+    assert both[smaller].mcnemar_p == pytest.approx(2 * raw[smaller])
+    assert all(both[name].mcnemar_p >= raw[name] for name in raw)
+
+
+def test_only_runs_of_the_same_seed_and_fold_are_compared(make_experiment, tmp_path):
+    write(tmp_path, "linear", 0, bits(0, 0.9))
+    write(tmp_path, "tfidf", 1, bits(1, 0.5))
+    (analysis,) = analyze(make_experiment(("linear", "tfidf")), tmp_path)
+    assert analysis.rows[1].comparison is None
+    assert np.isnan(analysis.p_values).all()
+
+
+def test_folds_are_laid_end_to_end(make_experiment, tmp_path):
+    texts = {("linear", 0): bits(0, 0.9, 31), ("linear", 1): bits(1, 0.9, 29), ("tfidf", 0): bits(2, 0.5, 31),
+             ("tfidf", 1): bits(3, 0.5, 29)}  # fmt: skip
+    for (variant, fold), correct in texts.items():
+        write(tmp_path, variant, fold, correct, fold)
+    (analysis,) = analyze(make_experiment(("linear", "tfidf")), tmp_path)
+    hits = [np.array(list(texts[name, 0] + texts[name, 1])) == "1" for name in ("linear", "tfidf")]
+    assert analysis.rows[1].comparison.bootstrap.difference == pytest.approx(hits[0].mean() - hits[1].mean())
+
+
+def test_the_table_has_the_best_first_and_the_failures_below(make_experiment, tmp_path):
+    write(tmp_path, "linear", 0, "1" * 30 + "0" * 30)
+    write(tmp_path, "tfidf", 0, "1" * 57 + "0" * 3)
+    RunRecord("tiny", "amsdff", 0, -1, "", error="no room").write(RunKey("tiny", "amsdff", 0).file(tmp_path))
+    (analysis,) = analyze(make_experiment(("amsdff", "linear", "tfidf")), tmp_path)
+    lines = to_markdown(make_table(analysis)).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:5]] == ["tfidf", "linear", "amsdff"]
+    assert "95.00" in lines[2] and "-45.00" in lines[2] and "50.00" in lines[3]
+    assert lines[-1] == "- failed: amsdff: seed 0: no room"

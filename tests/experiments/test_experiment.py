@@ -1,0 +1,83 @@
+"""Runs are made once each, a failing one stops no other, and the report says what is in the records."""
+
+import csv
+import json
+
+import pytest
+
+from amsdff_jax import UserError
+from amsdff_jax.experiments.experiment import run_experiment
+from amsdff_jax.experiments.record import RunKey, RunRecord
+from amsdff_jax.experiments.report import write_experiment_report
+
+
+def records(output) -> dict[str, RunRecord]:
+    return {file.stem: RunRecord.read(file) for file in sorted((output / "runs" / "tiny").iterdir())}
+
+
+def test_runs_are_made_once_and_failures_are_told(make_experiment, tmp_path):
+    config = make_experiment(("linear", "reference", "tfidf"))
+    assert run_experiment(config, tmp_path)
+    first = records(tmp_path)
+    assert set(first) == {f"{variant}-seed{seed}" for variant in config.variants for seed in (0, 1)}
+    assert all(record.error.startswith("model.mask_padding") for name, record in first.items() if "reference" in name)
+    assert all(len(record.correct) == 43 for name, record in first.items() if "reference" not in name)
+
+    assert write_experiment_report(config, tmp_path) == 2
+    table = (tmp_path / "README.md").read_text()
+    assert "## tiny: 43 texts" in table and "| reference | failed |" in table
+    page = (tmp_path / "index.html").read_text()
+    assert "<script" not in page and "http" not in page and page.count("data:image/png") == 3
+    with (tmp_path / "results.csv").open() as stream:
+        rows = {row["model"]: row for row in csv.DictReader(stream)}
+    hits = sum(first[f"linear-seed{seed}"].hits.mean() for seed in (0, 1)) / 2
+    assert float(rows["linear"]["accuracy"]) == pytest.approx(hits)
+    assert json.loads((tmp_path / "results.json").read_text())[0]["dataset"] == "tiny"
+
+    times = {name: RunKey("tiny", *name.split("-seed")).file(tmp_path).stat().st_mtime_ns for name in first}
+    assert run_experiment(config, tmp_path)
+    for name, time in times.items():  # what failed is made again, and nothing else
+        again = RunKey("tiny", *name.split("-seed")).file(tmp_path).stat().st_mtime_ns
+        assert (again != time) == ("reference" in name), name
+
+
+def test_other_settings_are_other_runs(make_experiment, tmp_path):
+    run_experiment(make_experiment(("linear",), seeds=1), tmp_path)
+    before = records(tmp_path)["linear-seed0"]
+    run_experiment(make_experiment(("linear",), seeds=1, epochs=1), tmp_path)
+    assert records(tmp_path)["linear-seed0"].settings != before.settings
+    assert len(records(tmp_path)["linear-seed0"].curve) == 1
+
+
+def test_an_interrupted_experiment_goes_on(make_experiment, tmp_path):
+    config = make_experiment(("tfidf", "linear"))
+    asked = []
+    assert not run_experiment(config, tmp_path, should_stop=lambda: bool(asked.append(1)) or len(asked) > 3)
+    assert set(records(tmp_path)) == {"tfidf-seed0", "tfidf-seed1"}
+    assert run_experiment(config, tmp_path)
+    assert len(records(tmp_path)) == 4
+
+
+def test_a_finetuned_run_goes_on_where_it_was_stopped(make_experiment, tmp_path):
+    config = make_experiment(("linear",), mode="finetuned", seeds=1)
+    asked = []
+    assert not run_experiment(config, tmp_path, should_stop=lambda: bool(asked.append(1)) or len(asked) > 11)
+    assert list((tmp_path / "unfinished").rglob("metrics.jsonl"))
+    assert run_experiment(config, tmp_path)
+    assert not list((tmp_path / "unfinished").rglob("metrics.jsonl"))
+    record = records(tmp_path)["linear-seed0"]
+    assert [point["epoch"] for point in record.curve] == [1, 2, 3] and record.parameters > 1000
+
+
+def test_every_fold_is_trained_and_every_text_is_reported_once(make_experiment, tmp_path):
+    config = make_experiment(("tfidf",), folds=3, reference="tfidf")
+    assert run_experiment(config, tmp_path)
+    found = records(tmp_path)
+    assert set(found) == {f"tfidf-seed{fold}-fold{fold}" for fold in range(3)}
+    assert sum(len(record.correct) for record in found.values()) == 101 + 37  # training and validation texts
+    assert len({record.settings for record in found.values()}) == 3
+
+
+def test_without_any_record_there_is_no_report(make_experiment, tmp_path):
+    with pytest.raises(UserError, match="no run has come to its end yet"):
+        write_experiment_report(make_experiment(), tmp_path)

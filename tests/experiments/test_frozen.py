@@ -1,0 +1,84 @@
+"""Classifiers trained side by side on a frozen encoder are those that would be trained alone."""
+
+import jax
+import numpy as np
+import pytest
+
+from amsdff_jax import UserError
+from amsdff_jax.data.batches import plan_batches
+from amsdff_jax.data.token_cache import tokenize_once
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.experiments import features
+from amsdff_jax.experiments.features import encode_once
+from amsdff_jax.experiments.frozen import run_frozen
+from amsdff_jax.models.catalogue import make_model
+from tests.conftest import TINY_HEAD
+
+
+@pytest.fixture
+def model(tiny_config):
+    return make_model(tiny_config.replace(model__num_classes=2, model__name="linear").model)
+
+
+@pytest.fixture
+def tokens(tiny_config, tiny_data):
+    return tokenize_once(tiny_data.test, load_tokenizer(tiny_config.model.encoder), 24)
+
+
+def test_features_are_the_encoders_output_and_are_kept(model, tokens, tmp_path, monkeypatch):
+    monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path))
+    encoded = encode_once(model.transformer, tokens)
+    (planned, *_) = plan_batches(tokens.lengths, (24,), 7)
+    batch = encoded.make_batch(planned)
+    ids = np.zeros((7, 24), np.int32)
+    for row, index in enumerate(planned.indices):
+        own = tokens.token_ids[tokens.offsets[index] : tokens.offsets[index + 1]]
+        ids[row, : len(own)] = own
+    expected = np.asarray(model.transformer(ids, batch.attention_mask > 0))
+    real = batch.attention_mask > 0
+    np.testing.assert_allclose(batch.features[real], expected[real], atol=2e-3)
+    assert (batch.features[~real] == 0).all()
+
+    monkeypatch.setattr(features, "_encode", None)  # not called again
+    np.testing.assert_array_equal(encode_once(model.transformer, tokens).features, encoded.features)
+
+
+def test_other_weights_have_other_features(model, tokens, tmp_path, monkeypatch):
+    monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path))
+    first = encode_once(model.transformer, tokens)
+    norm = model.transformer.transformer.layer[0].output_layer_norm
+    norm.scale.set_value(norm.scale[...] * 2)
+    assert not np.allclose(encode_once(model.transformer, tokens).features, first.features, atol=0.1)
+
+
+def run(config, data, seeds, rates):
+    return run_frozen(config, data, seeds, rates, epochs=2)
+
+
+def test_members_do_not_touch_each_other(tiny_config, tiny_data):
+    config = tiny_config.replace(**{f"model__{name}": value for name, value in TINY_HEAD.items()})
+    together = run(config, tiny_data, [3, 4], [1e-2])
+    (alone,) = run(config, tiny_data, [4], [1e-2])
+    np.testing.assert_allclose(together[1].evaluation.logits, alone.evaluation.logits, atol=2e-3)
+    assert np.abs(together[0].evaluation.logits - alone.evaluation.logits).max() > 0.05
+    assert together[1].metrics["accuracy"] > 0.9
+
+
+def test_the_better_learning_rate_is_chosen_and_the_encoder_left_alone(tiny_config, tiny_data):
+    config = tiny_config.replace(model__name="linear")
+    (outcome,) = run(config, tiny_data, [0], [1e-7, 3e-2])
+    assert outcome.learning_rate == 3e-2
+    assert outcome.parameters == 24 * 2 + 2
+    assert [point["epoch"] for point in outcome.curve] == [1, 2]
+    assert outcome.evaluation.labels.tolist() == tiny_data.test.labels.tolist()
+
+
+def test_stopping_and_reference_semantics(tiny_config, tiny_data):
+    from amsdff_jax.evaluation.evaluator import StoppedError
+
+    config = tiny_config.replace(model__name="linear")
+    with pytest.raises(StoppedError):
+        run_frozen(config, tiny_data, [0], [1e-2], 1, should_stop=lambda: True)
+    with pytest.raises(UserError, match=r"model\.mask_padding: reference semantics"):
+        run(config.replace(model__mask_padding=False), tiny_data, [0], [1e-2])
+    assert jax.devices()

@@ -1,0 +1,51 @@
+"""Records hold what a run found, and know when they are out of date."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from amsdff_jax import TextDataset, UserError
+from amsdff_jax.data.sources import DataSplits
+from amsdff_jax.experiments.record import RunKey, RunRecord, settings_digest
+
+
+def make_record(**fields) -> RunRecord:
+    values = {"dataset": "r8", "variant": "gru", "seed": 2, "fold": -1, "settings": "abc", "correct": "10110",
+              "metrics": {"accuracy": 0.6}, "curve": ({"epoch": 1, "accuracy": 0.5, "loss": 2.0},)}  # fmt: skip
+    return RunRecord(**values | fields)
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    file = RunKey("r8", "gru", 2).file(tmp_path)
+    assert RunRecord.read(file) is None
+    make_record().write(file)
+    assert RunRecord.read(file) == make_record()
+    assert make_record().hits.tolist() == [True, False, True, True, False]
+
+
+def test_every_run_has_a_file_of_its_own(tmp_path):
+    keys = [RunKey(dataset, variant, seed, fold) for dataset in ("a", "b") for variant in ("x", "y")
+            for seed in (0, 1) for fold in (-1, 0, 1)]  # fmt: skip
+    assert len({key.file(tmp_path) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"dataset": 3}', '{"unknown": 1}'])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / "record.json").write_text(content)
+    with pytest.raises(UserError, match=r"record\.json: not the record of a run .* delete it to make the run again"):
+        RunRecord.read(tmp_path / "record.json")
+
+
+def test_the_digest_depends_on_settings_and_texts_and_not_on_their_place(tiny_config):
+    def digest(config, text="w1", label=0):
+        train = TextDataset([text, "w2"], np.array([label, 1]), ("a", "b"))
+        return settings_digest(dataclasses.asdict(config), DataSplits(train, train, None))
+
+    first = digest(tiny_config)
+    assert digest(tiny_config.replace(data__train_file="elsewhere.csv")) == first
+    changed = [
+        digest(tiny_config.replace(train__epochs=4)), digest(tiny_config.replace(data__max_length=23)),
+        digest(tiny_config, text="w3"), digest(tiny_config, label=1),
+    ]  # fmt: skip
+    assert len({first, *changed}) == 5

@@ -1,0 +1,50 @@
+"""Experiments are described in config files, whose mistakes are named."""
+
+from pathlib import Path
+
+import pytest
+
+from amsdff_jax import UserError
+from amsdff_jax.experiments.settings import ExperimentConfig, run_settings
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+
+
+@pytest.mark.parametrize("name", ["experiments", "ablations"])
+def test_the_configs_are_valid_and_every_variant_differs(name):
+    config = ExperimentConfig.from_dict(run_settings(CONFIGS / f"{name}.py"))
+    assert config.reference in config.variants
+    for dataset in config.datasets:
+        made = [config.run_config(dataset, variant, 1) for variant in config.variants if variant != "tfidf"]
+        assert len(set(made)) == len(made)
+        assert all(each.seed == 1 for each in made)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sedes": 3}, r"^sedes: no such field; did you mean seeds\?"),
+        ({"folds": 1}, "^folds: expected at least 2, or 0"),
+        ({"mode": "frosen"}, r"^mode: .* did you mean frozen\?"),
+        ({"learning_rates": ()}, "^learning_rates: expected one or more"),
+        ({"variants": {"small": {"model": {"num_expert": 1}}}},
+         r"^variants\.small\.model\.num_expert: no such field; did you mean num_experts\?"),
+        ({"variants": {"small": {"model": {"num_experts": 0}}}}, r"^variants\.small\.model\.num_experts: expected"),
+        ({"datasets": {"mine": {"data": {"source": "filez"}}}}, r"^datasets\.mine\.data\.source: expected one of"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(change, message):
+    values = {"datasets": {"mine": {}}, "variants": {"amsdff": {}}} | change
+    with pytest.raises(UserError, match=message):
+        ExperimentConfig.from_dict(values)
+
+
+def test_a_selection_keeps_the_order_and_names_what_there_is(make_experiment):
+    config = make_experiment(("amsdff", "linear", "tfidf"))
+    assert list(config.select([], ["tfidf", "amsdff"]).variants) == ["amsdff", "tfidf"]
+    with pytest.raises(
+        UserError, match=r"^linaer: no such model; did you mean linear\?; there are amsdff, linear, tfi"
+    ):
+        config.select([], ["linaer"])
+    with pytest.raises(UserError, match=r"^tinny: no such dataset; did you mean tiny\?"):
+        config.select(["tinny"], [])
