@@ -20,8 +20,6 @@ from amsdff_jax.errors import UserError
 from amsdff_jax.validation import nearest
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
-
-
 LONGEST_FIELD = 1 << 27  # characters, so that a quote that is never closed does not swallow the memory
 PARQUET_ROWS = 1024  # decoded at once
 PARQUET_BUFFER = 1 << 20  # bytes of a column read at once
@@ -112,7 +110,9 @@ def scan_rows(path: str) -> Iterator[Row]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a readable gzip file ({error})") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
+        ) from None
 
 
 def decode_lines(stream: BinaryIO, newline: str) -> Iterator[Line]:

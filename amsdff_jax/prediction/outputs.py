@@ -68,13 +68,13 @@ class Output:
           UserError: the file cannot be written, is there already, or holds something else.
         """
         self._name, self._layout, self.done = path or "standard output", layout, 0
-        header = _csv_line(_columns(layout)) if layout.format == "csv" else b""
+        header = _header(layout)
         if not path:
             self._stream: BinaryIO = sys.stdout.buffer
             self._write(header)
             return
         try:
-            self._stream = self._open(Path(path).expanduser(), header, resume)
+            self._stream = self._open(Path(path).expanduser(), resume)
             begun = self._stream.seekable() and self._stream.tell()
         except OSError as error:
             raise UserError(f"--output={path}: cannot be written ({error.strerror})") from None
@@ -112,14 +112,14 @@ class Output:
             raise UserError(f"{self._name}: cannot be written ({error.strerror}); make room and go on with --resume"
                             ) from None  # fmt: skip
 
-    def _open(self, path: Path, header: bytes, resume: bool) -> BinaryIO:
+    def _open(self, path: Path, resume: bool) -> BinaryIO:
         if not path.exists() or not path.is_file() or not path.stat().st_size:
             return path.open("wb")
         if not resume:
             raise UserError(f"--output={path}: is there already; go on with it (--resume), or delete it")
         stream = path.open("r+b")
         try:
-            self.done, end = _complete_lines(stream, header, path)
+            self.done, end = _complete_lines(stream, self._layout, path)
             stream.truncate(end)
             stream.seek(end)
         except BaseException:
@@ -128,38 +128,46 @@ class Output:
         return stream
 
 
-def _complete_lines(stream: BinaryIO, header: bytes, path: Path) -> tuple[int, int]:
-    """How many whole records a file holds, and where the last of them ends."""
-    number, end, last, pieces, quotes = 0, 0, b"", [], 0
-    awaits_header = bool(header)
+def _complete_lines(stream: BinaryIO, layout: Layout, path: Path) -> tuple[int, int]:
+    """How many whole records a file holds, and where the last of them ends.
+
+    Raises:
+      UserError: they are no records of this layout, or not one for every row from the first.
+    """
+    header = _header(layout)
+    number, end, last, pieces, quotes = (-1 if header else 0), 0, b"", [], 0
     for line in stream:
         pieces.append(line)
         # A line break inside quotes ends no record. Quotes within quotes are doubled, so that their number tells.
         quotes += line.count(b'"') if header else 0
-        if not line.endswith(b"\n") or quotes % 2:
-            continue
-        last, pieces, quotes = b"".join(pieces), [], 0
-        end += len(last)
-        if not awaits_header:
-            number += 1
-        elif last != header:
-            raise UserError(
-                f"--output={path}: has other columns than this command writes; use the flags it was begun with, "
-                "or another file"
-            )
-        awaits_header = False
-    if number and _row_of(last, bool(header)) != number:
+        if line.endswith(b"\n") and quotes % 2 == 0:
+            last, pieces, quotes = b"".join(pieces), [], 0
+            if not number + 1 and last != header:
+                raise _other_columns(path)
+            number, end = number + 1, end + len(last)
+    if number <= 0:
+        return 0, end
+    try:
+        record = last.decode("utf-8")
+        row = int(record.split(",", 1)[0]) if header else json.loads(record)["row"]
+    except (ValueError, KeyError, TypeError):
+        row = None
+    if row != number:
         raise UserError(f"--output={path}: record {number} does not say that it is row {number}; this is no output of "
                         "the same command; choose another file")  # fmt: skip
+    if not header and set(json.loads(record)) not in _json_keys(layout):
+        raise _other_columns(path)
     return number, end
 
 
-def _row_of(line: bytes, is_csv: bool) -> Any:
-    try:
-        text = line.decode("utf-8")
-        return int(text.split(",", 1)[0]) if is_csv else json.loads(text)["row"]
-    except (ValueError, KeyError, TypeError):
-        return None
+def _other_columns(path: Path) -> UserError:
+    return UserError(
+        f"--output={path}: has other columns than this command writes; use the flags it was begun with, or another file"
+    )
+
+
+def _header(layout: Layout) -> bytes:
+    return _csv_line(_columns(layout)) if layout.format == "csv" else b""
 
 
 def _rounded(probability: float) -> float:
@@ -184,6 +192,13 @@ def _json_fields(record: Record, prediction: Prediction | None, layout: Layout) 
     if layout.keep_columns:
         fields["input"] = record.kept
     return fields
+
+
+def _json_keys(layout: Layout) -> list[set[str]]:
+    """What the keys of a record may be: those of a prediction and those of an error."""
+    nothing = Record(0, None, dict.fromkeys(layout.keep_columns))
+    prediction = Prediction("", 0.0, (), truncated=False)
+    return [set(_json_fields(nothing, answer, layout)) for answer in (prediction, None)]
 
 
 def _columns(layout: Layout) -> list[str]:

@@ -139,6 +139,11 @@ def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path
     ("name", "content", "message"),
     [
         ("out.csv", b"row,label\n1,low\n", "has other columns than this command writes"),
+        (
+            "out.jsonl",
+            b'{"row": 1, "label": "low", "probability": 0.5, "top_k": [], "truncated": false}\n',
+            "other columns",
+        ),
         ("out.jsonl", b'{"row": 3}\n', "record 1 does not say that it is row 1"),
         ("out.jsonl", b"my notes\n", "this is no output of the same command"),
     ],
