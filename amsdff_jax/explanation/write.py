@@ -38,6 +38,8 @@ def write_explanations(
     files = [Path(file).expanduser() for file in (page, numbers) if str(file)]
     for file in files:
         _check_writable(file)
+    if len({file.resolve() for file in files}) < len(files):
+        raise UserError(f"{files[0]}: the same file for the page and the numbers; name another for either")
     explainer = Explainer(read_model_folder(folder))
     explanations = []
     for number, text in enumerate(texts, start=1):
