@@ -44,11 +44,10 @@ def find_attention(
 ) -> tuple[Finding, ...]:
     """All findings, warnings first."""
     findings = [
-        *_leaks(duplicates),
+        *_overlaps(duplicates),
         *_conflicts(duplicates),
         *_classes(classes),
         *_oddities(oddities),
-        *_repetitions(duplicates),
         *_lengths(lengths, config.data.max_length),
         *_scripts(writing_systems),
     ]
@@ -80,20 +79,17 @@ def _of(split: str) -> str:
     return f"the {TITLES[split]} split"
 
 
-def _leaks(duplicates: Duplicates) -> Iterator[Finding]:
+def _overlaps(duplicates: Duplicates) -> Iterator[Finding]:
     for overlap in duplicates.overlaps:
         if overlap.split == overlap.other:
-            continue
-        for number, what, examples in (
-            (overlap.exact, "also in", overlap.exact_examples),
-            (overlap.near, "nearly the same as one of", overlap.near_examples),
-        ):
+            kind, words, where = "note", ("the same as an earlier one of", "nearly the same as another one of"), "it"
+        else:
+            kind, words, where = "warning", ("also in", "nearly the same as one of"), _of(overlap.other)
+        numbers, examples = (overlap.exact, overlap.near), (overlap.exact_examples, overlap.near_examples)
+        for number, word, matches in zip(numbers, words, examples, strict=True):
             if number:
-                yield Finding(
-                    "warning", "duplicates",
-                    f"{texts(number)} of {_of(overlap.split)} {_are(number)} {what} {_of(overlap.other)} "
-                    f"({share(number, overlap.texts)})", examples,
-                )  # fmt: skip
+                what = f"{texts(number)} of {_of(overlap.split)} {_are(number)} {word} {where}"
+                yield Finding(kind, "duplicates", f"{what} ({share(number, overlap.texts)})", matches)
 
 
 def _conflicts(duplicates: Duplicates) -> Iterator[Finding]:
@@ -156,22 +152,6 @@ def _oddities(oddities: tuple[Oddity, ...]) -> Iterator[Finding]:
             "note" if name in HARMLESS else "warning", "encodings", f"{texts(total)} {verb} {name} ({where})",
             tuple(Match(1.0, (sample,)) for oddity in found for sample in oddity.examples),
         )  # fmt: skip
-
-
-def _repetitions(duplicates: Duplicates) -> Iterator[Finding]:
-    for overlap in duplicates.overlaps:
-        if overlap.split != overlap.other:
-            continue
-        for number, what, examples in (
-            (overlap.exact, "the same as an earlier", overlap.exact_examples),
-            (overlap.near, "nearly the same as another", overlap.near_examples),
-        ):
-            if number:
-                yield Finding(
-                    "note", "duplicates",
-                    f"{texts(number)} of {_of(overlap.split)} {_are(number)} {what} one of it "
-                    f"({share(number, overlap.texts)})", examples,
-                )  # fmt: skip
 
 
 def _lengths(lengths: tuple[Lengths, ...], max_length: int) -> Iterator[Finding]:

@@ -62,14 +62,16 @@ def inspect_data(
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     tokenizer = load_tokenizer(find_encoder(config.data.tokenizer or config.model.encoder))
     inspection = inspect_splits(load_data(config.data, config.seed), tokenizer, config, name, similarity)
-    console = Console()
-    print_inspection(inspection, console)
     for file in files:
         with _errors_told(file):
             if file == Path(output):
                 write_text(file, render_page(inspection))
             else:
                 write_json(file, dataclasses.asdict(inspection))
+    # After the files, so that a reader who closes the pipe early does not lose them.
+    console = Console()
+    print_inspection(inspection, console)
+    for file in files:
         console.print(f"written: {file}", markup=False, highlight=False, soft_wrap=True)
     return inspection
 

@@ -181,7 +181,7 @@ def _oddities(inspection: Inspection) -> str:
         f"<dt>{check.name}</dt><dd>{html.escape(check.meaning)}</dd>" for check in CHECKS if check.name in found
     )
     examples = "".join(
-        f"<details><summary>{oddity.name.capitalize()}, {TITLES[oddity.split]} split ({oddity.texts:,})</summary>"
+        f"<details><summary>{TITLES[oddity.split].capitalize()} texts: {oddity.name} ({oddity.texts:,})</summary>"
         f"{''.join(map(_single, oddity.examples))}</details>"
         for oddity in inspection.oddities
     )

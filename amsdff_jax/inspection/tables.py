@@ -87,10 +87,8 @@ def duplicate_table(inspection: Inspection) -> NumberTable:
         )
         for one in duplicates.overlaps
     ]
-    columns = ("texts of", "the same", "nearly the same")
-    return NumberTable(
-        f"Texts that are there again (nearly: similarity {duplicates.similarity:g} or more)", columns, rows
-    )
+    columns = ("texts of", "the same", f"similarity {duplicates.similarity:g} or more")
+    return NumberTable("Texts that are there again", columns, rows)
 
 
 def oddity_table(inspection: Inspection) -> NumberTable:

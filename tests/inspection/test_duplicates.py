@@ -83,6 +83,12 @@ def test_within_a_split_all_but_the_first_are_repetitions():
     assert train.exact == 2
     assert train.near == 4  # every copy, and the changed one
     assert len(train.near_examples) == 1
+    assert [[sample.id for sample in match.samples] for match in train.exact_examples] == [["2", "0"], ["3", "0"]]
+
+
+def test_what_is_the_same_as_one_text_and_like_another_is_counted_once():
+    leak = overlap(search(dataset(LONG, ONE_CHANGED), test=dataset(LONG)), "test", "train")
+    assert (leak.exact, leak.near) == (1, 0)
 
 
 def test_same_text_of_two_labels_is_a_conflict_within_and_across_splits():
@@ -95,6 +101,15 @@ def test_nearly_the_same_text_of_another_label():
     found = search(dataset(LONG, ONE_CHANGED, *OTHERS, labels=[0, 1, 0, 0, 0, 0])).conflicts
     assert (found.distinct, found.near, len(found.near_examples)) == (0, 2, 1)
     assert search(dataset(LONG, ONE_CHANGED)).conflicts.near == 0
+
+
+def test_what_is_found_first_hides_nothing(monkeypatch):
+    # Pairs that can tell nothing new are skipped: here those among 18 texts of one label and split, and no others.
+    monkeypatch.setattr("amsdff_jax.inspection.similar_texts._PAIRS_AT_A_TIME", 1)
+    texts = [f"{LONG} number {number}" for number in range(21)]
+    found = search(dataset(*texts[:19], labels=[0] * 18 + [1]), dataset(texts[19]), dataset(texts[20]))
+    assert found.conflicts.near == 21
+    assert [one.near for one in found.overlaps] == [1, 1, 1, 19, 0, 0]
 
 
 def test_empty_texts_are_nobodys_copy():

@@ -48,7 +48,7 @@ def test_what_is_wrong_is_found_and_where(name, text):
         "Fünf große Äpfel, naïve, São João, NÃO, Âge, â, « CAFÉ », Ð and Ñ",
         "Привет, мир. Γειά. 日本語。 한국어 العربية हिन्दी",
         "👩‍👩‍👧 and ❤️",
-        "AT&T; R&D; a < b and c > d; x<y, <unknown>; item #5; #hashtag",
+        "AT&T; R&D; a < b and c > d; x<y, <unknown>; item #5; room A#12; #hashtag",
         "if a<b and c>d",
         "می‌خواهم",  # with a zero-width non-joiner, which Persian needs
     ],

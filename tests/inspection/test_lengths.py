@@ -66,12 +66,12 @@ def test_texts_that_no_tokenizer_takes_are_measured(tokenizer):
     assert found.texts == 3
 
 
-@pytest.mark.parametrize("changes", [{}, {"data__buckets": (9, 15)}, {"model__mask_padding": False}])
+@pytest.mark.parametrize("changes", [{}, {"data__buckets": (9, 24)}, {"model__mask_padding": False}])
 def test_the_first_buckets_are_those_of_training(tokenizer, changes):
     train = dataset(make_texts(61, 5)[0])
-    config = CONFIG.replace(**changes)
+    config = CONFIG.replace(data__max_length=24, **changes)
     first, *others = compare_buckets(tokenize(train, tokenizer, 1000).lengths, config)
-    assert first.lengths == training_buckets(tokenize(train, tokenizer, 15), config)
+    assert first.lengths == training_buckets(tokenize(train, tokenizer, 24), config)
     assert first.of_config
     assert not any(one.of_config for one in others)
 
