@@ -86,8 +86,8 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
     for start in range(0, len(dataset), TEXTS_PER_CALL):
         chunk = slice(start, start + TEXTS_PER_CALL)
         batch = tokenizer(
-            list(map(_whole_characters, dataset.texts[chunk])),
-            None if dataset.text_pairs is None else list(map(_whole_characters, dataset.text_pairs[chunk])),
+            list(map(whole_characters, dataset.texts[chunk])),
+            None if dataset.text_pairs is None else list(map(whole_characters, dataset.text_pairs[chunk])),
             truncation=True,
             max_length=max_length,
             padding=False,
@@ -103,7 +103,7 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
     )
 
 
-def _whole_characters(text: str) -> str:
+def whole_characters(text: str) -> str:
     """`text` with U+FFFD for surrogates that stand alone, which no tokenizer takes; pairs become one character."""
     try:
         text.encode("utf-8")

@@ -5,6 +5,8 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerFast
 
+from amsdff_jax.data.tokenization import whole_characters
+
 REPLACEMENT = "\ufffd"
 
 
@@ -71,8 +73,7 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int) ->
       text: any string, lone surrogates included.
       max_length: tokens it is cut to, special ones included.
     """
-    # Pairs of surrogates become the character they encode; halves cannot be tokenized, or written to a file.
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    whole = whole_characters(text)
     encoding = tokenizer(whole, truncation=True, max_length=max_length).encodings[0]
     columns = (encoding.tokens, encoding.ids, encoding.offsets, encoding.word_ids)
     tokens, words = [], []

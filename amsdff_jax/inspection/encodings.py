@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.inspection.corpus import Corpus, Sample
 
 EXAMPLES = 5
@@ -108,13 +107,3 @@ def check(parts: tuple[str, ...]) -> dict[str, list[int]]:
         if any(place is not None for place in places):
             result[one.name] = [place or 0 for place in places]
     return result
-
-
-def without_surrogates(dataset: TextDataset) -> TextDataset:
-    """The texts as a tokenizer can take them: U+FFFD for lone surrogates."""
-
-    def mend(texts: list[str]) -> list[str]:
-        return [text if text.isascii() else re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts]
-
-    pairs = dataset.text_pairs
-    return dataclasses.replace(dataset, texts=mend(dataset.texts), text_pairs=None if pairs is None else mend(pairs))

@@ -10,7 +10,6 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.batches import choose_buckets, plan_batches
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.inspection.corpus import Corpus
-from amsdff_jax.inspection.encodings import without_surrogates
 
 MAX_LENGTHS = (32, 64, 128, 256, 512)
 QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.99)
@@ -69,7 +68,7 @@ def measure_lengths(
     """
     measured = []
     for dataset in corpus.datasets:
-        tokens = tokenize_once(without_surrogates(dataset), tokenizer, _WHOLE)
+        tokens = tokenize_once(dataset, tokenizer, _WHOLE)
         unknown = np.flatnonzero(tokens.token_ids == tokenizer.unk_token_id) if tokenizer.unk_token_id else []
         measured.append((tokens.lengths, np.searchsorted(tokens.offsets, unknown, side="right")))
     everything = np.concatenate([lengths for lengths, _ in measured])

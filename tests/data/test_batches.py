@@ -8,7 +8,7 @@ import pytest
 from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_batches
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
-from amsdff_jax.data.tokenization import load_tokenizer, tokenize
+from amsdff_jax.data.tokenization import load_tokenizer, tokenize, whole_characters
 
 LENGTHS = np.random.default_rng(0).integers(3, 90, 217)
 
@@ -72,6 +72,15 @@ def test_pairs_are_two_segments(tiny_encoder):
     dataset = TextDataset(["w1", "w2"], [0, 1], ("a", "b"), text_pairs=["w3 w4", "w5"])
     tokenized = tokenize(dataset, load_tokenizer(tiny_encoder), max_length=10)
     assert tokenized.token_ids[: tokenized.offsets[1]].tolist() == [2, 6, 3, 8, 9, 3]
+
+
+def test_halves_of_characters_are_data():
+    assert [whole_characters(text) for text in ("a\ud800b", "😀", "\ud83d\ude00", "\0")] == [
+        "a\ufffdb",
+        "😀",
+        "😀",
+        "\0",
+    ]
 
 
 def test_batch_pads_behind_and_masks_filler(tokenized):

@@ -3,7 +3,7 @@ import pytest
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.inspection.corpus import EXCERPT, Corpus, excerpt, printable
-from amsdff_jax.inspection.encodings import CHECKS, check, find_oddities, without_surrogates
+from amsdff_jax.inspection.encodings import CHECKS, check, find_oddities
 
 
 def dataset(texts, pairs=None):
@@ -74,11 +74,6 @@ def test_both_texts_of_a_pair_are_looked_at():
     assert [(oddity.name, oddity.examples[0].id) for oddity in find_oddities(corpus)] == [
         ("empty", "0"), ("replacement characters", "1"),
     ]  # fmt: skip
-
-
-def test_surrogates_are_mended_and_nothing_else():
-    mended = without_surrogates(dataset(["a\ud800b", "😀"], pairs=["\udfff", "\0"]))
-    assert (mended.texts, mended.text_pairs) == (["a\ufffdb", "😀"], ["\ufffd", "\0"])
 
 
 def test_excerpts_show_the_place_and_nothing_that_harms_a_terminal():
