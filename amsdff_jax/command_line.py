@@ -32,17 +32,15 @@ EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goe
 DEFINE_CONFIG = config_flags.DEFINE_config_file
 
 
-def run(
-    main: Callable[..., int | None], commands: Mapping[str, str] | None = None, *, takes_texts: bool = False
-) -> None:
+def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, takes_texts: bool = False) -> None:
     """Parses the flags, runs `main` and exits with its code; a `UserError` is one line and exit code 2.
 
     Args:
-      main: called with the command and its arguments, if there are `commands`, or with the texts.
+      main: called with the command and its arguments, if there are `commands`.
       commands: what the first argument may be, and the names of those that follow it, such as
         "FILE OUT_DIR"; a last one with a star may be repeated or left out. A flag whose help begins
         with a command belongs to that command.
-      takes_texts: there are no commands, and what is no flag is a text.
+      takes_texts: without commands, `main` is called with all arguments that are no flags.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
