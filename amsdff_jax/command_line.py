@@ -37,7 +37,7 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     """Parses the flags, runs `main` and exits with its code; a `UserError` is one line and exit code 2.
 
     Args:
-      main: called with the command and its arguments, if there are `commands`, or with the texts.
+      main: called with the command and its arguments, if there are `commands`.
       commands: what the first argument may be, and the names of those that follow it, such as
         "FILE OUT_DIR"; a last one with a star may be repeated or left out. A flag whose help begins
         with a command belongs to that command.

@@ -1,6 +1,7 @@
 """Everything that can be said of why a model gives a text its label."""
 
 import dataclasses
+import threading
 from typing import Any
 
 import jax
@@ -167,6 +168,7 @@ class Explainer:
             raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
         graph, self._state = _in_float32(saved.model)
         self._saved = saved
+        self._reading = threading.Lock()  # a tokenizer holds its last call's settings
         self._measure = jax.jit(_make_measure(graph))
         self._part_integral = jax.jit(make_part_integral(graph))
 
@@ -184,7 +186,8 @@ class Explainer:
         if class_name and class_name not in saved.class_names:
             listing = nearest(class_name, saved.class_names) or f"; there are {', '.join(saved.class_names)}"
             raise UserError(f"class_name: the model has no class {class_name!r}{listing}")
-        reading = read_text(text, saved.tokenizer, saved.max_length)
+        with self._reading:
+            reading = read_text(text, saved.tokenizer, saved.max_length)
         count = len(reading.tokens)
         length = self._padded_length(count)
         input_ids = np.full(length, saved.tokenizer.pad_token_id, np.int32)
