@@ -18,6 +18,7 @@ from amsdff_jax.data.tokenization import tokenize
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, softmax
 from amsdff_jax.evaluation.inference import Inference
+from amsdff_jax.explanation.explain import Explainer, Explanation
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.step import Variables
@@ -117,6 +118,7 @@ class Classifier:
         self._preparing = threading.Lock()
         # Devices that wait for each other must get their work in the same order.
         self._dispatching = threading.Lock()
+        self._explainer: Explainer | None = None
 
     @classmethod
     def from_pretrained(
@@ -209,6 +211,16 @@ class Classifier:
         pieces = [np.zeros((0, len(self.class_names)), np.float32)]
         pieces += [logits for _, logits, _ in self._run((None, text) for text in texts)]
         return np.concatenate(pieces)
+
+    def explain(self, text: str, class_name: str = "") -> Explanation:
+        """What in `text` speaks for a class, by default for the one that wins; `scripts/explain.py` makes pages of it.
+
+        Raises:
+          UserError: no such class.
+        """
+        with self._preparing:
+            self._explainer = self._explainer or Explainer(self.saved)
+            return self._explainer.explain(text, class_name)
 
     def _run(self, items: Iterable[tuple[Any, Text | None] | Pause]) -> Iterator[tuple[list, np.ndarray, np.ndarray]]:
         """Chunks of the items, each with the logits [n,C] of its n texts and whether they were truncated, [n] bool."""

@@ -237,3 +237,13 @@ def test_a_damaged_folder_is_one_line(classifier, file, content, message, tmp_pa
         Classifier.from_pretrained(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_explanation_is_of_the_class_that_is_predicted(classifier):
+    text = "w1 w25 w3"
+    explanation = classifier.explain(text)
+    (prediction,) = classifier.predict([text])
+    assert explanation.class_names[explanation.target] == prediction.label
+    assert classifier.explain(text, "other").target == NAMES.index("other")
+    with pytest.raises(UserError, match="othre"):
+        classifier.explain(text, "othre")
