@@ -200,8 +200,9 @@ class PoolingStrategy(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """[B,S,H] -> [B,H], the attention pool's weights [B,S], the learned query's [B,heads,S]."""
         attention_pool, token_attention = attention_pooled(self.attention_pooling, x, mask)
+        # `shape[0]`, because torch.export takes a `len` for a constant.
         cls_pool, cls_attention = self.cls_attention(
-            self.cls_token.expand(len(x), -1, -1), x, x, key_padding_mask=~mask, average_attn_weights=False
+            self.cls_token.expand(x.shape[0], -1, -1), x, x, key_padding_mask=~mask, average_attn_weights=False
         )
         max_pool = x.masked_fill(~mask[..., None], -math.inf).amax(dim=1)
         pools = torch.cat([attention_pool, cls_pool[:, 0], max_pool], dim=-1)

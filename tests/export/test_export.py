@@ -5,7 +5,11 @@ import json
 import subprocess
 import sys
 
+import jax
+import jax.export
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from flax import nnx
 
@@ -14,6 +18,7 @@ from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.export import exporter, formats, verification
 from amsdff_jax.export.exporter import export_model
+from amsdff_jax.export.onnx_graph import RECURRENT
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.layers import BatchNorm
@@ -60,8 +65,11 @@ def load(folder, expression):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mask_padding", [True, False], ids=["masked", "reference"])
-@pytest.mark.parametrize("format", ["stablehlo", "safetensors"])
+@pytest.mark.parametrize(
+    ("format", "mask_padding"),
+    [("stablehlo", True), ("stablehlo", False), ("safetensors", False), ("onnx", True), ("onnx", False)],
+    ids=["stablehlo-masked", "stablehlo-reference", "safetensors-reference", "onnx-masked", "onnx-reference"],
+)
 def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file, tmp_path):
     folder = make_folder(tmp_path / "model", tiny_encoder, mask_padding=mask_padding)
     found = export_model(folder, tmp_path / "out", format, texts_file)
@@ -80,8 +88,37 @@ def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODEL_NAMES if name != "amsdff"])
-def test_every_baseline_can_be_exported_as_stablehlo(name, tiny_encoder, texts_file, tmp_path):
-    assert export_model(make_folder(tmp_path / "model", tiny_encoder, name), tmp_path / "out", file=texts_file).equal
+def test_every_baseline_as_stablehlo_and_onnx(name, tiny_encoder, tmp_path):
+    """Masked, at lengths shorter than a kernel, too, called without the loaders."""
+    saved = read_model_folder(make_folder(tmp_path / "model", tiny_encoder, name))
+    formats.find_writer("stablehlo")(saved, tmp_path)
+    program = jax.export.deserialize(bytearray((tmp_path / "model.stablehlo").read_bytes()))
+    weights = dict(np.load(tmp_path / "weights.npz"))
+    calls = [lambda *tokens: program.call(weights, *tokens)]
+    if name in RECURRENT:
+        with pytest.raises(UserError, match=f"'{name}' that does not see padding cannot be exported to ONNX"):
+            formats.find_writer("onnx")(saved, tmp_path)
+    else:
+        formats.find_writer("onnx")(saved, tmp_path)
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+        names = ("input_ids", "attention_mask")
+        calls.append(lambda *tokens: session.run(None, dict(zip(names, map(np.int64, tokens), strict=True)))[0])
+    random = np.random.default_rng(2)
+    for length in (2, 11):
+        ids = random.integers(1, 45, (3, length)).astype(np.int32)
+        mask = (np.arange(length) < random.integers(1, length + 1, (3, 1))).astype(np.int32)
+        for call in calls:
+            np.testing.assert_allclose(call(ids, mask), saved.model(ids, mask).logits, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_onnx_graph_has_batch_norm_folded(model_folder, tmp_path):
+    formats.find_writer("onnx")(read_model_folder(model_folder), tmp_path)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+    assert [[axis.dim_param for axis in value.type.tensor_type.shape.dim] for value in graph.input] == [
+        ["batch", "tokens"]
+    ] * 2
 
 
 @pytest.mark.slow
@@ -126,20 +163,19 @@ def test_script_as_its_readme_says(model_folder, texts_file, tmp_path):
 def test_an_export_that_differs_leaves_nothing_behind(model_folder, texts_file, tmp_path, monkeypatch):
     """The export's own weights are a little off, as after a fault in the export."""
     out = tmp_path / "out"
-    assert export_model(model_folder, out, "safetensors", texts_file).equal
-    before = (out / "README.md").read_text()
+    out.mkdir()
+    (out / "config.json").write_text('{"export_format": "onnx"}')  # an export from before, which stays
 
     def write_other_weights(saved, folder):
         saved.model.classifier[8].bias[...] += 3e-4
-        formats.find_writer("safetensors")(saved, folder)
+        formats.find_writer("stablehlo")(saved, folder)
 
     monkeypatch.setattr(exporter, "find_writer", lambda name: write_other_weights)
-    found = export_model(model_folder, tmp_path / "other", "safetensors", texts_file)
+    found = export_model(model_folder, out, "stablehlo", texts_file)
     assert not found.equal
     assert found.logits == pytest.approx(3e-4, rel=0.1)
-    assert not export_model(model_folder, out, "safetensors", texts_file).equal
     assert {file.name for file in tmp_path.iterdir()} == {"model", "out", "texts.csv"}
-    assert (out / "README.md").read_text() == before  # the export that was there stays
+    assert [file.name for file in out.iterdir()] == ["config.json"]
 
 
 def test_not_a_number_is_different():
