@@ -66,6 +66,8 @@ def test_train_interrupt_resume_evaluate(training_arguments, tmp_path):
              "per_class.csv", "predictions.csv", "errors.csv"}  # fmt: skip
     assert {file.name for file in report.iterdir()} == names
     assert list((report.parent / "tensorboard").iterdir())
+    card = report.parent / "model" / "README.md"
+    assert f"| test | 31 | {metrics['test']['accuracy']:.4f} |" in card.read_text()
 
     again = run("train.py", *training_arguments, cwd=tmp_path)
     assert again.returncode == 0
@@ -79,6 +81,7 @@ def test_train_interrupt_resume_evaluate(training_arguments, tmp_path):
     evaluated = run("evaluate.py", "--workdir=runs/files", f"--file={more}", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads((report / "more" / "metrics.json").read_text())["more"]["examples"] == 23
+    assert "| more | 23 |" in card.read_text()
     evaluated = run("evaluate.py", "--workdir=runs/files", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads((report / "metrics.json").read_text())["test"]["accuracy"] == metrics["test"]["accuracy"]

@@ -69,7 +69,9 @@ def export_model(
 
 def describe_verification(verification: Verification) -> str:
     """One line for a person."""
-    texts, shortest, longest, logits, probabilities = verification
+    texts, shortest, longest, logits, probabilities, failure = verification
+    if failure:
+        return f"{failure}, so nothing was exported"
     outcome = "equal" if verification.equal else "DIFFERENT, so nothing was exported"
     return (
         f"{texts} texts of {shortest} to {longest} tokens: logits differ by at most {logits:.1e}, probabilities by "

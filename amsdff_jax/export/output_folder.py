@@ -41,7 +41,9 @@ def partial_folder(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); make room or choose another folder") from None
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room or choose another folder"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
