@@ -20,6 +20,7 @@ from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.environment import describe_environment
 from amsdff_jax.evaluation.evaluator import Evaluator, StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.evaluation.model_card import record_metrics, record_training
 from amsdff_jax.evaluation.report import write_learning_curves, write_metrics, write_report
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.catalogue import make_model
@@ -77,6 +78,10 @@ def train_run(
     if is_first_host():
         with _errors_told(report):
             write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
+            named = {"train": data.train} | {name: dataset for name, dataset in splits.items() if dataset is not None}
+            record_training(
+                workdir / "model", config, named, metrics, steps=trainer.total_steps, best_step=trainer.best_step
+            )
             write_metrics(report, metrics)
         _print_table(metrics, report)
     return True
@@ -132,6 +137,7 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
     if is_first_host():
         with _errors_told(directory):
             write_metrics(directory, {name: metrics})
+            record_metrics(workdir / "model", {name: metrics})
         _print_table({name: metrics}, directory)
     return metrics
 

@@ -56,6 +56,8 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
              "per_class.csv", "predictions.csv", "errors.csv"}  # fmt: skip
     assert {file.name for file in report.iterdir()} == names
     assert list((report.parent / "tensorboard").iterdir())
+    card = report.parent / "model" / "README.md"
+    assert f"| test | 31 | {metrics['test']['accuracy']:.4f} |" in card.read_text()
 
     code, output = run("train.py", *training_arguments)
     assert code == 0
@@ -69,6 +71,7 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
     code, output = run("evaluate.py", "--workdir=runs/files", f"--file={more}")
     assert code == 0, output
     assert json.loads((report / "more" / "metrics.json").read_text())["more"]["examples"] == 23
+    assert "| more | 23 |" in card.read_text()
     code, output = run("evaluate.py", "--workdir=runs/files")
     assert code == 0, output
     assert json.loads((report / "metrics.json").read_text())["test"]["accuracy"] == metrics["test"]["accuracy"]

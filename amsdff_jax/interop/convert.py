@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.dimensions import read_dimensions
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.model_folder import SavedModel, check_class_names, load_model, read_model_config, save_model
@@ -93,6 +94,7 @@ def from_torch(
     require(length >= 3, "max_length", length, "at least 3 tokens")
     saved = SavedModel(model, found, tuple(names), length)
     save_model(folder, saved)
+    record_conversion(folder, file, weights.kind)
     logger.info(
         "%s: %s, %d tensors, %d renamed, %d ignored -> %s (%s, %d classes, %s padding, %d heads, at most %d tokens)",
         file, weights.kind, len(weights.tensors), len(weights.renamed), len(weights.ignored), folder, config.name,

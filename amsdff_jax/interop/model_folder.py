@@ -25,8 +25,8 @@ WEIGHTS = "model.safetensors"
 
 # What a model folder may hold: ours, and what tokenizers save.
 OWN_FILES = (
-    r"config\.json|model\.safetensors|calibration\.json|README\.md|vocab\.(txt|json)|merges\.txt|(added|special)_tokens.*"
-    r"|tokenizer.*"
+    r"config\.json|model\.safetensors|README\.md|(card|calibration)\.json|vocab\.(txt|json)|merges\.txt"
+    r"|(added|special)_tokens.*|tokenizer.*"
 )
 
 

@@ -145,7 +145,7 @@ class CNNClassifier(Baseline):
 
     def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,3*filters] float32."""
-        missing = max(0, max(CNN_WIDTHS) - x.shape[1])
+        missing = jax.core.max_dim(0, max(CNN_WIDTHS) - x.shape[1])  # of a length that may be symbolic, too
         if self.config.mask_padding:
             x = jnp.where(mask[..., None], x, 0)
         x, mask = jnp.pad(x, ((0, 0), (0, missing), (0, 0))), jnp.pad(mask, ((0, 0), (0, missing)))

@@ -31,13 +31,23 @@ class ScaleConv(nnx.List):
 
     def __call__(self, x: jax.Array, counted: jax.Array) -> jax.Array:
         """[B,S,H], and counted [B,S] as in `BatchNorm` -> [B,S,H/K]."""
-        depthwise, pointwise, batch_norm = self
+        depthwise, pointwise = self[:2]
         features = depthwise(x)
+        if len(self) == 2:  # BatchNorm has been folded into the convolution
+            return gelu(pointwise(features))
+        batch_norm = self[2]
         if batch_norm.use_running_average:  # then it is affine, and goes into the product before it
             scale, shift = batch_norm.affine()
             kernel = pointwise.pointwise_kernel[...] * scale
             return gelu(dense(features, kernel, pointwise.bias[...] * scale + shift, pointwise.dtype))
         return gelu(batch_norm(pointwise(features), counted))
+
+    def fold_batch_norm(self) -> None:
+        """Takes BatchNorm, as it is in eval mode, into the pointwise convolution: for inference only, for good."""
+        pointwise, batch_norm = self[1], self.pop()
+        scale, shift = batch_norm.affine()
+        pointwise.pointwise_kernel[...] *= scale
+        pointwise.bias[...] = pointwise.bias[...] * scale + shift
 
 
 class MultiScaleAttention(nnx.Module):

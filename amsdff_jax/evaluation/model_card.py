@@ -1,0 +1,168 @@
+"""Keeps the `README.md` of a model folder: a model card in the Hub's format, made of what the folder holds.
+
+What the card says beyond `config.json` is kept in `card.json`, so that the card can be written anew
+wherever the folder has been moved: where the model comes from, and the metrics of every evaluation.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amsdff_jax.config import Config
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.card_text import card_text
+from amsdff_jax.interop.hub import PACKAGED
+from amsdff_jax.interop.model_folder import read_model_config
+from amsdff_jax.json_file import write_json, write_text
+
+FACTS, CALIBRATION, CARD = "card.json", "calibration.json", "README.md"
+
+PATH_FIELDS = ("encoder", "encoder_config", "tokenizer", "data_dir", "init_from", "train_file", "validation_file",
+               "test_file")  # fmt: skip
+
+
+def write_model_card(folder: str | Path) -> None:
+    """Writes `README.md` anew from the files in a model folder; call it when one has changed.
+
+    Args:
+      folder: with `config.json`, and, where there are any, `card.json` and `calibration.json`.
+
+    Raises:
+      UserError: one of these files is damaged.
+      OSError: the card cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    config = read_model_config(folder)
+    calibration = _read_object(folder / CALIBRATION, "calibrate again")
+    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+    write_text(folder / CARD, card_text(config, _read_facts(folder), calibration, has_tokenizer))
+
+
+def record_training(
+    folder: str | Path, config: Config, splits: Mapping[str, TextDataset], metrics: Mapping[str, Mapping[str, Any]],
+    *, steps: int, best_step: int,
+) -> None:  # fmt: skip
+    """Puts down how a model was trained and what it reaches, and writes the card.
+
+    Args:
+      folder: the model folder.
+      config: of the run.
+      splits: the data by split, `train` among them.
+      metrics: the report's metrics by split.
+      steps: updates of the whole run.
+      best_step: the one whose weights were kept.
+
+    Raises:
+      OSError: nothing can be written.
+    """
+    folder = Path(folder)
+    environment = next(iter(metrics.values()))
+    facts = {
+        "training": {
+            "base_model": _base_model(config.model.encoder),
+            "data": _data_name(config),
+            "texts": {name: len(dataset) for name, dataset in splits.items()},
+            "class_counts": {
+                name: np.bincount(dataset.labels, minlength=len(dataset.class_names)).tolist()
+                for name, dataset in splits.items()
+            },
+            "seed": config.seed,
+            "steps": steps,
+            "best_step": best_step,
+            "best_metric": config.train.best_metric,
+            "settings": _without_paths(dataclasses.asdict(config)),
+            "changed": _changed(_without_paths(dataclasses.asdict(config)), dataclasses.asdict(Config())),
+            **{name: environment[name] for name in ("num_parameters", "device", "versions")},
+        },
+        "metrics": {name: _numbers(values) for name, values in metrics.items()},
+    }
+    write_json(folder / FACTS, facts)
+    write_model_card(folder)
+
+
+def record_metrics(folder: str | Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Puts down the metrics of an evaluation, by split or file, beside those that are there, and writes the card.
+
+    Raises:
+      UserError: `card.json` is damaged.
+      OSError: nothing can be written.
+    """
+    folder = Path(folder)
+    facts = _read_facts(folder)
+    known = facts.get("metrics", {}) | {name: _numbers(values) for name, values in metrics.items()}
+    write_json(folder / FACTS, facts | {"metrics": known})
+    write_model_card(folder)
+
+
+def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
+    """Puts down of what file, of which kind, a model folder was made, and writes the card.
+
+    Raises:
+      OSError: nothing can be written.
+    """
+    write_json(Path(folder) / FACTS, {"conversion": {"file": Path(file).name, "kind": kind}})
+    write_model_card(folder)
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    return _read_object(folder / FACTS, "delete it and evaluate again") or {}
+
+
+def _read_object(file: Path, way_out: str) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: not readable as JSON ({error}); {way_out}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: holds no JSON object; {way_out}")
+    return content
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics without what describes the machine."""
+    return {name: value for name, value in metrics.items() if name not in ("num_parameters", "device", "versions")}
+
+
+def _base_model(encoder: str) -> str:
+    """The hub id of an encoder, "" where it has none."""
+    if encoder in PACKAGED:
+        return PACKAGED[encoder][2]
+    return "" if not encoder or Path(encoder).exists() else encoder
+
+
+def _data_name(config: Config) -> str:
+    data = config.data
+    return {"files": Path(data.train_file).name, "tfds": data.tfds_name, "bundled": "movie snippets"}.get(
+        data.source, data.source
+    )
+
+
+def _without_paths(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which a path of this machine is only a name."""
+    cleaned = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            cleaned[name] = _without_paths(value)
+        elif name in PATH_FIELDS and value and (Path(value).is_absolute() or Path(value).expanduser().exists()):
+            cleaned[name] = Path(value).name
+        else:
+            cleaned[name] = value
+    return cleaned
+
+
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names and values of the settings that are not the defaults."""
+    changed = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            changed |= _changed(value, defaults[name], f"{prefix}{name}.")
+        elif value != defaults[name]:
+            changed[prefix + name] = value
+    return changed

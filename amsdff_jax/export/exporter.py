@@ -1,0 +1,119 @@
+"""From a model folder to a verified export of it."""
+
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.errors import UserError
+from amsdff_jax.export.formats import FORMATS, find_writer
+from amsdff_jax.export.output_folder import CONFIG, MARK, check_replaceable, complete, partial_folder
+from amsdff_jax.export.readme import write_readme
+from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
+from amsdff_jax.interop.model_folder import SavedModel, load_model, read_model_config
+from amsdff_jax.json_file import write_json
+from amsdff_jax.validation import require_choice
+
+CALIBRATION = "calibration.json"
+LOADERS = Path(__file__).parent / "loaders"
+
+logger = logging.getLogger(__name__)
+
+
+def export_model(
+    folder: str | Path, output: str | Path, format: str = "stablehlo", file: str = "", text_column: str = "text"
+) -> Verification:
+    """Exports a model, and keeps the export if it says the same as the model, run by its own loader.
+
+    Args:
+      folder: a model folder, with a tokenizer.
+      output: a new folder, or an export to be replaced.
+      format: one of `FORMATS`.
+      file: CSV, TSV, JSONL or Parquet of texts to verify on; "": movie snippets.
+      text_column: of that file.
+
+    Returns:
+      How far the two are apart. Unless they are `equal`, nothing has been written.
+
+    Raises:
+      UserError: anything wrong with the folders or the file, or a format that lacks a package.
+    """
+    require_choice("--format", format, tuple(FORMATS))
+    folder, output = Path(folder).expanduser(), Path(output).expanduser().resolve()
+    check_replaceable(output)
+    write = find_writer(format)
+    config, tokenizer, temperature = read_model_config(folder), load_tokenizer(folder), _read_temperature(folder)
+    texts = read_texts(file, text_column)
+    # So that it can be lowered for every platform, and computes as PyTorch does.
+    model = load_model(folder, compute_dtype="float32", attention="xla")
+    saved = SavedModel(model, tokenizer, config.class_names, config.max_length)
+    expected = run_model(saved, texts)
+    with partial_folder(output) as partial:
+        write(saved, partial)
+        _write_config(partial / CONFIG, saved, format, temperature)
+        _make_tokenizer(saved, FORMATS[format].length_multiple).save(str(partial / "tokenizer.json"))
+        shutil.copyfile(LOADERS / f"{format}.py", partial / "load.py")
+        if temperature is not None:
+            shutil.copyfile(folder / CALIBRATION, partial / CALIBRATION)
+        verification = verify_export(partial, expected)
+        if verification.equal:
+            write_readme(partial, format, saved, temperature, verification)
+            complete(partial, output)
+            logger.info("%s: the export of %s as %s", output, folder, format)
+    return verification
+
+
+def describe_verification(verification: Verification) -> str:
+    """One line for a person."""
+    texts, shortest, longest, logits, probabilities, failure = verification
+    if failure:
+        return f"{failure}, so nothing was exported"
+    outcome = "equal" if verification.equal else "DIFFERENT, so nothing was exported"
+    return (
+        f"{texts} texts of {shortest} to {longest} tokens: logits differ by at most {logits:.1e}, probabilities by "
+        f"{probabilities:.1e} ({outcome}; tolerance {TOLERANCE:g})"
+    )
+
+
+def _read_temperature(folder: Path) -> float | None:
+    """Of the model's calibration; None where there is none."""
+    file = folder / CALIBRATION
+    if not file.exists():
+        return None
+    try:
+        temperature = float(json.loads(file.read_text(encoding="utf-8"))["temperature"])
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature {temperature}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: holds no temperature above 0 ({error}); calibrate again, or delete it") from None
+    return temperature
+
+
+def _write_config(file: Path, saved: SavedModel, format: str, temperature: float | None) -> None:
+    """What the loaders read, and the sizes of the model for whom it may concern."""
+    write_json(file, {
+        MARK: format,
+        "class_names": list(saved.class_names),
+        "max_length": saved.max_length,
+        "temperature": temperature or 1.0,
+        "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
+        "encoder": dataclasses.asdict(saved.model.encoder_config),
+    })  # fmt: skip
+
+
+def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
+    """The tokenizer that cuts and pads by itself, as the model needs it."""
+    tokenizer = Tokenizer.from_str(saved.tokenizer.backend_tokenizer.to_str())
+    tokenizer.enable_truncation(saved.max_length)
+    if not saved.model.config.mask_padding:
+        padding = {"length": saved.max_length}
+    else:
+        rounded = -(-saved.max_length // multiple) * multiple
+        fits = rounded <= saved.model.encoder_config.max_position_embeddings
+        padding = {"pad_to_multiple_of": multiple} if fits and multiple > 1 else {}
+    tokenizer.enable_padding(pad_id=saved.tokenizer.pad_token_id, pad_token=saved.tokenizer.pad_token, **padding)
+    return tokenizer

@@ -1,0 +1,1 @@
+"""The programs that exports carry as `load.py`; copied, never imported."""

@@ -1,0 +1,37 @@
+"""Runs the classifier in this folder; needs onnxruntime, and tokenizers for texts.
+
+python load.py "A first text." "A second text."
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+FOLDER = Path(__file__).resolve().parent
+config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+session = onnxruntime.InferenceSession(FOLDER / "model.onnx", providers=onnxruntime.get_available_providers())
+tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+
+
+def logits(texts):
+    """Scores of the classes, [B,C], for B texts or pairs of texts."""
+    encodings = tokenizer.encode_batch(list(texts))
+    input_ids = np.array([encoding.ids for encoding in encodings], np.int64)  # [B,S]
+    attention_mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
+    return session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+
+
+def probabilities(texts):
+    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none)."""
+    scores = logits(texts) / config["temperature"]
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+if __name__ == "__main__":
+    for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
+        print(f"{config['class_names'][row.argmax()]}\t{row.max():.4f}\t{text}")

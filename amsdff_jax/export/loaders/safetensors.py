@@ -1,0 +1,36 @@
+"""Runs the classifier in this folder; needs torch, transformers and safetensors, and tokenizers for texts.
+
+python load.py "A first text." "A second text."
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from model import TorchClassifier
+from tokenizers import Tokenizer
+
+FOLDER = Path(__file__).resolve().parent
+config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+model = TorchClassifier.from_pretrained(FOLDER)
+tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+
+
+@torch.no_grad()
+def logits(texts):
+    """Scores of the classes, [B,C], for B texts or pairs of texts."""
+    encodings = tokenizer.encode_batch(list(texts))
+    input_ids = torch.tensor([encoding.ids for encoding in encodings])  # [B,S]
+    attention_mask = torch.tensor([encoding.attention_mask for encoding in encodings])
+    return model(input_ids, attention_mask).logits
+
+
+def probabilities(texts):
+    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none)."""
+    return torch.softmax(logits(texts) / config["temperature"], dim=-1)
+
+
+if __name__ == "__main__":
+    for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
+        print(f"{config['class_names'][row.argmax()]}\t{row.max():.4f}\t{text}")

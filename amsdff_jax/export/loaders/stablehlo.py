@@ -1,0 +1,37 @@
+"""Runs the classifier in this folder; needs jax, and tokenizers for texts.
+
+python load.py "A first text." "A second text."
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.export
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent
+config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+weights = jax.device_put(dict(np.load(FOLDER / "weights.npz")))
+model = jax.jit(jax.export.deserialize(bytearray((FOLDER / "model.stablehlo").read_bytes())).call)
+
+
+def logits(texts):
+    """Scores of the classes, [B,C], for B texts or pairs of texts."""
+    from tokenizers import Tokenizer
+
+    encodings = Tokenizer.from_file(str(FOLDER / "tokenizer.json")).encode_batch(list(texts))
+    input_ids = np.array([encoding.ids for encoding in encodings], np.int32)  # [B,S]
+    attention_mask = np.array([encoding.attention_mask for encoding in encodings], np.int32)
+    return np.asarray(model(weights, input_ids, attention_mask))
+
+
+def probabilities(texts):
+    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none)."""
+    return np.asarray(jax.nn.softmax(logits(texts) / config["temperature"]))
+
+
+if __name__ == "__main__":
+    for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
+        print(f"{config['class_names'][row.argmax()]}\t{row.max():.4f}\t{text}")

@@ -1,0 +1,156 @@
+"""Compares an export, run by its own loader in a process of its own, with the model on real texts."""
+
+import dataclasses
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from amsdff_jax.config import Config, DataConfig
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.files import read_rows
+from amsdff_jax.data.sources import load_data
+from amsdff_jax.data.tokenization import tokenize
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
+from amsdff_jax.interop.model_folder import SavedModel
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.training.step import Variables
+from amsdff_jax.validation import nearest
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4  # absolute, of logits and probabilities
+
+DEFAULT_TEXTS = 200
+SNIPPETS_PER_TEXT = (1, 1, 1, 2, 3, 5, 9, 17)  # in turn, so that there are short, long and truncated texts
+
+BATCH_SIZES = (1, 7, 32)  # of the loader's calls; the last is repeated
+
+
+class Verification(NamedTuple):
+    """How far an export is from the model.
+
+    Attributes:
+      texts: how many were compared.
+      shortest, longest: tokens of the shortest and of the longest, after truncation.
+      logits, probabilities: largest absolute difference; probabilities at temperature 1.
+      failure: what is wrong with the loader, if it gave nothing to compare; "": nothing.
+    """
+
+    texts: int
+    shortest: int
+    longest: int
+    logits: float
+    probabilities: float
+    failure: str = ""
+
+    @property
+    def equal(self) -> bool:
+        """Whether both differences are numbers within `TOLERANCE`."""
+        return self.logits <= TOLERANCE and self.probabilities <= TOLERANCE
+
+
+def read_texts(file: str, column: str) -> list[str]:
+    """The texts of a file, or, without a name, `DEFAULT_TEXTS` made of the bundled movie snippets.
+
+    Raises:
+      UserError: the file cannot be read or has no such column.
+    """
+    if not file:
+        snippets = iter(load_data(DataConfig(source="bundled")).test.texts)
+        numbers = islice(cycle(SNIPPETS_PER_TEXT), DEFAULT_TEXTS)
+        return [" ".join(islice(snippets, number)) for number in numbers]
+    texts = []
+    for row in read_rows(file):
+        text = row.values.get(column)
+        if not isinstance(text, str):
+            found = ", ".join(map(repr, row.values))
+            raise UserError(f"{file}: {row.place}: expected a text in column {column!r}, found columns {found}"
+                            f"{nearest(column, row.values)}; --text_column=NAME")  # fmt: skip
+        texts.append(text)
+    return texts
+
+
+class Expectation(NamedTuple):
+    """What the model itself says of N texts.
+
+    Attributes:
+      texts: the N texts.
+      lengths: [N] tokens of each, after truncation.
+      evaluation: holds the logits [N,C]; its labels mean nothing.
+    """
+
+    texts: Sequence[str]
+    lengths: np.ndarray
+    evaluation: Evaluation
+
+
+def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
+    """Runs the model on a CPU, by the code that `evaluate` runs."""
+    dataset = TextDataset(texts, np.zeros(len(texts), np.int32), saved.class_names, name="texts to verify on")
+    tokens = tokenize(dataset, saved.tokenizer, saved.max_length)
+    config = dataclasses.replace(
+        Config(), model=saved.model.config, data=dataclasses.replace(DataConfig(), max_length=saved.max_length)
+    )
+    graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
+    parallel = DataParallel(devices=jax.local_devices(backend="cpu")[:1])
+    variables = parallel.replicate(Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics)))
+    evaluation = Evaluator(graph, config, saved.tokenizer, parallel).evaluate(variables, tokens)
+    return Expectation(texts, tokens.lengths, evaluation)
+
+
+def verify_export(folder: Path, expected: Expectation) -> Verification:
+    """Runs the loader in `folder` on a CPU, texts of like length in one call, and compares."""
+    texts, lengths, evaluation = expected
+    counts = len(texts), int(lengths.min()), int(lengths.max())
+    order = np.argsort(lengths, kind="stable")
+    with tempfile.TemporaryDirectory(prefix="amsdff-export-") as scratch:
+        batches, out = Path(scratch) / "batches.json", Path(scratch) / "logits.npy"
+        batches.write_text(json.dumps(list(_batches([texts[index] for index in order]))), encoding="utf-8")
+        runner = Path(__file__).with_name("run_loader.py")
+        result = subprocess.run(
+            [sys.executable, "-P", str(runner), str(folder.resolve()), str(batches), str(out)],
+            cwd=folder, env=_environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if result.returncode or not out.exists():
+            logger.error("load.py: %s", result.stderr.strip())
+            return Verification(*counts, np.inf, np.inf, f"load.py ends with exit code {result.returncode}")
+        found = np.load(out)
+    if found.shape != evaluation.logits.shape:
+        return Verification(*counts, np.inf, np.inf, f"load.py gives logits of shape {found.shape}")
+    logits = np.empty_like(found)
+    logits[order] = found
+    probabilities = dataclasses.replace(evaluation, logits=logits).probabilities
+    return Verification(
+        *counts,
+        float(np.abs(logits - evaluation.logits).max()), float(np.abs(probabilities - evaluation.probabilities).max()),
+    )  # fmt: skip
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    sizes, start = iter(BATCH_SIZES), 0
+    size = 0
+    while start < len(texts):
+        size = next(sizes, size)
+        yield list(texts[start : start + size])
+        start += size
+
+
+def _environment() -> dict[str, str]:
+    """Of the loader's process: on a CPU, where float32 is float32, keeping what JAX compiles where we keep it."""
+    compiled = jax.config.jax_compilation_cache_dir
+    kept = {"JAX_COMPILATION_CACHE_DIR": compiled, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+    # Without bytecode, which would lie in the folder.
+    common = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | common | (kept if compiled else {})

@@ -1,0 +1,398 @@
+"""The classifiers in PyTorch, with the state dicts that model folders hold.
+
+Stands by itself, because exports for PyTorch carry this very file: it needs torch, transformers and
+safetensors, and nothing of this project. The encoder is transformers' own `DistilBertModel`.
+`attention_mask` is [B,S], 1 on real tokens, everywhere.
+"""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from transformers import DistilBertConfig, DistilBertModel
+
+CNN_WIDTHS = (3, 4, 5)
+CNN_FILTERS = 100
+
+# Of a model folder that was written before parts could be left out.
+ALL_PARTS = {"multi_scale": True, "fusion": True, "pools": ["attention", "query", "max"]}
+
+
+class TorchOutput(NamedTuple):
+    """What `AMSDFFOutput` holds, as tensors; a baseline fills in the first three."""
+
+    logits: torch.Tensor
+    pooled_features: torch.Tensor
+    encoder_output: torch.Tensor
+    sequence_features: torch.Tensor | None = None
+    multi_scale_features: torch.Tensor | None = None
+    enhanced_features: torch.Tensor | None = None
+    token_attention: torch.Tensor | None = None
+    expert_gates: torch.Tensor | None = None
+    cls_attention: torch.Tensor | None = None
+
+
+class TorchClassifier(nn.Module):
+    """A classifier on an encoder, with random weights.
+
+    Attributes:
+      config: shape and padding semantics.
+      transformer: the encoder.
+    """
+
+    def __init__(self, config: Any, encoder_config: Any):
+        """Builds the classifier.
+
+        Args:
+          config: an object with the fields of `model` in a model folder's `config.json`.
+          encoder_config: one with the fields of `encoder`.
+        """
+        super().__init__()
+        self.config = config
+        self.transformer = DistilBertModel(DistilBertConfig(**vars(encoder_config)))
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> "TorchClassifier":
+        """The classifier in a model folder, of whatever kind it is, in eval mode.
+
+        Raises:
+          OSError, KeyError, ValueError, RuntimeError: the folder is missing, incomplete or damaged.
+        """
+        folder = Path(folder).expanduser()
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_config = SimpleNamespace(**ALL_PARTS | config["model"])
+        encoder_config = SimpleNamespace(**config["encoder"])
+        model = TORCH_MODELS[model_config.name](model_config, encoder_config)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()
+
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B,S] -> [B,S,H], and the mask as [B,S] bool, in which a text without a token has its first position.
+
+        Otherwise such a text would attend to nothing, and come out as NaN.
+        """
+        mask = attention_mask.bool()
+        mask = mask | (~mask.any(dim=1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0))
+        return self.transformer(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state, mask
+
+
+class EnhancedAMSDFF(TorchClassifier):
+    """The AMSDFF classifier, with the gate as it was meant; see README.md for the published code's other faults."""
+
+    def __init__(self, config: Any, encoder_config: Any):
+        super().__init__(config, encoder_config)
+        hidden, (first_rate, second_rate) = encoder_config.dim, config.classifier_dropout_rates
+        # In this order, which the state of PyTorch's optimizers counts by.
+        self.multi_scale_attention = MultiScaleAttention(config, hidden) if config.multi_scale else None
+        self.feature_enhancer = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(config.dropout_rate)
+        )
+        self.dynamic_fusion = DynamicFusion(config, hidden) if config.fusion else None
+        self.pooling_strategy = PoolingStrategy(config, hidden)
+        self.classifier = nn.Sequential(
+            nn.Linear(hidden, hidden // 2), nn.LayerNorm(hidden // 2), nn.GELU(), nn.Dropout(first_rate),
+            nn.Linear(hidden // 2, hidden // 4), nn.LayerNorm(hidden // 4), nn.GELU(), nn.Dropout(second_rate),
+            nn.Linear(hidden // 4, config.num_classes),
+        )  # fmt: skip
+        initialize_new_layers(self)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TorchOutput:
+        """Classifies [B,S] token ids."""
+        counted = attention_mask.bool()
+        encoder_output, mask = self.encode(input_ids, attention_mask)
+        enhanced = multi_scale = self.feature_enhancer(encoder_output)
+        if self.multi_scale_attention is not None:
+            multi_scale = self.multi_scale_attention(enhanced, mask, counted)
+        sequence, gates = (multi_scale, None) if self.dynamic_fusion is None else self.dynamic_fusion(multi_scale, mask)
+        pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask)
+        return TorchOutput(
+            self.classifier(pooled), pooled, encoder_output, sequence, multi_scale, enhanced, token_attention, gates,
+            cls_attention,
+        )  # fmt: skip
+
+
+class MultiScaleAttention(nn.Module):
+    """Stage 3: convolutions of several widths, joined by self-attention, with a residual."""
+
+    def __init__(self, config: Any, hidden: int):
+        super().__init__()
+        size = hidden // len(config.kernel_sizes)
+        self.scale_convs = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    nn.Conv1d(hidden, hidden, width, padding=width // 2, groups=hidden),
+                    nn.Conv1d(hidden, size, 1),
+                    nn.BatchNorm1d(size),
+                ]
+            )
+            for width in config.kernel_sizes
+        )
+        self.scale_fusion = nn.MultiheadAttention(
+            hidden, config.num_attention_heads, config.attention_dropout_rate, batch_first=True
+        )
+        self.output_projection = nn.Linear(hidden, hidden)
+        self.layer_norm = nn.LayerNorm(hidden)
+        self.mask_padding = config.mask_padding
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """[B,S,H] -> [B,S,H]; BatchNorm's statistics are over `counted`, in reference semantics over all positions."""
+        if self.mask_padding:
+            visible = x * counted[..., None]
+        else:
+            visible, counted = x, torch.ones_like(counted)
+        scales = []
+        for depthwise, pointwise, batch_norm in self.scale_convs:
+            convolved = pointwise(depthwise(visible.transpose(1, 2)))  # [B,H/K,S]
+            if self.training:
+                convolved = convolved.transpose(1, 2)
+                normalized = torch.zeros_like(convolved)
+                normalized[counted] = batch_norm(convolved[counted])
+            else:
+                normalized = batch_norm(convolved).transpose(1, 2)
+            scales.append(functional.gelu(normalized))
+        joined = torch.cat(scales, dim=-1)
+        fused, _ = self.scale_fusion(joined, joined, joined, key_padding_mask=~mask, need_weights=False)
+        return self.layer_norm(self.output_projection(fused) + x)
+
+    def fold_batch_norm(self) -> None:
+        """Takes each BatchNorm, as it is in eval mode, into the convolution before it: for inference only, for good."""
+        for scale in self.scale_convs:
+            scale[1], scale[2] = fuse_conv_bn_eval(scale[1], scale[2]), nn.Identity()
+
+
+class DynamicFusion(nn.Module):
+    """Stage 4: experts mixed by a gate that reads the mean of the tokens."""
+
+    def __init__(self, config: Any, hidden: int):
+        super().__init__()
+        self.experts = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(config.expert_dropout_rate), nn.Linear(hidden, hidden)
+            )
+            for _ in range(config.num_experts)
+        )
+        self.gate = nn.Sequential(nn.Linear(hidden, config.num_experts), nn.Softmax(dim=-1))
+        self.mask_padding = config.mask_padding
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B,S,H] -> [B,S,H] and the gates [B,E]."""
+        gates = self.gate(masked_mean(x, mask) if self.mask_padding else x.mean(dim=1))
+        outputs = torch.stack([expert(x) for expert in self.experts], dim=2)  # [B,S,E,H]
+        return (gates[:, None, :, None] * outputs).sum(dim=2), gates
+
+
+class PoolingStrategy(nn.Module):
+    """Stage 5: attention pool, learned query and maximum."""
+
+    def __init__(self, config: Any, hidden: int):
+        super().__init__()
+        self.pools = config.pools
+        if "query" in self.pools:
+            self.cls_token = nn.Parameter(torch.randn(1, 1, hidden))
+        if "attention" in self.pools:
+            self.attention_pooling = attention_scores(hidden)
+        if "query" in self.pools:
+            self.cls_attention = nn.MultiheadAttention(
+                hidden, config.num_attention_heads, config.attention_dropout_rate, batch_first=True
+            )
+        self.pooling_fusion = nn.Sequential(
+            nn.Linear(len(self.pools) * hidden, hidden), nn.GELU(), nn.Dropout(config.pooling_dropout_rate),
+            nn.Linear(hidden, hidden),
+        )  # fmt: skip
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """[B,S,H] -> [B,H], the attention pool's weights [B,S], the learned query's [B,heads,S]."""
+        pools, token_attention, cls_attention = [], None, None
+        if "attention" in self.pools:
+            pool, token_attention = attention_pooled(self.attention_pooling, x, mask)
+            pools.append(pool)
+        if "query" in self.pools:
+            # `shape[0]`, because torch.export takes a `len` for a constant.
+            query = self.cls_token.expand(x.shape[0], -1, -1)
+            pool, cls_attention = self.cls_attention(query, x, x, key_padding_mask=~mask, average_attn_weights=False)
+            pools.append(pool[:, 0])
+            cls_attention = cls_attention[:, :, 0]
+        if "max" in self.pools:
+            pools.append(x.masked_fill(~mask[..., None], -math.inf).amax(dim=1))
+        return self.pooling_fusion(torch.cat(pools, dim=-1)), token_attention, cls_attention
+
+
+class TorchBaseline(TorchClassifier):
+    """Encoder, `pool`, dropout, `classifier`."""
+
+    def __init__(self, config: Any, encoder_config: Any):
+        super().__init__(config, encoder_config)
+        size = self.build(config, encoder_config.dim)
+        self.dropout = nn.Dropout(config.dropout_rate)
+        self.classifier = nn.Linear(size, config.num_classes)
+        initialize_new_layers(self)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TorchOutput:
+        """Classifies [B,S] token ids."""
+        encoder_output, mask = self.encode(input_ids, attention_mask)
+        pooled = self.pool(encoder_output, mask)
+        return TorchOutput(self.classifier(self.dropout(pooled)), pooled, encoder_output)
+
+    def build(self, config: Any, hidden: int) -> int:
+        """Makes the layers of `pool`; returns how many features it gives."""
+        raise NotImplementedError
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """[B,S,H] and mask [B,S] -> [B,F]."""
+        raise NotImplementedError
+
+
+class LSTMClassifier(TorchBaseline):
+    """Two bidirectional LSTM layers."""
+
+    def build(self, config: Any, hidden: int) -> int:
+        """See the base class."""
+        self.lstm = recurrent(nn.LSTM, config, hidden)
+        return 2 * (hidden // 2)
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        _, (last, _) = self.lstm(pack(x, mask) if self.config.mask_padding else x)
+        return torch.cat([last[-2], last[-1]], dim=-1)
+
+
+class GRUClassifier(TorchBaseline):
+    """Two bidirectional GRU layers."""
+
+    def build(self, config: Any, hidden: int) -> int:
+        """See the base class."""
+        self.gru = recurrent(nn.GRU, config, hidden)
+        return 2 * (hidden // 2)
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        _, last = self.gru(pack(x, mask) if self.config.mask_padding else x)
+        return torch.cat([last[-2], last[-1]], dim=-1)
+
+
+class TransformerClassifier(TorchBaseline):
+    """One more self-attention, the mean over the tokens, a dense layer with tanh."""
+
+    def build(self, config: Any, hidden: int) -> int:
+        """See the base class."""
+        self.attention = nn.MultiheadAttention(
+            hidden, config.num_attention_heads, config.attention_dropout_rate, batch_first=True
+        )
+        self.pooler = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh())
+        return hidden
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        attended, _ = self.attention(x, x, x, key_padding_mask=~mask, need_weights=False)
+        return self.pooler(masked_mean(attended, mask))
+
+
+class CNNClassifier(TorchBaseline):
+    """Convolutions of widths 3, 4 and 5, ReLU, the maximum over the tokens."""
+
+    def build(self, config: Any, hidden: int) -> int:
+        """See the base class."""
+        self.convs = nn.ModuleList(nn.Conv1d(hidden, CNN_FILTERS, width) for width in CNN_WIDTHS)
+        return CNN_FILTERS * len(CNN_WIDTHS)
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        if self.config.mask_padding:
+            x = x * mask[..., None]
+        missing = max(0, max(CNN_WIDTHS) - x.shape[1])
+        x, mask = functional.pad(x, (0, 0, 0, missing)), functional.pad(mask, (0, missing))
+        strongest = []
+        for conv, width in zip(self.convs, CNN_WIDTHS, strict=True):
+            activations = functional.relu(conv(x.transpose(1, 2)))  # [B,F,windows]
+            if self.config.mask_padding:
+                whole = mask[:, width - 1 :].clone()
+                whole[:, 0] = True
+                activations = activations * whole[:, None]
+            strongest.append(activations.amax(dim=-1))
+        return torch.cat(strongest, dim=-1)
+
+
+class AttentionClassifier(TorchBaseline):
+    """The attention pool alone."""
+
+    def build(self, config: Any, hidden: int) -> int:
+        """See the base class."""
+        self.attention = attention_scores(hidden)
+        return hidden
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        return attention_pooled(self.attention, x, mask)[0]
+
+
+class LinearClassifier(TorchBaseline):
+    """The mean over the tokens alone."""
+
+    def build(self, config: Any, hidden: int) -> int:
+        """See the base class."""
+        return hidden
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        return masked_mean(x, mask)
+
+
+TORCH_MODELS: dict[str, type[TorchClassifier]] = {
+    "amsdff": EnhancedAMSDFF,
+    "lstm": LSTMClassifier,
+    "gru": GRUClassifier,
+    "transformer": TransformerClassifier,
+    "cnn": CNNClassifier,
+    "attention": AttentionClassifier,
+    "linear": LinearClassifier,
+}
+
+
+def initialize_new_layers(model: TorchClassifier) -> None:
+    """Xavier-uniform with zero bias for every dense layer outside the encoder, and for packed projections."""
+    for name, module in model.named_modules():
+        if name.startswith("transformer."):
+            continue
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.MultiheadAttention):
+            nn.init.xavier_uniform_(module.in_proj_weight)
+
+
+def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of [B,S,H] over the tokens that `mask` [B,S] admits: [B,H]."""
+    return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def attention_scores(hidden: int) -> nn.Sequential:
+    """The layers that score each token by itself: [B,S,H] -> [B,S,1]."""
+    return nn.Sequential(nn.Linear(hidden, hidden // 2), nn.Tanh(), nn.Linear(hidden // 2, 1))
+
+
+def attention_pooled(scores: nn.Sequential, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean of [B,S,H] weighted by the softmax of the scores: [B,H] and the weights [B,S]."""
+    weights = scores(x)[..., 0].masked_fill(~mask, -math.inf).softmax(dim=-1)
+    return (weights[..., None] * x).sum(dim=1), weights
+
+
+def recurrent(kind: type[nn.LSTM] | type[nn.GRU], config: Any, hidden: int) -> nn.LSTM | nn.GRU:
+    """Two bidirectional layers that give `hidden` features."""
+    return kind(
+        hidden, hidden // 2, num_layers=2, bidirectional=True, batch_first=True, dropout=config.dropout_rate
+    )  # fmt: skip
+
+
+def pack(x: torch.Tensor, mask: torch.Tensor) -> nn.utils.rnn.PackedSequence:
+    """[B,S,H] cut to each text's own length."""
+    lengths = mask.sum(dim=1).cpu()
+    return nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)

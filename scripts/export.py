@@ -1,0 +1,32 @@
+"""Exports a model folder as files that run elsewhere, and keeps them if they say the same as the model.
+
+python scripts/export.py --model=runs/agnews/model --output=exported                       # needs jax to run
+python scripts/export.py --model=runs/agnews/model --output=exported --format=onnx         # onnxruntime
+python scripts/export.py --model=runs/agnews/model --output=exported --format=safetensors  # torch, transformers
+"""
+
+import jax
+from absl import flags
+
+from amsdff_jax import command_line
+from amsdff_jax.export.exporter import describe_verification, export_model
+from amsdff_jax.export.formats import FORMATS
+
+MODEL = flags.DEFINE_string("model", None, "A model folder.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder to write, new or an export to replace.")
+FORMAT = flags.DEFINE_enum("format", "stablehlo", list(FORMATS), "What to export as.")
+FILE = flags.DEFINE_string("file", "", "CSV, TSV, JSONL or Parquet of texts to verify on; by default movie snippets.")
+TEXT_COLUMN = flags.DEFINE_string("text_column", "text", "Column of the texts in --file.")
+flags.mark_flags_as_required(["model", "output"])
+
+
+def main() -> int:
+    """Exports and verifies; returns the exit code."""
+    jax.config.update("jax_platforms", "cpu")  # the export is for all platforms, and is verified on this one
+    verification = export_model(MODEL.value, OUTPUT.value, FORMAT.value, FILE.value, TEXT_COLUMN.value)
+    print(describe_verification(verification))
+    return 0 if verification.equal else command_line.EXIT_DIFFERENT
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,218 @@
+"""Exports: each says what the model says, run by its own loader, or leaves nothing behind."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import jax
+import jax.export
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from flax import nnx
+
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.errors import UserError
+from amsdff_jax.export import exporter, formats, verification
+from amsdff_jax.export.exporter import export_model
+from amsdff_jax.export.onnx_graph import RECURRENT
+from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
+from amsdff_jax.models.catalogue import MODELS
+from amsdff_jax.models.layers import BatchNorm
+from tests.conftest import TINY_HEAD, make_texts, write_csv
+from tests.processes import run_script
+
+CLASSES = ("low", "middle", "high")
+
+
+def make_folder(folder, encoder, name="amsdff", **fields):
+    """A model folder whose BatchNorm statistics are not the neutral ones."""
+    model = MODELS[name].from_pretrained(str(encoder), len(CLASSES), **(TINY_HEAD | fields))
+    random = np.random.default_rng(7)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            size = module.running_mean.shape
+            module.running_mean[...] = random.normal(size=size).astype(np.float32)
+            module.running_var[...] = random.uniform(0.2, 3, size).astype(np.float32)
+    save_model(folder, SavedModel(model, load_tokenizer(encoder), CLASSES, 24))
+    return folder
+
+
+@pytest.fixture
+def model_folder(tiny_encoder, tmp_path):
+    return make_folder(tmp_path / "model", tiny_encoder)
+
+
+@pytest.fixture
+def texts_file(tmp_path):
+    """43 texts of 3 to 22 tokens, and one that is cut to 24."""
+    texts, labels = make_texts(43, 3)
+    return str(write_csv(tmp_path / "texts.csv", [*texts, " ".join(texts[:3])], [*labels, "low"]))
+
+
+def load(folder, expression):
+    """What an expression about an export's `load` says, in a process without this package."""
+    program = f"import sys; sys.modules['amsdff_jax'] = None; import json, load, numpy as np; print({expression})"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False,
+        env={"JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("format", "mask_padding"),
+    [("stablehlo", True), ("stablehlo", False), ("safetensors", False), ("onnx", True), ("onnx", False)],
+    ids=["stablehlo-masked", "stablehlo-reference", "safetensors-reference", "onnx-masked", "onnx-reference"],
+)
+def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file, tmp_path):
+    folder = make_folder(tmp_path / "model", tiny_encoder, mask_padding=mask_padding)
+    found = export_model(folder, tmp_path / "out", format, texts_file)
+    assert found.equal
+    assert (found.texts, found.longest) == (44, 24)
+    assert found.logits < 1e-5
+    # Against the model called by hand, at another padding in masked semantics.
+    saved = read_model_folder(folder)
+    text = "w3 w30 w7"
+    options = {} if mask_padding else {"padding": "max_length", "max_length": 24}
+    tokens = saved.tokenizer(text, return_tensors="np", **options)
+    expected = np.asarray(saved.model(tokens["input_ids"], tokens["attention_mask"]).logits)
+    got = json.loads(load(tmp_path / "out", f"json.dumps(np.asarray(load.logits([{text!r}])).tolist())"))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["amsdff", "gru", "cnn"])
+def test_programs_take_any_batch_up_to_the_encoders_positions(name, tiny_encoder, tmp_path):
+    """Called without the loaders, masked, at lengths shorter than a kernel, too."""
+    saved = read_model_folder(make_folder(tmp_path / "model", tiny_encoder, name))
+    formats.find_writer("stablehlo")(saved, tmp_path)
+    program = jax.export.deserialize(bytearray((tmp_path / "model.stablehlo").read_bytes()))
+    weights = dict(np.load(tmp_path / "weights.npz"))
+    assert not [weight for weight in weights if "running" in weight]  # BatchNorm is folded
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    assert (tmp_path / "model.stablehlo").stat().st_size < 200_000  # weights are beside it
+    calls = [lambda *tokens: program.call(weights, *tokens)]
+    if name in RECURRENT:
+        with pytest.raises(UserError, match=f"'{name}' that does not see padding cannot be exported to ONNX"):
+            formats.find_writer("onnx")(saved, tmp_path)
+    else:
+        formats.find_writer("onnx")(saved, tmp_path)
+        graph = onnx.load(tmp_path / "model.onnx").graph
+        assert "BatchNormalization" not in {node.op_type for node in graph.node}
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+        names = ("input_ids", "attention_mask")
+        calls.append(lambda *tokens: session.run(None, dict(zip(names, map(np.int64, tokens), strict=True)))[0])
+    random = np.random.default_rng(2)
+    for shape in ((1, 1), (3, 2), (2, 40)):
+        ids = random.integers(1, 45, shape).astype(np.int32)
+        mask = (np.arange(shape[1]) < random.integers(1, shape[1] + 1, (shape[0], 1))).astype(np.int32)
+        for call in calls:
+            np.testing.assert_allclose(call(ids, mask), saved.model(ids, mask).logits, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_script_as_its_readme_says(model_folder, texts_file, tmp_path):
+    (model_folder / "calibration.json").write_text('{"temperature": 2.5}')
+    out = tmp_path / "out"
+    arguments = (f"--model={model_folder}", f"--output={out}", f"--file={texts_file}", "--format=safetensors")
+    code, output = run_script(tmp_path / "log", "export.py", *arguments)
+    assert code == 0, output
+    assert "44 texts of 3 to 24 tokens: logits differ by at most" in output
+    names = {"README.md", "load.py", "model.py", "model.safetensors", "config.json", "tokenizer.json",
+             "calibration.json"}  # fmt: skip
+    assert {file.name for file in out.iterdir()} == names
+    readme = (out / "README.md").read_text()
+    assert "2.5" in readme
+    assert all(f"`{name}`" in readme for name in names - {"README.md"})
+    command = [sys.executable, "load.py", "w3 w4", "w30"]
+    told = subprocess.run(command, cwd=out, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
+    label, probability, text = told.splitlines()[0].split("\t")
+    assert label in CLASSES
+    assert text == "w3 w4"
+    saved = read_model_folder(model_folder)
+    tokens = saved.tokenizer(text, return_tensors="np")
+    logits = np.asarray(saved.model(tokens["input_ids"], tokens["attention_mask"]).logits[0], np.float64) / 2.5
+    assert float(probability) == pytest.approx(np.exp(logits).max() / np.exp(logits).sum(), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_an_export_that_differs_leaves_nothing_behind(model_folder, texts_file, tmp_path, monkeypatch):
+    """The export's own weights are a little off, as after a fault in the export."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text('{"export_format": "onnx"}')  # an export from before, which stays
+
+    def write_other_weights(saved, folder):
+        saved.model.classifier[8].bias[...] += 3e-4
+        formats.find_writer("stablehlo")(saved, folder)
+
+    def write_no_weights(saved, folder):
+        pass
+
+    monkeypatch.setattr(exporter, "find_writer", lambda name: write_no_weights)
+    found = export_model(model_folder, out, "stablehlo", texts_file)
+    assert not found.equal
+    assert found.failure == "load.py ends with exit code 1"
+
+    monkeypatch.setattr(exporter, "find_writer", lambda name: write_other_weights)
+    found = export_model(model_folder, out, "stablehlo", texts_file)
+    assert not found.equal
+    assert found.logits == pytest.approx(3e-4, rel=0.1)
+    assert {file.name for file in tmp_path.iterdir()} == {"model", "out", "texts.csv"}
+    assert [file.name for file in out.iterdir()] == ["config.json"]
+
+
+def test_not_a_number_is_different():
+    assert not verification.Verification(3, 1, 2, float("nan"), 0.0).equal
+
+
+def test_default_texts_are_real_and_of_all_lengths():
+    texts = verification.read_texts("", "text")
+    assert len(texts) == 200
+    assert len(set(texts)) == 200
+    words = sorted(len(text.split()) for text in texts)
+    assert words[0] < 10
+    assert words[-1] > 256
+
+
+def test_mistakes_are_one_line(model_folder, texts_file, tmp_path, monkeypatch):
+    def check(message, output=tmp_path / "out", **options):
+        with pytest.raises(UserError, match=message):
+            export_model(model_folder, output, **{"file": texts_file} | options)
+        assert not (tmp_path / "out").exists()
+
+    check("did you mean onnx", format="onx")
+    check("no export, and is left alone", output=model_folder)
+    check("is a file", output=tmp_path / "texts.csv")
+    check("expected a text in column 'body', found columns 'text', 'label'", text_column="body")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    check(r"needs torch, which is not installed; pip install 'amsdff-jax\[torch\]'", format="safetensors")
+    check(r"pip install 'amsdff-jax\[onnx\]'", format="onnx")
+    (model_folder / "calibration.json").write_text('{"temperature": "warm"}')
+    check("calibration.json: holds no temperature above 0")
+    (model_folder / "tokenizer.json").unlink()
+    check("holds no tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("stablehlo", {"jax", "numpy", "tokenizers"}),
+        ("safetensors", {"torch", "model", "tokenizers"}),
+        ("onnx", {"onnxruntime", "numpy", "tokenizers"}),
+    ],
+)
+def test_loaders_need_little(name, allowed):
+    source = (exporter.LOADERS / f"{name}.py").read_text(encoding="utf-8")
+    imported = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    assert imported - {"json", "sys", "pathlib"} == allowed
