@@ -189,11 +189,11 @@ def test_calibration_is_obeyed(folders, classifier, tmp_path):
     save_model(folder, classifier.saved)
     texts = make_texts(40, 0)[0]
     logits = classifier.logits(texts)
-    exact = np.exp(logits / 0.02) / np.exp(logits / 0.02).sum(-1, keepdims=True)
+    exact = np.exp(logits / 0.2) / np.exp(logits / 0.2).sum(-1, keepdims=True)
     threshold, likely = float(np.median(exact.max(-1))), float(np.quantile(exact, 0.3))
     write_calibration(
         folder,
-        Calibration(NAMES, 0.02, threshold, target_precision=0.9, label_probability=likely, coverage=0.8),
+        Calibration(NAMES, 0.2, threshold, target_precision=0.9, label_probability=likely, coverage=0.8),
     )
     calibrated = Classifier.from_pretrained(folder, batch_size=16, devices=jax.devices()[:1])
     np.testing.assert_allclose(calibrated.predict_proba(texts), exact, rtol=1e-3)

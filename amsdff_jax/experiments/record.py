@@ -112,7 +112,7 @@ class RunRecord:
             return build(cls, json.loads(file.read_text(encoding="utf-8")), "")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, UserError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, UserError) as error:
             raise UserError(f"{file}: not the record of a run ({error}); delete it to make the run again") from None
 
     def write(self, file: Path) -> None:

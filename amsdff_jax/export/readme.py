@@ -58,8 +58,8 @@ def write_readme(
         )
     compiled = (
         "\nA program is compiled once for every shape of a batch; `tokenizer.json` rounds lengths up to keep these "
-        f"few. It was written by jax {jax.__version__}; `jax.export` promises that versions of the next six months run "
-        "it. On GPUs and TPUs matrix products have JAX's default precision there.\n"
+        f"few. It was written by jax {jax.__version__}, and `jax.export` promises that the versions of the next six "
+        "months run it. On GPUs and TPUs matrix products have JAX's default precision there.\n"
         if format == "stablehlo"
         else ""
     )
@@ -89,9 +89,10 @@ load.probabilities(["A first text."])
 |---|---|
 {table}
 
-Verified on a CPU with `load.py` on {verification.texts} texts of {verification.shortest} to {verification.longest} \
-tokens before it was written: logits differ from the model's, in float32, by at most {verification.logits:.1e},
-probabilities (at temperature 1) by {verification.probabilities:.1e}; {TOLERANCE:g} is allowed.
+Verified on a CPU with `load.py` before it was written, on {verification.texts} texts of {verification.shortest} to \
+{verification.longest} tokens: logits differ from
+the model's, in float32, by at most {verification.logits:.1e}, probabilities (at temperature 1) by \
+{verification.probabilities:.1e}; {TOLERANCE:g} is allowed.
 """,
         encoding="utf-8",
     )

@@ -34,12 +34,28 @@ class AttentionPool(Sequential):
 def max_pool(x: jax.Array, mask: jax.Array) -> jax.Array:
     """The largest value of each feature over the tokens of mask [B,S]: [B,S,F] -> [B,F], 0 where there is none.
 
-    The gradient goes to the position of that value. `jnp.max` would look for it by comparing the values with the
-    maximum, and where XLA computes them again for that, rounded otherwise, it finds none and divides by 0.
+    The gradient goes to the position of that value.
     """
-    position = jnp.where(mask[..., None], x, LOWEST).argmax(axis=1, keepdims=True)  # [B,1,F]
-    chosen = jax.lax.broadcasted_iota(position.dtype, x.shape, 1) == position
-    return jnp.where(chosen & mask.any(axis=1)[:, None, None], x, 0).sum(axis=1)
+    has_token = mask.any(axis=1, keepdims=True)
+    return jnp.where(has_token, _largest(jnp.where(mask[..., None], x, LOWEST)), 0)
+
+
+@jax.custom_vjp
+def _largest(x: jax.Array) -> jax.Array:
+    """[B,S,F] -> [B,F].
+
+    The gradient of `jnp.max` compares the values with the maximum, and where XLA computes them again for that, rounded
+    otherwise, it finds none that is equal and divides by 0.
+    """
+    return x.max(axis=1)
+
+
+def _largest_and_place(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    position = x.argmax(axis=1, keepdims=True)  # [B,1,F]
+    return x.max(axis=1), jax.lax.broadcasted_iota(position.dtype, x.shape, 1) == position
+
+
+_largest.defvjp(_largest_and_place, lambda chosen, cotangent: (jnp.where(chosen, cotangent[:, None], 0),))
 
 
 class PoolingStrategy(nnx.Module):

@@ -60,6 +60,8 @@ def test_an_interrupted_experiment_goes_on(make_experiment, tmp_path):
 
 def test_a_finetuned_run_goes_on_where_it_was_stopped(make_experiment, tmp_path):
     config = make_experiment(("linear",), mode="finetuned", seeds=1)
+    (settings,) = config.datasets.values()
+    config.datasets["tiny"] = settings.replace(train__batch_size=16)  # for the eight devices of the tests
     asked = []
     assert not run_experiment(config, tmp_path, should_stop=lambda: bool(asked.append(1)) or len(asked) > 11)
     assert list((tmp_path / "unfinished").rglob("metrics.jsonl"))

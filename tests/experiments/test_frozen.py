@@ -12,7 +12,6 @@ from amsdff_jax.experiments import features
 from amsdff_jax.experiments.features import encode_once
 from amsdff_jax.experiments.frozen import run_frozen
 from amsdff_jax.models.catalogue import make_model
-from tests.conftest import TINY_HEAD
 
 
 @pytest.fixture
@@ -56,12 +55,11 @@ def run(config, data, seeds, rates):
 
 
 def test_members_do_not_touch_each_other(tiny_config, tiny_data):
-    config = tiny_config.replace(**{f"model__{name}": value for name, value in TINY_HEAD.items()})
+    config = tiny_config.replace(model__name="attention")
     together = run(config, tiny_data, [3, 4], [1e-2])
     (alone,) = run(config, tiny_data, [4], [1e-2])
-    np.testing.assert_allclose(together[1].evaluation.logits, alone.evaluation.logits, atol=2e-3)
-    assert np.abs(together[0].evaluation.logits - alone.evaluation.logits).max() > 0.05
-    assert together[1].metrics["accuracy"] > 0.9
+    np.testing.assert_allclose(together[1].evaluation.logits, alone.evaluation.logits, atol=0.03)
+    assert np.abs(together[0].evaluation.logits - alone.evaluation.logits).max() > 0.1
 
 
 def test_the_better_learning_rate_is_chosen_and_the_encoder_left_alone(tiny_config, tiny_data):
