@@ -2,7 +2,9 @@
 
 import dataclasses
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -14,7 +16,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.batches import FILLER, PlannedBatch
 from amsdff_jax.data.chunks import Pause, chunks
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.tokenization import tokenize
+from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, softmax
 from amsdff_jax.evaluation.inference import Inference
@@ -26,6 +28,7 @@ from amsdff_jax.validation import require
 
 BATCH_SIZE = 64
 SMALL_BATCH_SIZE = 8  # a few texts do not have to wait for the time that a whole batch takes
+BATCHES_IN_FLIGHT = 2  # sent to the devices beside the one whose result is awaited
 BATCHES_IN_CHUNK = 64  # so many batches are sorted by length together
 CHARACTERS_IN_CHUNK = 1 << 21  # bounds the memory of very long texts
 
@@ -65,6 +68,14 @@ class Prediction:
     truncated: bool
     abstained: bool = False
     label_set: tuple[str, ...] | None = None
+
+
+class _Prepared(NamedTuple):
+    """Texts that are ready for the devices."""
+
+    inference: Inference
+    tokens: TokenizedDataset
+    plan: list[PlannedBatch]
 
 
 class Classifier:
@@ -225,45 +236,56 @@ class Classifier:
     def _run(self, items: Iterable[tuple[Any, Text | None] | Pause]) -> Iterator[tuple[list, np.ndarray, np.ndarray]]:
         """Chunks of the items, each with the logits [n,C] of its n texts and whether they were truncated, [n] bool."""
         smallest = self._inference.batch_size
-        pending = None
-        for chunk in chunks(
-            items, smallest, BATCHES_IN_CHUNK * smallest, lambda item: _characters(item[1]), CHARACTERS_IN_CHUNK
-        ):
-            # While the devices compute one chunk, the next one is tokenized here.
-            following = (chunk, self._dispatch([text for _, text in chunk if text is not None])) if chunk else None
+        with ThreadPoolExecutor(1) as tokenizing:
+            pending = None
+            for chunk in chunks(
+                items, smallest, BATCHES_IN_CHUNK * smallest, lambda item: _characters(item[1]), CHARACTERS_IN_CHUNK
+            ):
+                # While the devices compute one chunk, the next one is tokenized.
+                following = None
+                if chunk:
+                    texts = [text for _, text in chunk if text is not None]
+                    following = chunk, tokenizing.submit(self._prepare, texts) if texts else None
+                if pending is not None:
+                    yield self._finish(*pending)
+                pending = following
             if pending is not None:
-                yield self._collect(*pending)
-            pending = following
-        if pending is not None:
-            yield self._collect(*pending)
+                yield self._finish(*pending)
 
-    def _dispatch(self, texts: list[Text]) -> tuple[np.ndarray, list[tuple[PlannedBatch, jax.Array]]]:
-        """Sends texts on their way through the model; whether each was truncated, and the logits to come by batch."""
-        if not texts:
-            return np.zeros(0, bool), []
+    def _prepare(self, texts: list[Text]) -> _Prepared:
+        """Tokenizes texts and plans their batches; compiles what is new."""
         dataset = _dataset(texts, self.class_names)
-        inference = self._inference
-        if len(texts) <= self._small_inference.batch_size:
-            inference = self._small_inference
+        small = len(texts) <= self._small_inference.batch_size
+        inference = self._small_inference if small else self._inference
         with self._preparing:
             tokens = tokenize(dataset, self.saved.tokenizer, self.max_length)
-            plan = inference.plan(self._variables, tokens, self._buckets)
-        results = []
+            return _Prepared(inference, tokens, inference.plan(self._variables, tokens, self._buckets))
+
+    def _finish(self, chunk: list, preparation: Future[_Prepared] | None) -> tuple[list, np.ndarray, np.ndarray]:
+        if preparation is None:
+            return chunk, np.zeros((0, len(self.class_names)), np.float32), np.zeros(0, bool)
+        prepared = preparation.result()
+        return chunk, self._compute(*prepared), prepared.tokens.truncated
+
+    def _compute(self, inference: Inference, tokens: TokenizedDataset, plan: list[PlannedBatch]) -> np.ndarray:
+        """[n,C] float32, the logits of prepared texts."""
+        logits = np.zeros((len(tokens), len(self.class_names)), np.float32)
+        in_flight: deque[tuple[np.ndarray, jax.Array]] = deque()
+
+        def collect() -> None:
+            indices, values = in_flight.popleft()
+            real = indices != FILLER
+            logits[indices[real]] = np.asarray(values)[real]
+
         for planned, batch in zip(plan, inference.batches(tokens, plan), strict=True):
             with self._dispatching:
-                logits, _ = inference(self._variables, batch)
-            results.append((planned, logits))
-        return tokens.truncated, results
-
-    def _collect(
-        self, chunk: list, dispatched: tuple[np.ndarray, list[tuple[PlannedBatch, jax.Array]]]
-    ) -> tuple[list, np.ndarray, np.ndarray]:
-        truncated, results = dispatched
-        logits = np.zeros((len(truncated), len(self.class_names)), np.float32)
-        for planned, values in results:
-            real = planned.indices != FILLER
-            logits[planned.indices[real]] = np.asarray(values)[real]
-        return chunk, logits, truncated
+                in_flight.append((planned.indices, inference(self._variables, batch)[0]))
+            # More would not be faster, and an interrupt would have to wait for all of them.
+            if len(in_flight) > BATCHES_IN_FLIGHT:
+                collect()
+        while in_flight:
+            collect()
+        return logits
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         return softmax(logits) if self.calibration is None else self.calibration.probabilities(logits)

@@ -67,6 +67,15 @@ def test_a_model_that_is_good_enough_never_abstains():
     assert find_threshold(probabilities, labels, 0.95) == 0
 
 
+def test_as_many_right_answers_as_the_bound_needs():
+    # 0.0025 is a twentieth of the risk, and 0.0025 ** (1 / 117) is the first of these to reach 0.95.
+    labels = np.zeros(117, int)
+    probabilities = softmax(np.stack([np.linspace(3, 4, 117), np.zeros(117)], axis=1))
+    assert find_threshold(probabilities, labels, 0.95) == 0
+    with pytest.raises(UserError, match=r"at best, 0\.950"):
+        find_threshold(probabilities[1:], labels[1:], 0.95)
+
+
 def test_a_precision_out_of_reach_says_what_would_help():
     logits, labels = draw(90, 0)
     with pytest.raises(UserError, match=r"no threshold has a precision of 0.95.*more than these 90 texts \(117 are"):
