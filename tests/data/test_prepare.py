@@ -172,6 +172,7 @@ def test_configs_read_what_is_made_and_say_how_when_it_is_not(name, tmp_path, mo
         load_data(data)
 
 
+@pytest.mark.expensive
 @pytest.mark.slow
 def test_the_real_package(tmp_path):
     for name, classes in {"reuters_r8": 8, "reuters_r52": 52, "newsgroups20": 20}.items():

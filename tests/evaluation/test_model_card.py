@@ -92,6 +92,7 @@ def test_calibration_is_shown_once_it_is_there(folder, tiny_config):
     assert "have not been calibrated" not in card
 
 
+@pytest.mark.expensive
 @pytest.mark.slow
 @pytest.mark.parametrize("language", [0, 1], ids=["jax", "pytorch"])
 def test_what_the_card_says_to_run_runs(language, folder, tiny_config, monkeypatch):

@@ -174,7 +174,9 @@ def test_groups_say_whose_moments_they_hold(tmp_path):
     ours.step(make_batch(0))
     paths = [*traverse_util.flatten_dict(ours.state.variables.trainable),
              *traverse_util.flatten_dict(ours.state.variables.frozen)]  # fmt: skip
-    saved = optimizer_to_torch(ours.state.optimizer_state, 1, paths, ours.rates, dict.fromkeys(ours.rates, 0.5), config.train)
+    saved = optimizer_to_torch(
+        ours.state.optimizer_state, 1, paths, ours.rates, dict.fromkeys(ours.rates, 0.5), config.train
+    )
     rates = {name: group["initial_lr"] for group in saved["param_groups"] for name in group["param_names"]}
     decays = {name: group["weight_decay"] for group in saved["param_groups"] for name in group["param_names"]}
     assert rates == ours.rates

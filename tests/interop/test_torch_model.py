@@ -192,6 +192,7 @@ def test_statistics_are_equal(mask_padding):
 
 
 @pytest.mark.slow
+@pytest.mark.expensive
 def test_full_size_distilbert_is_equal():
     sizes = EncoderConfig(dropout=0.0, attention_dropout=0.0)
     ours, theirs = make_pair("amsdff", True, sizes)

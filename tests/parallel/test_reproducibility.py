@@ -27,6 +27,7 @@ def test_other_devices_may_differ_by_rounding_only():
 
 
 @pytest.mark.slow
+@pytest.mark.expensive
 def test_verify_run_finds_all_equal(run_arguments, tmp_path):
     arguments = ("--steps=5", "--devices=4", *run_arguments)
     code, output = run_script(tmp_path / "output.txt", "verify_run.py", *arguments)
