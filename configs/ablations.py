@@ -2,7 +2,7 @@
 
     python scripts/run_experiments.py --config=configs/ablations.py
 
-Results: results/README.md.
+The report is written to results/ablations.
 """
 
 from pathlib import Path

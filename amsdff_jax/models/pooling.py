@@ -65,11 +65,12 @@ class PoolingStrategy(nnx.Module):
         self.pools = config.pools
         if "query" in self.pools:
             self.cls_token = nnx.Param(jax.random.normal(rngs.params(), (1, 1, hidden_size)))
+        if "attention" in self.pools:
+            self.attention_pooling = AttentionPool(hidden_size, dtype=dtype, rngs=rngs)
+        if "query" in self.pools:
             self.cls_attention = MultiheadAttention(
                 hidden_size, config.num_attention_heads, config.attention_dropout_rate, dtype=dtype, rngs=rngs
             )
-        if "attention" in self.pools:
-            self.attention_pooling = AttentionPool(hidden_size, dtype=dtype, rngs=rngs)
         self.pooling_fusion = Sequential(
             [
                 Linear(len(self.pools) * hidden_size, hidden_size, dtype=dtype, rngs=rngs),
