@@ -3,7 +3,8 @@
     python scripts/run_experiments.py --config=configs/experiments.py
     python scripts/run_experiments.py --config=configs/experiments.py --config.mode=frozen
 
-The Reuters files come from `python scripts/prepare_data.py reuters_r8` and `reuters_r52`. The report is written to results/experiments.
+The Reuters files come from `python scripts/prepare_data.py reuters_r8` and `reuters_r52`. The report is
+written to results/experiments.
 """
 
 from pathlib import Path
