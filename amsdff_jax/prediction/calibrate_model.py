@@ -18,6 +18,7 @@ from amsdff_jax.evaluation.calibration import (
     calibrate,
     write_calibration,
 )
+from amsdff_jax.evaluation.model_card import write_model_card
 from amsdff_jax.interop.model_folder import read_model_folder
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def calibrate_model(
     coverage: float = 0.0,
     batch_size: int = BATCH_SIZE,
 ) -> Calibration:
-    """Writes `calibration.json` into a model folder, which `Classifier` obeys from then on.
+    """Writes `calibration.json` into a model folder, which `Classifier` obeys from then on, and its card anew.
 
     Args:
       model: the folder.
@@ -60,6 +61,10 @@ def calibrate_model(
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     write_calibration(model, calibration)
+    try:
+        write_model_card(model)
+    except OSError as error:
+        raise UserError(f"{model}: calibrated, but its card cannot be written ({error.strerror})") from None
     return calibration
 
 

@@ -202,6 +202,8 @@ def test_calibrate_writes_what_it_finds_or_nothing(folder, tmp_path):
     labels[::10] = ["other"] * 15
     held_out = str(write_csv(tmp_path / "held_out.csv", texts, labels))
     calibration = calibrate_model(str(model), held_out, DataConfig(), target_precision=0.6, coverage=0.9)
+    card = (model / "README.md").read_text()
+    assert "## Calibration" in card and "held_out.csv" in card
     assert read_calibration(model, NAMES) == calibration
     assert calibration.after["log_loss"] < calibration.before["log_loss"]
     assert (calibration.texts, calibration.file) == (150, "held_out.csv")
