@@ -94,7 +94,8 @@ FLOORS = [
     ["inspection.tables"],
     ["inspection.page", "inspection.terminal"],
     ["inspection.inspect"],
-    ["runs", "command_line", "experiments.record", "experiments.settings", "experiments.features"],
+    ["runs", "command_line", "experiments.settings", "experiments.features"],
+    ["experiments.record"],
     [
         "reproducibility",
         "scaling",

@@ -15,12 +15,13 @@ import numpy as np
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.calibration import CALIBRATION
 from amsdff_jax.evaluation.card_text import card_text
 from amsdff_jax.interop.hub import PACKAGED
 from amsdff_jax.interop.model_folder import read_model_config
 from amsdff_jax.json_file import write_json, write_text
 
-FACTS, CALIBRATION, CARD = "card.json", "calibration.json", "README.md"
+FACTS, CARD = "card.json", "README.md"
 
 PATH_FIELDS = ("encoder", "encoder_config", "tokenizer", "data_dir", "init_from", "train_file", "validation_file",
                "test_file")  # fmt: skip
@@ -139,9 +140,8 @@ def _base_model(encoder: str) -> str:
 
 def _data_name(config: Config) -> str:
     data = config.data
-    return {"files": Path(data.train_file).name, "tfds": data.tfds_name, "bundled": "movie snippets"}.get(
-        data.source, data.source
-    )
+    file = "/".join(Path(data.train_file).parts[-2:])  # with its folder: many are called train.csv
+    return {"files": file, "tfds": data.tfds_name, "bundled": "movie snippets"}.get(data.source, data.source)
 
 
 def _without_paths(values: dict[str, Any]) -> dict[str, Any]:

@@ -78,16 +78,16 @@ def analyze(config: ExperimentConfig, output: Path) -> list[DatasetAnalysis]:
       UserError: a record that cannot be read.
     """
     analyses = (
-        _analyze_dataset(config, dataset, {name: _records(output, dataset, name) for name in config.variants})
+        _analyze_dataset(config, dataset, {name: _records(config, output, dataset, name) for name in config.variants})
         for dataset in config.datasets
     )
     return [analysis for analysis in analyses if analysis.rows]
 
 
-def _records(output: Path, dataset: str, variant: str) -> list[RunRecord]:
-    files = sorted((output / "runs" / dataset).glob(f"{variant}-seed*.json"))
-    records = [RunRecord.read(file) for file in files]
-    return sorted(records, key=lambda record: (record.fold, record.seed))
+def _records(config: ExperimentConfig, output: Path, dataset: str, variant: str) -> list[RunRecord]:
+    """Those of the runs that `config` asks for; records of other seeds or folds may be of other settings."""
+    records = (RunRecord.read(key.file(output)) for key in config.run_keys(dataset, variant))
+    return [record for record in records if record is not None]
 
 
 def _analyze_dataset(

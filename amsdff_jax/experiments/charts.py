@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from amsdff_jax.evaluation.plots import BLUE, GREY
 from amsdff_jax.experiments.analysis import DatasetAnalysis
@@ -46,6 +47,7 @@ def plot_curves(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy, %")
     axes.set_title(analysis.dataset)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(fontsize=8, ncols=2)

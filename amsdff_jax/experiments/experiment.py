@@ -13,8 +13,8 @@ from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import StoppedError
 from amsdff_jax.experiments.finetuned import run_finetuned
 from amsdff_jax.experiments.frozen import run_frozen
-from amsdff_jax.experiments.record import Outcome, RunKey, RunRecord, settings_digest
-from amsdff_jax.experiments.settings import TFIDF, ExperimentConfig
+from amsdff_jax.experiments.record import Outcome, RunRecord, settings_digest
+from amsdff_jax.experiments.settings import TFIDF, ExperimentConfig, RunKey
 from amsdff_jax.experiments.tfidf import run_tfidf
 
 logger = logging.getLogger(__name__)
@@ -44,22 +44,12 @@ def run_experiment(config: ExperimentConfig, output: Path, should_stop: Callable
 
 def _plan(config: ExperimentConfig) -> Iterator[list[RunKey]]:
     """Which runs there are, in order; those that are made at a time stand together."""
-    if config.folds:
-        for fold in range(config.folds):
-            for dataset in config.datasets:
-                for variant in config.variants:
-                    yield [RunKey(dataset, variant, seed=fold, fold=fold)]
+    keys = [config.run_keys(dataset, variant) for dataset in config.datasets for variant in config.variants]
+    if config.mode == "frozen" and not config.folds:
+        yield from keys
         return
-    seeds = range(config.seeds)
-    if config.mode == "frozen":
-        for dataset in config.datasets:
-            for variant in config.variants:
-                yield [RunKey(dataset, variant, seed) for seed in seeds]
-        return
-    for seed in seeds:  # outermost, so that a first whole table is there soon
-        for dataset in config.datasets:
-            for variant in config.variants:
-                yield [RunKey(dataset, variant, seed)]
+    for round_of_runs in zip(*keys, strict=True):  # every model once, so that a first whole table is there soon
+        yield from ([key] for key in round_of_runs)
 
 
 def _make(

@@ -13,28 +13,11 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation
+from amsdff_jax.experiments.settings import RunKey
 from amsdff_jax.json_file import write_json
 from amsdff_jax.validation import build
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunKey:
-    """Which run: `fold` is -1 where the dataset's own splits are used."""
-
-    dataset: str
-    variant: str
-    seed: int
-    fold: int = -1
-
-    def __str__(self) -> str:
-        return f"{self.dataset} {self.variant} seed {self.seed}" + (f" fold {self.fold}" if self.fold >= 0 else "")
-
-    def file(self, folder: Path) -> Path:
-        """Where the run's record lies within an experiment's output."""
-        fold = f"-fold{self.fold}" if self.fold >= 0 else ""
-        return folder / "runs" / self.dataset / f"{self.variant}-seed{self.seed}{fold}.json"
 
 
 @dataclasses.dataclass(frozen=True)

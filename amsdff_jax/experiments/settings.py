@@ -17,6 +17,24 @@ MODES = ("finetuned", "frozen")
 
 
 @dataclasses.dataclass(frozen=True)
+class RunKey:
+    """Which run: `fold` is -1 where the dataset's own splits are used."""
+
+    dataset: str
+    variant: str
+    seed: int
+    fold: int = -1
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.variant} seed {self.seed}" + (f" fold {self.fold}" if self.fold >= 0 else "")
+
+    def file(self, folder: Path) -> Path:
+        """Where the run's record lies within an experiment's output."""
+        fold = f"-fold{self.fold}" if self.fold >= 0 else ""
+        return folder / "runs" / self.dataset / f"{self.variant}-seed{self.seed}{fold}.json"
+
+
+@dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
     """All settings of an experiment.
 
@@ -95,6 +113,12 @@ class ExperimentConfig:
             datasets={name: value for name, value in self.datasets.items() if name in (datasets or self.datasets)},
             variants={name: value for name, value in self.variants.items() if name in (variants or self.variants)},
         )
+
+    def run_keys(self, dataset: str, variant: str) -> list[RunKey]:
+        """All runs of a variant on a dataset: one for each seed, or one for each fold, whose number is its seed."""
+        if self.folds:
+            return [RunKey(dataset, variant, seed=fold, fold=fold) for fold in range(self.folds)]
+        return [RunKey(dataset, variant, seed) for seed in range(self.seeds)]
 
     def run_config(self, dataset: str, variant: str, seed: int) -> Config:
         """The settings of one run.

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.explanation.ablation import POOLS, leave_out_pools, leave_out_scales
 from amsdff_jax.explanation.attributions import Attributions, integrate_gradients, make_part_integral
 from amsdff_jax.explanation.reading import Reading, read_text
@@ -37,7 +38,7 @@ class LeftOut:
     @property
     def probabilities(self) -> np.ndarray:
         """[C] float64, softmax of the logits."""
-        return _softmax(self.logits)
+        return softmax(self.logits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Explanation:
     @property
     def probabilities(self) -> np.ndarray:
         """[C] float64, softmax of the logits."""
-        return _softmax(self.logits)
+        return softmax(self.logits)
 
     @property
     def winner(self) -> int:
@@ -268,8 +269,3 @@ def _make_measure(graph: nnx.GraphDef):
 
 def _name_parts(names, logits) -> tuple[LeftOut, ...]:
     return tuple(LeftOut(name, row) for name, row in zip(names, logits, strict=False))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max())
-    return exponentials / exponentials.sum()

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.calibration import CALIBRATION
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.output_folder import CONFIG, MARK, check_replaceable, complete, partial_folder
 from amsdff_jax.export.readme import write_readme
@@ -18,7 +19,6 @@ from amsdff_jax.interop.model_folder import SavedModel, load_model, read_model_c
 from amsdff_jax.json_file import write_json
 from amsdff_jax.validation import require_choice
 
-CALIBRATION = "calibration.json"
 LOADERS = Path(__file__).parent / "loaders"
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ import pytest
 
 from amsdff_jax.evaluation.significance import mcnemar, paired_bootstrap
 from amsdff_jax.experiments.analysis import analyze
-from amsdff_jax.experiments.record import METRICS, RunKey, RunRecord
+from amsdff_jax.experiments.record import METRICS, RunRecord
+from amsdff_jax.experiments.settings import RunKey
 from amsdff_jax.experiments.tables import make_table, to_markdown
 
 
@@ -62,12 +63,19 @@ def test_only_runs_of_the_same_seed_and_fold_are_compared(make_experiment, tmp_p
     assert np.isnan(analysis.p_values).all()
 
 
+def test_records_of_seeds_that_are_not_asked_for_do_not_count(make_experiment, tmp_path):
+    for seed, share in ((0, 0.9), (1, 0.1)):
+        write(tmp_path, "linear", seed, bits(seed, share))
+    (analysis,) = analyze(make_experiment(("linear",), seeds=1), tmp_path)
+    assert analysis.rows[0].runs == 1 and analysis.rows[0].metrics["accuracy"].mean > 0.8
+
+
 def test_folds_are_laid_end_to_end(make_experiment, tmp_path):
     texts = {("linear", 0): bits(0, 0.9, 31), ("linear", 1): bits(1, 0.9, 29), ("tfidf", 0): bits(2, 0.5, 31),
              ("tfidf", 1): bits(3, 0.5, 29)}  # fmt: skip
     for (variant, fold), correct in texts.items():
         write(tmp_path, variant, fold, correct, fold)
-    (analysis,) = analyze(make_experiment(("linear", "tfidf")), tmp_path)
+    (analysis,) = analyze(make_experiment(("linear", "tfidf"), folds=2), tmp_path)
     hits = [np.array(list(texts[name, 0] + texts[name, 1])) == "1" for name in ("linear", "tfidf")]
     assert analysis.rows[1].comparison.bootstrap.difference == pytest.approx(hits[0].mean() - hits[1].mean())
 

@@ -7,8 +7,14 @@ import pytest
 
 from amsdff_jax import UserError
 from amsdff_jax.experiments.experiment import run_experiment
-from amsdff_jax.experiments.record import RunKey, RunRecord
+from amsdff_jax.experiments.record import RunRecord
 from amsdff_jax.experiments.report import write_experiment_report
+from amsdff_jax.experiments.settings import RunKey
+
+
+def key_of(name: str) -> RunKey:
+    variant, seed = name.split("-seed")
+    return RunKey("tiny", variant, int(seed))
 
 
 def records(output) -> dict[str, RunRecord]:
@@ -34,10 +40,10 @@ def test_runs_are_made_once_and_failures_are_told(make_experiment, tmp_path):
     assert float(rows["linear"]["accuracy"]) == pytest.approx(hits)
     assert json.loads((tmp_path / "results.json").read_text())[0]["dataset"] == "tiny"
 
-    times = {name: RunKey("tiny", *name.split("-seed")).file(tmp_path).stat().st_mtime_ns for name in first}
+    times = {name: key_of(name).file(tmp_path).stat().st_mtime_ns for name in first}
     assert run_experiment(config, tmp_path)
     for name, time in times.items():  # what failed is made again, and nothing else
-        again = RunKey("tiny", *name.split("-seed")).file(tmp_path).stat().st_mtime_ns
+        again = key_of(name).file(tmp_path).stat().st_mtime_ns
         assert (again != time) == ("reference" in name), name
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from amsdff_jax import TextDataset, UserError
 from amsdff_jax.data.sources import DataSplits
-from amsdff_jax.experiments.record import RunKey, RunRecord, settings_digest
+from amsdff_jax.experiments.record import RunRecord, settings_digest
+from amsdff_jax.experiments.settings import RunKey
 
 
 def make_record(**fields) -> RunRecord:
