@@ -19,6 +19,7 @@ from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.training.losses import combine, contrastive_loss, loss_parts
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
+from tests.compiled import call
 
 REFERENCE = Path(__file__).parent / "reference"
 INTERMEDIATES = {
@@ -78,7 +79,7 @@ def training_batch(expected, number: int) -> Batch:
 
 @pytest.mark.parametrize("name", INTERMEDIATES)
 def test_every_stage_equals_pytorch(name, expected, weights):
-    output = reference_model(weights)(expected["input_ids"], expected["attention_mask"])
+    output = call(reference_model(weights), expected["input_ids"], expected["attention_mask"])
     actual = np.asarray(getattr(output, INTERMEDIATES[name]))
     np.testing.assert_allclose(actual, expected[f"eval.{name}"].reshape(actual.shape), atol=1e-5, rtol=0)
 
@@ -105,7 +106,7 @@ def test_first_gradients_equal_pytorch(expected, weights):
         logits = nnx.merge(graph, parameters, statistics)(batch.input_ids, batch.attention_mask).logits
         return combine(loss_parts(logits, batch.labels, config.loss), config.loss).mean()
 
-    gradients = traverse_util.flatten_dict(jax.grad(loss)(parameters))
+    gradients = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(parameters))
     actual = {torch_name(path): LEAVES[path[-1]].to_torch(np.asarray(value)) for path, value in gradients.items()}
     reference = {name.removeprefix("grad."): value for name, value in
                  load_file(REFERENCE / "grads.safetensors").items()}  # fmt: skip
@@ -132,7 +133,7 @@ def test_six_training_steps_equal_pytorch(expected, weights):
             np.testing.assert_allclose(metrics["gradient_norm"], expected["train.grad_norm0"][0], rtol=1e-5)
     np.testing.assert_allclose(losses, expected["train.losses"], atol=1e-4, rtol=0)
     update_model(model, state.variables)
-    final = model(expected["input_ids"], expected["attention_mask"]).logits
+    final = call(model, expected["input_ids"], expected["attention_mask"]).logits
     np.testing.assert_allclose(final, expected["final.eval.logits"], atol=1e-3, rtol=0)
 
 
@@ -149,9 +150,9 @@ def test_masked_logits_do_not_see_padding(length, expected, weights):
     model = reference_model(weights, mask_padding=True)
     ids, mask = expected["input_ids"], expected["attention_mask"]
     longest = mask.sum(axis=1).max()
-    shortest_padding = model(ids[:, :longest], mask[:, :longest]).logits
+    shortest_padding = call(model, ids[:, :longest], mask[:, :longest]).logits
     padding = ((0, 0), (0, length - ids.shape[1]))
-    padded = model(np.pad(ids, padding), np.pad(mask, padding)).logits
+    padded = call(model, np.pad(ids, padding), np.pad(mask, padding)).logits
     np.testing.assert_allclose(padded, shortest_padding, atol=1e-5, rtol=0)
 
 
@@ -159,7 +160,8 @@ def test_reference_logits_do_see_padding(expected, weights):
     model = reference_model(weights)
     ids, mask = expected["input_ids"], expected["attention_mask"]
     padding = ((0, 0), (0, 45))
-    moved = np.abs(model(np.pad(ids, padding), np.pad(mask, padding)).logits - model(ids, mask).logits).max()
+    padded = call(model, np.pad(ids, padding), np.pad(mask, padding)).logits
+    moved = np.abs(padded - call(model, ids, mask).logits).max()
     assert moved > 0.01
 
 

@@ -190,12 +190,11 @@ def _loading(config: FolderConfig, has_tokenizer: bool) -> str:
     if has_tokenizer:
         padding = "padding=True" if config.model.mask_padding else 'padding="max_length"'
         options = f"{padding}, truncation=True, max_length={config.max_length}"
-        jax_lines = f"""from amsdff_jax.interop.model_folder import read_model_folder
+        jax_lines = f"""import amsdff_jax
 
-saved = read_model_folder(".")  # this folder
-tokens = saved.tokenizer(["A text."], {options}, return_tensors="np")
-logits = saved.model(tokens["input_ids"], tokens["attention_mask"]).logits  # [B,{len(config.class_names)}]
-print(saved.class_names[logits[0].argmax()])"""
+classifier = amsdff_jax.Classifier.from_pretrained(".")  # this folder
+predictions = classifier.predict(["A text."])  # label, probability, ...
+logits = classifier.logits(["A text."])  # [1,{len(config.class_names)}]"""
         torch_lines = f"""from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.interop.torch_model import TorchClassifier
 

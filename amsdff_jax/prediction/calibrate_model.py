@@ -90,6 +90,8 @@ def print_calibration(calibration: Calibration, model: str) -> None:
             f"label sets hold the truth of at least {calibration.coverage:.1%} of new texts; they have "
             f"{calibration.label_set_size:.2f} classes on average"
         )
+        if calibration.label_set_size == 1:
+            lines.append("every set is the predicted class alone, which is right at least that often: ask for more")
     console = Console()
     console.print(table)
     for line in lines:

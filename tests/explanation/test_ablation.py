@@ -6,6 +6,7 @@ from flax import nnx
 
 from amsdff_jax.explanation.ablation import POOLS, leave_out_pools, leave_out_scales
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
+from tests.compiled import call
 
 S, REAL = 11, 7
 
@@ -38,29 +39,29 @@ def changed(model, name, columns=slice(None)):
 
 
 def test_a_scale_left_out_is_one_whose_batch_norm_gives_zero(model, inputs):
-    output = model(*inputs)
+    output = call(model, *inputs)
     found = leave_out_scales(model, output, inputs[1])
     for scale in range(len(model.config.kernel_sizes)):
         name = f"multi_scale_attention.scale_convs.{scale}.2"
-        expected = changed(changed(model, f"{name}.weight"), f"{name}.bias")(*inputs).logits  # GELU(0) = 0
+        expected = call(changed(changed(model, f"{name}.weight"), f"{name}.bias"), *inputs).logits  # GELU(0) = 0
         np.testing.assert_allclose(found[scale], expected[0], atol=1e-5)
         assert np.abs(found[scale] - output.logits[0]).max() > 1e-2
 
 
 def test_a_pool_left_out_is_one_that_the_fusion_has_no_weights_for(model, inputs):
-    output = model(*inputs)
+    output = call(model, *inputs)
     found = leave_out_pools(model, output, inputs[1])
     size = output.pooled_features.shape[-1]
     for pool in range(len(POOLS)):
         columns = slice(pool * size, (pool + 1) * size)
-        expected = changed(model, "pooling_strategy.pooling_fusion.0.weight", columns)(*inputs).logits
+        expected = call(changed(model, "pooling_strategy.pooling_fusion.0.weight", columns), *inputs).logits
         np.testing.assert_allclose(found[pool], expected[0], atol=1e-5)
         assert np.abs(found[pool] - output.logits[0]).max() > 1e-2
 
 
 def test_the_model_is_left_as_it_was(model, inputs):
     before = to_state_dict(model)
-    output = model(*inputs)
+    output = call(model, *inputs)
     leave_out_scales(model, output, inputs[1])
     leave_out_pools(model, output, inputs[1])
     for name, tensor in to_state_dict(model).items():

@@ -7,6 +7,7 @@ import pytest
 
 from amsdff_jax.explanation import attributions
 from amsdff_jax.explanation.attributions import integrate_gradients
+from tests.compiled import call
 from tests.conftest import make_texts
 
 TEXTS = ["w3", "w1 w30 w1 w22, zebra!", *make_texts(4, seed=8)[0]]
@@ -23,7 +24,8 @@ def test_attributions_add_up_to_the_logit_difference(make_explainer, make_saved,
         mask = np.arange(16)[None] < len(explanation.reading.tokens)
         baseline = np.where(ids > 3, 0, ids)  # [PAD] is 0, [CLS] 2, [SEP] 3
         baseline[ids == 1] = 0  # [UNK]
-        difference = model(ids, mask).logits[0, target] - model(baseline, mask).logits[0, target]
+        logits, of_baseline = (call(model, tokens, mask).logits[0, target] for tokens in (ids, baseline))
+        difference = logits - of_baseline
         assert found.difference == pytest.approx(float(difference), abs=1e-5)
         assert found.tokens.sum() == pytest.approx(found.difference, rel=0.01)
         assert found.relative_error == abs(found.error) / abs(found.difference) <= 0.01

@@ -14,6 +14,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import tokenize
 from amsdff_jax.explanation.explain import Explainer, explain
 from amsdff_jax.explanation.reading import read_text
+from tests.compiled import call
 from tests.explanation.conftest import CLASS_NAMES
 
 STRANGE = {
@@ -50,7 +51,7 @@ def test_logits_and_tokens_are_those_of_the_model(make_explainer, make_saved, ma
     ids = tokenize(dataset, saved.tokenizer, saved.max_length).token_ids
     assert [token.id for token in explanation.reading.tokens] == ids.tolist()
     assert explanation.reading.truncated
-    logits = saved.model(ids[None], np.ones_like(ids)[None]).logits[0]
+    logits = call(saved.model, ids[None], np.ones_like(ids)[None]).logits[0]
     np.testing.assert_allclose(explanation.logits, logits, atol=1e-5)
 
 

@@ -22,6 +22,7 @@ from amsdff_jax.export.onnx_graph import RECURRENT
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.layers import BatchNorm
+from tests.compiled import call
 from tests.conftest import TINY_HEAD, make_texts, write_csv
 from tests.processes import run_script
 
@@ -81,7 +82,7 @@ def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file
     text = "w3 w30 w7"
     options = {} if mask_padding else {"padding": "max_length", "max_length": 24}
     tokens = saved.tokenizer(text, return_tensors="np", **options)
-    expected = np.asarray(saved.model(tokens["input_ids"], tokens["attention_mask"]).logits)
+    expected = np.asarray(call(saved.model, tokens["input_ids"], tokens["attention_mask"]).logits)
     got = json.loads(load(tmp_path / "out", f"json.dumps(np.asarray(load.logits([{text!r}])).tolist())"))
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -97,7 +98,7 @@ def test_programs_take_any_batch_up_to_the_encoders_positions(name, tiny_encoder
     assert not [weight for weight in weights if "running" in weight]  # BatchNorm is folded
     assert program.platforms == ("cpu", "cuda", "tpu")
     assert (tmp_path / "model.stablehlo").stat().st_size < 200_000  # weights are beside it
-    calls = [lambda *tokens: program.call(weights, *tokens)]
+    exported = [lambda *tokens: program.call(weights, *tokens)]
     if name in RECURRENT:
         with pytest.raises(UserError, match=f"'{name}' that does not see padding cannot be exported to ONNX"):
             formats.find_writer("onnx")(saved, tmp_path)
@@ -107,13 +108,14 @@ def test_programs_take_any_batch_up_to_the_encoders_positions(name, tiny_encoder
         assert "BatchNormalization" not in {node.op_type for node in graph.node}
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
         names = ("input_ids", "attention_mask")
-        calls.append(lambda *tokens: session.run(None, dict(zip(names, map(np.int64, tokens), strict=True)))[0])
+        exported.append(lambda *tokens: session.run(None, dict(zip(names, map(np.int64, tokens), strict=True)))[0])
     random = np.random.default_rng(2)
     for shape in ((1, 1), (3, 2), (2, 40)):
         ids = random.integers(1, 45, shape).astype(np.int32)
         mask = (np.arange(shape[1]) < random.integers(1, shape[1] + 1, (shape[0], 1))).astype(np.int32)
-        for call in calls:
-            np.testing.assert_allclose(call(ids, mask), saved.model(ids, mask).logits, atol=1e-5)
+        expected = call(saved.model, ids, mask).logits
+        for run in exported:
+            np.testing.assert_allclose(run(ids, mask), expected, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -137,7 +139,7 @@ def test_script_as_its_readme_says(model_folder, texts_file, tmp_path):
     assert text == "w3 w4"
     saved = read_model_folder(model_folder)
     tokens = saved.tokenizer(text, return_tensors="np")
-    logits = np.asarray(saved.model(tokens["input_ids"], tokens["attention_mask"]).logits[0], np.float64) / 2.5
+    logits = np.asarray(call(saved.model, tokens["input_ids"], tokens["attention_mask"]).logits[0], np.float64) / 2.5
     assert float(probability) == pytest.approx(np.exp(logits).max() / np.exp(logits).sum(), abs=1e-4)
 
 

@@ -20,6 +20,7 @@ from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file
 from amsdff_jax.interop.torch_model import TorchClassifier
 from amsdff_jax.interop.verify import verify
+from tests.compiled import call
 from tests.test_parity import REFERENCE
 
 BASELINES = ("lstm", "gru", "transformer", "cnn", "attention")
@@ -57,7 +58,7 @@ def test_baselines_give_pytorchs_logits(name, expected, tmp_path):
     write_torch_file(tmp_path / "saved.pt", baseline_weights(name))
     saved = from_torch(tmp_path / "saved.pt", tmp_path / "model", encoder_config=ENCODER)
     assert saved.model.config.name == name
-    logits = load_model(tmp_path / "model")(expected["input_ids"], expected["attention_mask"]).logits
+    logits = call(load_model(tmp_path / "model"), expected["input_ids"], expected["attention_mask"]).logits
     np.testing.assert_allclose(logits, load_file(REFERENCE / "baselines.safetensors")[f"{name}.logits"], atol=1e-5)
 
 
@@ -223,7 +224,7 @@ def test_trainers_checkpoint_gives_pytorchs_logits_without_pytorch(expected, tmp
         "from-torch", str(REFERENCE / "trainer_checkpoint.pt"), str(tmp_path / "model"), f"--encoder_config={ENCODER}"
     )
     assert done.returncode == 0, done.stderr
-    logits = load_model(tmp_path / "model")(expected["input_ids"], expected["attention_mask"]).logits
+    logits = call(load_model(tmp_path / "model"), expected["input_ids"], expected["attention_mask"]).logits
     np.testing.assert_allclose(logits, expected["final.eval.logits"], atol=1e-5)
 
 

@@ -21,6 +21,7 @@ from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.training.losses import combine, loss_parts
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
+from tests.compiled import call
 from tests.test_parity import CANCELLED
 
 ENCODER = EncoderConfig(
@@ -93,7 +94,7 @@ def without_cancelled(parameter: str, *values: np.ndarray) -> list[np.ndarray]:
 
 
 def compare_outputs(ours: PretrainedClassifier, theirs: TorchClassifier, batch: Batch) -> None:
-    output = ours(batch.input_ids, batch.attention_mask)._asdict()
+    output = call(ours, batch.input_ids, batch.attention_mask)._asdict()
     with torch.no_grad():
         expected = run(theirs, batch)._asdict()
     real = batch.attention_mask.astype(bool)
@@ -184,7 +185,7 @@ def test_statistics_are_equal(mask_padding):
     ours, theirs = make_pair("amsdff", mask_padding)
     batch = make_batch(3)
     ours.train()
-    ours(batch.input_ids, batch.attention_mask)
+    call(ours, batch.input_ids, batch.attention_mask)
     run(theirs.train(), batch)
     for name, value in to_state_dict(ours).items():
         if "running" in name or "tracked" in name:

@@ -9,6 +9,7 @@ from amsdff_jax import EnhancedAMSDFF, UserError
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.models.dropout import Dropout
+from tests.compiled import call
 
 ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=17, dim=20, n_layers=1, n_heads=2, hidden_dim=28)
 B, S, H, C, E, K, HEADS = 3, 7, 20, 6, 4, 2, 5
@@ -27,7 +28,7 @@ def make_inputs(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_every_output_has_its_shape():
-    output = make_model()(*make_inputs())
+    output = call(make_model(), *make_inputs())
     shapes = {name: value.shape for name, value in output._asdict().items()}
     assert shapes == {
         "logits": (B, C),
@@ -44,7 +45,7 @@ def test_every_output_has_its_shape():
 
 def test_attention_and_gates_are_distributions_over_real_tokens():
     ids, mask = make_inputs()
-    output = make_model()(ids, mask)
+    output = call(make_model(), ids, mask)
     for weights in (output.token_attention, output.expert_gates, output.cls_attention):
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
     assert np.abs(output.token_attention * (1 - mask)).max() == 0
@@ -62,7 +63,7 @@ def test_rows_without_a_token_stay_finite_and_change_nothing(mask_padding):
     def train_pass(ids, mask):
         model_copy = nnx.clone(model)
         model_copy.train()
-        logits = model_copy(ids, mask).logits
+        logits = call(model_copy, ids, mask).logits
         return logits, to_state_dict(model_copy)
 
     logits, state = train_pass(ids, mask)
@@ -89,11 +90,11 @@ def test_a_token_sees_its_neighbours_only_as_far_as_the_widest_kernel():
 def test_dropout_needs_a_key_and_repeats_with_it():
     model = make_model()
     ids, mask = make_inputs()
-    evaluated = model(ids, mask).logits
+    evaluated = call(model, ids, mask).logits
     model.train()
     with pytest.raises(ValueError, match="needs dropout_key"):
         model(ids, mask)
-    first, again, other = (model(ids, mask, jax.random.key(key)).logits for key in (0, 0, 1))
+    first, again, other = (call(model, ids, mask, jax.random.key(key)).logits for key in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3
     assert np.abs(first - evaluated).max() > 1e-3
@@ -127,7 +128,7 @@ def test_padding_token_never_learns():
     ids, mask = make_inputs()
     graph, parameters, rest = nnx.split(model, nnx.Param, ...)
     parameters, rest = nnx.to_pure_dict(parameters), nnx.to_pure_dict(rest)
-    gradient = jax.grad(lambda p: nnx.merge(graph, p, rest)(ids, mask).logits.sum())(parameters)
+    gradient = jax.jit(jax.grad(lambda p: nnx.merge(graph, p, rest)(ids, mask).logits.sum()))(parameters)
     embedding = gradient["transformer"]["embeddings"]["word_embeddings"]["embedding"]
     assert np.abs(embedding[0]).max() == 0
     assert np.abs(embedding[ids[0, 0]]).max() > 0
@@ -135,7 +136,7 @@ def test_padding_token_never_learns():
 
 def test_bfloat16_computes_close_and_keeps_float32_parameters():
     ids, mask = make_inputs()
-    exact, short = make_model()(ids, mask), make_model(compute_dtype="bfloat16")(ids, mask)
+    exact, short = (call(make_model(compute_dtype=dtype), ids, mask) for dtype in ("float32", "bfloat16"))
     assert short.logits.dtype == np.float32
     difference = np.abs(exact.logits - short.logits).max()
     assert 0 < difference < 0.1

@@ -9,6 +9,7 @@ from amsdff_jax.config import MODEL_NAMES, EncoderConfig, ModelConfig
 from amsdff_jax.models.baselines import CNN_FILTERS, CNN_WIDTHS
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.dropout import Dropout
+from tests.compiled import call
 
 ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=17, dim=20, n_layers=1, n_heads=2, hidden_dim=28)
 B, S, H, C, HEADS = 3, 7, 20, 6, 5
@@ -36,7 +37,7 @@ def test_every_name_has_its_model():
 @pytest.mark.parametrize("name", BASELINES)
 def test_outputs_have_their_shapes(name):
     model = make_model(name)
-    output = model(*make_inputs())
+    output = call(model, *make_inputs())
     pooled = CNN_FILTERS * len(CNN_WIDTHS) if name == "cnn" else H
     assert output.logits.shape == (B, C)
     assert output.pooled_features.shape == (B, pooled)
@@ -49,8 +50,8 @@ def test_padding_moves_logits_in_reference_semantics_only_where_it_is_read(name)
     ids, mask = make_inputs()
     for mask_padding in (True, False):
         model = make_model(name, mask_padding)
-        short = model(ids, mask).logits
-        long = model(pad(ids, 15), pad(mask, 15)).logits
+        short = call(model, ids, mask).logits
+        long = call(model, pad(ids, 15), pad(mask, 15)).logits
         moved = np.abs(long - short).max()
         if mask_padding or name in ("attention", "transformer", "linear"):
             assert moved < 1e-5

@@ -51,7 +51,7 @@ def trajectory(config, data, folder, devices, **changes):
 def test_devices_and_modes_agree_without_dropout(without_dropout, tiny_data, tmp_path):
     reference = trajectory(without_dropout, tiny_data, tmp_path / "reference", 1)
     for mode in ("sharded", "pmap"):
-        for devices in (1, 2, 4, 8) if mode == "pmap" else (2, 4, 8):
+        for devices in (1, 2, 8) if mode == "pmap" else (2, 8):
             folder = tmp_path / f"{mode}-{devices}"
             assert_near(reference, trajectory(without_dropout, tiny_data, folder, devices, parallel__mode=mode))
 

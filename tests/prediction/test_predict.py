@@ -17,7 +17,7 @@ from amsdff_jax.config import DataConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
 from amsdff_jax.interop.model_folder import SavedModel, save_model
-from amsdff_jax.prediction.calibrate_model import calibrate_model
+from amsdff_jax.prediction.calibrate_model import calibrate_model, print_calibration
 from amsdff_jax.prediction.run import predict
 from tests.conftest import TINY_HEAD, make_texts, write_csv
 from tests.processes import ROOT, run_script
@@ -212,6 +212,14 @@ def test_calibrate_writes_what_it_finds_or_nothing(folder, tmp_path):
     assert read_calibration(model, NAMES) == calibration
     again = calibrate_model(str(model), held_out, DataConfig())
     assert again.temperature == pytest.approx(calibration.temperature)  # of the model's own logits, not calibrated ones
+
+
+@pytest.mark.parametrize(("size", "said"), [(1.0, True), (1.25, False)])
+def test_sets_that_say_no_more_than_the_label_are_pointed_out(size, said, capsys):
+    quality = {"ece": 0.1, "log_loss": 0.2, "brier": 0.3}
+    calibration = Calibration(NAMES, 1.0, coverage=0.9, label_set_size=size, before=quality, after=quality)
+    print_calibration(calibration, "model")
+    assert ("every set is the predicted class alone" in capsys.readouterr().out) == said
 
 
 @pytest.mark.slow

@@ -17,13 +17,14 @@ from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.training.losses import class_weights, contrastive_loss
 from amsdff_jax.training.optimizer import make_optimizer, peak_learning_rates, schedule_shares, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
+from tests.compiled import call
 
 ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=16, dim=12, n_layers=1, n_heads=3, hidden_dim=20)
 C = 3
 
 
 def make_model(dropout: bool = False) -> EnhancedAMSDFF:
-    config = ModelConfig(num_classes=C, num_attention_heads=2)
+    config = ModelConfig(num_classes=C, num_attention_heads=2, kernel_sizes=(1, 3), num_experts=2)
     model = EnhancedAMSDFF(config, ENCODER, rngs=nnx.Rngs(0))
     if not dropout:
         model.set_attributes(Dropout, rate=0.0)
@@ -92,7 +93,7 @@ def test_class_weight_of_zero_takes_a_class_out():
     losses = {name: weighted[name] for name in ("ce", "focal", "label_smoothing")}
     model = make_model()
     model.train()
-    logits = np.asarray(model(batch.input_ids, batch.attention_mask).logits, np.float64)
+    logits = np.asarray(call(model, batch.input_ids, batch.attention_mask).logits, np.float64)
     ce = np.log(np.exp(logits).sum(-1)) - logits[np.arange(7), batch.labels]
     assert losses["ce"] == pytest.approx(ce[kept].mean(), rel=1e-5)
     assert weighted["examples"] == 7
@@ -124,7 +125,7 @@ def test_only_matrices_decay_unless_asked(decay_all):
     ones = jax.tree.map(lambda x: x * 0 + 1, variables.trainable)
     optimizer = make_optimizer(variables.trainable, rates, config, total_steps=10)
     nothing = jax.tree.map(lambda x: x * 0, variables.trainable)
-    updates, _ = optimizer.update(nothing, optimizer.init(ones), ones)
+    updates, _ = jax.jit(optimizer.update)(nothing, optimizer.init(ones), ones)
     decayed = {torch_name(path) for path, value in traverse_util.flatten_dict(updates).items() if np.any(value)}
     matrices = {
         name for name, value in to_state_dict(model).items()
@@ -159,10 +160,11 @@ def test_a_waiting_encoder_stays_as_it_is_and_then_warms_up():
     rates = peak_learning_rates(parameter_names(model), config)
     variables = split_model(model, rates)[1]
     optimizer = make_optimizer(variables.trainable, rates, config, total_steps=20)
+    update = jax.jit(optimizer.update)
     state, moved = optimizer.init(variables.trainable), {"encoder": [], "head": []}
     for step in range(20):
         gradients = jax.tree.map(lambda x: x * 0 + 1, variables.trainable)
-        updates, state = optimizer.update(gradients, state, variables.trainable)
+        updates, state = update(gradients, state, variables.trainable)
         bias = updates["transformer"]["embeddings"]["LayerNorm"]["bias"]  # biases do not decay
         moved["encoder"].append(float(-bias[0]))
         moved["head"].append(float(-updates["classifier"][8]["bias"][0]))

@@ -10,6 +10,7 @@ from flax import nnx
 from amsdff_jax import EnhancedAMSDFF, Trainer, UserError, load_model
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.interop.state_dict import to_state_dict
+from tests.compiled import call
 from tests.conftest import TINY_HEAD
 
 
@@ -33,7 +34,7 @@ def test_learns_and_leaves_a_model_behind(tiny_trainer, tiny_data):
     loaded = load_model(trainer.workdir / "model")
     assert_same_weights(loaded, trainer.model)
     batch = jax.random.randint(jax.random.key(0), (3, 7), 5, 40), np.ones((3, 7), np.int32)
-    np.testing.assert_array_equal(loaded(*batch).logits, trainer.model(*batch).logits)
+    np.testing.assert_array_equal(call(loaded, *batch).logits, call(trainer.model, *batch).logits)
 
 
 @pytest.mark.parametrize("stop_at", [4, 9])
