@@ -16,11 +16,13 @@ HERE = Path(__file__).parent
 
 def get_config():
     config = default_experiment()
-    config.datasets.snippets = run_settings(HERE / "quickstart.py")
+    config.datasets.snippets = run_settings(HERE / "movie_snippets.py")
     config.datasets.r8 = run_settings(HERE / "reuters_r8.py")
     config.datasets.r52 = run_settings(HERE / "reuters_r52.py")
     config.datasets.agnews = run_settings(HERE / "agnews.py")
     config.datasets.agnews.model.encoder = "minilm-l6"
+    for settings in config.datasets.values():
+        settings.model.compute_dtype = "bfloat16"
     for name in ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear"):
         config.variants[name] = {"model": {"name": name}}
     config.variants.tfidf = {}

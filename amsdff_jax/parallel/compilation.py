@@ -18,7 +18,7 @@ def keep_compiled_steps() -> None:
     folder = cache_folder("compiled")
     if folder is not None and not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 class StepByLength:

@@ -1,0 +1,16 @@
+"""Sentiment of movie-review snippets, bundled with the package, on all-MiniLM-L6-v2, all of which is fine-tuned.
+
+    python scripts/train.py --config=configs/movie_snippets.py
+"""
+
+from amsdff_jax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.source = "bundled"
+    config.data.max_length = 64
+    config.model.encoder = "minilm-l6"
+    config.train.epochs = 2
+    config.train.encoder_learning_rate = 1e-4
+    return config
