@@ -16,7 +16,7 @@ from amsdff_jax.data.sources import load_data
 from amsdff_jax.interop.model_folder import load_model
 from amsdff_jax.interop.state_dict import MATRIX_LEAVES, parameter_names
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.parallel.compilation import keep_compiled_steps
+from amsdff_jax.parallel.compilation import keep_compiled_steps, temporary_bytes
 from amsdff_jax.training.optimizer import peak_learning_rates
 from amsdff_jax.training.step import (
     initial_state,
@@ -79,7 +79,7 @@ def _measure_shape(workload: Workload, shape: tuple[int, int]) -> dict[str, Any]
         "train": median_seconds(update, workload.steps),
         "inference": inference,
         "compile": compile_seconds,
-        "train_memory_bytes": train_step.memory_analysis().temp_size_in_bytes,
+        "train_memory_bytes": temporary_bytes(train_step),
         "matrix_operations": matrix_operations(model, shape),
         "logits": np.asarray(logits).tolist(),
     }

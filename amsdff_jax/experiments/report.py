@@ -11,10 +11,12 @@ from amsdff_jax.errors import UserError
 from amsdff_jax.experiments.analysis import DatasetAnalysis, analyze, to_json
 from amsdff_jax.experiments.charts import plot_accuracies, plot_curves, plot_significance
 from amsdff_jax.experiments.settings import ExperimentConfig
-from amsdff_jax.experiments.tables import HEADER, NOTE, Table, make_table, to_csv_rows, to_markdown
+from amsdff_jax.experiments.tables import HEADER, NOTE, Table, make_summary, make_table, to_csv_rows, to_markdown
 from amsdff_jax.json_file import write_json
 
 logger = logging.getLogger(__name__)
+
+Rows = Sequence[tuple[str, ...]]
 
 PICTURES = {"accuracy": "Test accuracy", "curves": "Learning curves", "significance": "Significance"}
 
@@ -49,11 +51,12 @@ def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
         write_json(output / "results.json", to_json(analyses))
         with (output / "results.csv").open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows(to_csv_rows(analyses))
+        summary = make_summary(analyses)
         tables = {analysis.dataset: make_table(analysis) for analysis in analyses}
         frozen = ", and those of models on the encoder leave the encoder out" if config.mode == "frozen" else ""
         note = NOTE.format(reference=config.reference, frozen=frozen)
-        (output / "README.md").write_text(_markdown(output.name, tables, note), encoding="utf-8")
-        (output / "index.html").write_text(_page(config, output, tables, note), encoding="utf-8")
+        (output / "README.md").write_text(_markdown(output.name, summary, tables, note), encoding="utf-8")
+        (output / "index.html").write_text(_page(config, output, summary, tables, note), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from None
     logger.info("report: %s and index.html", output / "README.md")
@@ -68,18 +71,20 @@ def _draw(config: ExperimentConfig, analyses: Sequence[DatasetAnalysis], output:
             plot_significance(analysis, output / f"{analysis.dataset}_significance.png")
 
 
-def _markdown(name: str, tables: dict[str, Table], note: str) -> str:
-    parts = [f"# {name}", note]
+def _markdown(name: str, summary: Rows, tables: dict[str, Table], note: str) -> str:
+    parts = [f"# {name}", to_markdown(summary[0], summary[1:]), note]
     for dataset, table in tables.items():
+        failures = "\n".join(f"- failed: {failure}" for failure in table.failures)
         pictures = "\n".join(f"![{title}]({dataset}_{picture}.png)" for picture, title in PICTURES.items())
-        parts += [f"## {table.title}", to_markdown(table), pictures]
-    return "\n\n".join(parts) + "\n"
+        parts += [f"## {table.title}", to_markdown(HEADER, table.rows), failures, pictures]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _page(config: ExperimentConfig, output: Path, tables: dict[str, Table], note: str) -> str:
-    parts = [f"<h1>{html.escape(output.name)}</h1>", f"<p>{html.escape(note)}</p>"]
+def _page(config: ExperimentConfig, output: Path, summary: Rows, tables: dict[str, Table], note: str) -> str:
+    parts = [f"<h1>{html.escape(output.name)}</h1>", _html_table(summary[0], summary[1:], config.reference)]
+    parts.append(f"<p>{html.escape(note)}</p>")
     for dataset, table in tables.items():
-        parts += [f"<h2>{html.escape(table.title)}</h2>", _html_table(table, config.reference)]
+        parts += [f"<h2>{html.escape(table.title)}</h2>", _html_table(HEADER, table.rows, config.reference)]
         parts += [f"<p>failed: {html.escape(failure)}</p>" for failure in table.failures]
         for picture, title in PICTURES.items():
             file = output / f"{dataset}_{picture}.png"
@@ -94,12 +99,12 @@ def _page(config: ExperimentConfig, output: Path, tables: dict[str, Table], note
     )
 
 
-def _html_table(table: Table, reference: str) -> str:
-    header = "".join(f"<th>{html.escape(name)}</th>" for name in HEADER)
-    rows = "".join(
+def _html_table(header: Sequence[str], rows: Rows, reference: str) -> str:
+    titles = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    lines = "".join(
         ('<tr class="reference">' if cells[0] == reference else "<tr>")
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
         + "</tr>\n"
-        for cells in table.rows
+        for cells in rows
     )
-    return f"<table>\n<tr>{header}</tr>\n{rows}</table>"
+    return f"<table>\n<tr>{titles}</tr>\n{lines}</table>"

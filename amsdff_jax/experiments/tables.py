@@ -67,12 +67,22 @@ def p_value_text(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def to_markdown(table: Table) -> str:
-    """The table as GitHub shows it."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|---" + "|---:" * (len(HEADER) - 1) + "|"]
-    lines += ["| " + " | ".join(cells) + " |" for cells in table.rows]
-    lines += ["", *(f"- failed: {failure}" for failure in table.failures)] if table.failures else []
-    return "\n".join(lines)
+def make_summary(analyses: Sequence[DatasetAnalysis]) -> list[tuple[str, ...]]:
+    """The accuracy of every variant on every dataset: a header and a row for each variant, as strings."""
+    by_variant: dict[str, dict[str, str]] = {}
+    for analysis in analyses:
+        for row in analysis.rows:
+            accuracy = _percent(row.metrics["accuracy"]) if row.metrics else "failed"
+            by_variant.setdefault(row.variant, {})[analysis.dataset] = accuracy
+    datasets = [analysis.dataset for analysis in analyses]
+    rows = [(variant, *(found.get(name, "") for name in datasets)) for variant, found in by_variant.items()]
+    return [("accuracy %", *datasets), *rows]
+
+
+def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as GitHub shows it."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def to_csv_rows(analyses: Sequence[DatasetAnalysis]) -> list[list[object]]:

@@ -21,6 +21,12 @@ def keep_compiled_steps() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
+def temporary_bytes(executable: jax.stages.Compiled) -> int:
+    """What a compiled step allocates on a device for the time of a call; 0 where the backend does not say."""
+    analysis = executable.memory_analysis()
+    return analysis.temp_size_in_bytes if analysis else 0
+
+
 class StepByLength:
     """A jitted `(state, batch, ...) -> results` with an executable for each padded length S of `batch.attention_mask`.
 
@@ -51,8 +57,11 @@ class StepByLength:
         with ThreadPoolExecutor(len(missing)) as threads:
             executables = threads.map(lambda length: self._function.lower(*examples[length]).compile(), missing)
             self._executables.update(zip(missing, executables, strict=True))
-        lengths = ", ".join(str(length) for length in sorted(missing))
-        logger.info("%s: compiled for texts of %s tokens in %.1f s", self._name, lengths, time.perf_counter() - start)
+        logger.info(
+            "%s: compiled for texts of %s tokens in %.1f s; takes up to %.0f MB of memory beside weights and batches",
+            self._name, ", ".join(map(str, sorted(missing))), time.perf_counter() - start,
+            max(temporary_bytes(self._executables[length]) for length in missing) / 1e6,
+        )  # fmt: skip
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
         """The results for a batch."""

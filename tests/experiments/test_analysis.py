@@ -1,5 +1,7 @@
 """Means, differences and p values are those of the records, by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from amsdff_jax.evaluation.significance import mcnemar, paired_bootstrap
 from amsdff_jax.experiments.analysis import analyze
 from amsdff_jax.experiments.record import METRICS, RunRecord
 from amsdff_jax.experiments.settings import RunKey
-from amsdff_jax.experiments.tables import make_table, to_markdown
+from amsdff_jax.experiments.tables import make_summary, make_table, to_markdown
 
 
 def write(output, variant: str, seed: int, correct: str, fold: int = -1) -> None:
@@ -85,7 +87,19 @@ def test_the_table_has_the_best_first_and_the_failures_below(make_experiment, tm
     write(tmp_path, "tfidf", 0, "1" * 57 + "0" * 3)
     RunRecord("tiny", "amsdff", 0, -1, "", error="no room").write(RunKey("tiny", "amsdff", 0).file(tmp_path))
     (analysis,) = analyze(make_experiment(("amsdff", "linear", "tfidf")), tmp_path)
-    lines = to_markdown(make_table(analysis)).splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in lines[2:5]] == ["tfidf", "linear", "amsdff"]
-    assert "95.00" in lines[2] and "-45.00" in lines[2] and "50.00" in lines[3]
-    assert lines[-1] == "- failed: amsdff: seed 0: no room"
+    table = make_table(analysis)
+    assert [row[0] for row in table.rows] == ["tfidf", "linear", "amsdff"]
+    assert "95.00" in table.rows[0] and "-45.00" in table.rows[0] and "50.00" in table.rows[1]
+    assert table.failures == ["amsdff: seed 0: no room"]
+
+
+def test_the_summary_has_a_row_for_each_model_and_a_column_for_each_dataset(make_experiment, tmp_path):
+    write(tmp_path, "linear", 0, "1" * 30 + "0" * 30)
+    write(tmp_path, "linear", 1, "1" * 33 + "0" * 27)
+    write(tmp_path, "tfidf", 0, "1" * 57 + "0" * 3)
+    (tiny,) = analyze(make_experiment(("linear", "tfidf")), tmp_path)
+    other = dataclasses.replace(tiny, dataset="other", rows=tiny.rows[1:])
+    header, *rows = make_summary([tiny, other])
+    assert header == ("accuracy %", "tiny", "other")
+    assert rows == [("linear", "52.50 ± 3.54", ""), ("tfidf", "95.00", "95.00")]
+    assert to_markdown(header, rows).splitlines()[1:3] == ["| --- | ---: | ---: |", "| linear | 52.50 ± 3.54 |  |"]

@@ -32,6 +32,7 @@ def test_runs_are_made_once_and_failures_are_told(make_experiment, tmp_path):
     assert write_experiment_report(config, tmp_path) == 2
     table = (tmp_path / "README.md").read_text()
     assert "## tiny: 43 texts" in table and "| reference | failed |" in table
+    assert "- failed: reference: seed 0: model.mask_padding" in table
     page = (tmp_path / "index.html").read_text()
     assert "<script" not in page and "http" not in page and page.count("data:image/png") == 3
     with (tmp_path / "results.csv").open() as stream:

@@ -14,6 +14,7 @@ from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.state_dict import parameter_names, to_state_dict, torch_name
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.parallel.compilation import temporary_bytes
 from amsdff_jax.training.losses import class_weights, contrastive_loss
 from amsdff_jax.training.optimizer import make_optimizer, peak_learning_rates, schedule_shares, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
@@ -84,6 +85,19 @@ def test_accumulated_losses_are_those_of_the_whole_batch():
     whole, parts = step(1), step(4)
     for name, value in whole.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_a_batch_in_pieces_takes_less_memory():
+    def memory(pieces):
+        model = make_model()
+        config = Config.from_dict({"train": {"batch_size": 64, "accumulation_steps": pieces}})
+        rates = peak_learning_rates(parameter_names(model), config.train)
+        graphs, variables = split_model(model, rates)
+        state, optimizer = initial_state(variables, rates, config, total_steps=10)
+        step = jax.jit(make_train_step(graphs.train, config, optimizer, np.ones(C, np.float32)))
+        return temporary_bytes(step.lower(state, make_batch(64), jax.random.key(0)).compile())
+
+    assert memory(8) < 0.5 * memory(1)
 
 
 def test_class_weight_of_zero_takes_a_class_out():
