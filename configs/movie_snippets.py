@@ -1,8 +1,8 @@
 """Sentiment of movie-review snippets, bundled with the package, on all-MiniLM-L6-v2, all of which is fine-tuned.
 
-python scripts/train.py --config=configs/movie_snippets.py
+    python scripts/train.py --config=configs/movie_snippets.py
 
-Twice as many weights move as with quickstart.py, which is made to be done in minutes.
+The same texts as quickstart.py, which leaves part of the encoder as it is to be done in minutes.
 """
 
 from amsdff_jax.config import default_config
