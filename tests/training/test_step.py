@@ -41,12 +41,18 @@ def make_batch(rows: int, filler: int = 0, length: int = 9) -> Batch:
     return Batch(*(np.concatenate([part, np.zeros((filler, *part.shape[1:]), np.int32)]) for part in batch))
 
 
-def take_step(model, batch, weights=(1.0, 1.0, 1.0), **train):
-    config = Config.from_dict({"train": {"warmup_ratio": 0.0, **train}})
+def make_step(model, weights=(1.0, 1.0, 1.0), mode="train", **train):
+    """The step of a model, its BatchNorm in train or eval mode, and the state that it begins with."""
+    config = Config.from_dict({"train": train})
     rates = peak_learning_rates(parameter_names(model), config.train)
     graphs, variables = split_model(model, rates)
     state, optimizer = initial_state(variables, rates, config, total_steps=10)
-    step = jax.jit(make_train_step(graphs.train, config, optimizer, np.array(weights, np.float32)))
+    graph = getattr(graphs, mode)
+    return jax.jit(make_train_step(graph, config, optimizer, np.array(weights, np.float32))), state
+
+
+def take_step(model, batch, weights=(1.0, 1.0, 1.0), **train):
+    step, state = make_step(model, weights, **{"warmup_ratio": 0.0, **train})
     state, metrics = step(state, batch, jax.random.key(0))
     update_model(model, state.variables)
     return to_state_dict(model), {name: float(value) for name, value in metrics.items()}
@@ -73,28 +79,18 @@ def test_a_text_twice_makes_the_step_of_the_text_alone():
 
 def test_accumulated_losses_are_those_of_the_whole_batch():
     # BatchNorm in eval mode, so that the pieces do not depend on each other.
-    def step(pieces):
-        model = make_model()
-        config = Config.from_dict({"train": {"batch_size": 8, "accumulation_steps": pieces}})
-        rates = peak_learning_rates(parameter_names(model), config.train)
-        graphs, variables = split_model(model, rates)
-        state, optimizer = initial_state(variables, rates, config, total_steps=10)
-        function = jax.jit(make_train_step(graphs.eval, config, optimizer, np.array([1.0, 2.0, 0.5], np.float32)))
-        return function(state, make_batch(6, filler=2), jax.random.key(0))[1]
+    def metrics(pieces):
+        step, state = make_step(make_model(), (1.0, 2.0, 0.5), "eval", batch_size=8, accumulation_steps=pieces)
+        return step(state, make_batch(6, filler=2), jax.random.key(0))[1]
 
-    whole, parts = step(1), step(4)
+    whole, parts = metrics(1), metrics(4)
     for name, value in whole.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_a_batch_in_pieces_takes_less_memory():
     def memory(pieces):
-        model = make_model()
-        config = Config.from_dict({"train": {"batch_size": 64, "accumulation_steps": pieces}})
-        rates = peak_learning_rates(parameter_names(model), config.train)
-        graphs, variables = split_model(model, rates)
-        state, optimizer = initial_state(variables, rates, config, total_steps=10)
-        step = jax.jit(make_train_step(graphs.train, config, optimizer, np.ones(C, np.float32)))
+        step, state = make_step(make_model(), batch_size=64, accumulation_steps=pieces)
         return temporary_bytes(step.lower(state, make_batch(64), jax.random.key(0)).compile())
 
     assert memory(8) < 0.5 * memory(1)
