@@ -4,7 +4,7 @@ Made for two CPU cores: to save time the embeddings and the encoder's first laye
 
     python scripts/train.py --config=configs/quickstart.py
 
-About 5 minutes of training; test accuracy 0.84 to 0.86, depending on the seed.
+About 5 minutes of training; test accuracy 0.837, with seed 1 0.854.
 """
 
 from amsdff_jax.config import default_config

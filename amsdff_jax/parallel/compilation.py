@@ -18,6 +18,7 @@ def keep_compiled_steps() -> None:
     folder = cache_folder("compiled")
     if folder is not None and not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        # Short ones too: making a model runs some fifty, which take seconds together.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
