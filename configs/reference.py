@@ -1,7 +1,7 @@
 """The published hyper-parameters and padding semantics, on AG News and DistilBERT.
 
 Differs from `agnews.py` in that padding is visible to the model, every parameter decays and learns at the same small
-rate, and all texts are padded to 256 tokens.
+rate, new layers begin at random alone, and all texts are padded to 256 tokens.
 
 python scripts/train.py --config=configs/reference.py
 """
@@ -21,4 +21,5 @@ def get_config():
     config.train.learning_rate = 5e-6
     config.train.encoder_learning_rate = 5e-6
     config.train.decay_all = True
+    config.train.data_dependent_init = False
     return config

@@ -98,6 +98,12 @@ def plan_batches(
     return batches
 
 
+def plan_sample(lengths: np.ndarray, number: int, seed: int) -> PlannedBatch:
+    """One batch of `number` texts, or of all if there are fewer, drawn at random from those of `lengths` [N]."""
+    indices = np.random.default_rng(seed).permutation(len(lengths))[:number]
+    return PlannedBatch(int(lengths[indices].max()), indices)
+
+
 def plan_lengths(plan: Sequence[PlannedBatch]) -> list[PlannedBatch]:
     """The first batch of every length in `plan`."""
     return list({planned.length: planned for planned in reversed(plan)}.values())

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import FILLER, choose_buckets, plan_batches, plan_lengths
+from amsdff_jax.data.batches import FILLER, choose_buckets, plan_batches, plan_lengths, plan_sample
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.token_cache import tokenize_once
@@ -28,6 +28,7 @@ from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.models.dropout import dropout_seed
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.parallel.compilation import StepByLength
+from amsdff_jax.training.initialization import SAMPLED_TEXTS, fit_to_features
 from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import make_optimizer
 from amsdff_jax.training.step import (
@@ -122,6 +123,8 @@ class _Sweep:
         models = {seed: make_model(config.model, seed=seed) for seed in seeds}
         model = next(iter(models.values()))
         self._encode(model)
+        if config.train.data_dependent_init:
+            self._fit_new_layers(models)
         self._steps_per_epoch = math.ceil(len(data.train) / config.train.batch_size)
         self._total_steps = self._steps_per_epoch * epochs
         weights = class_weights(config.loss, data.train.labels, classes)
@@ -143,6 +146,13 @@ class _Sweep:
         self._train, self._validation, self.test = (encode_once(model.transformer, split) for split in tokens)
         every = np.concatenate([split.tokens.lengths for split in (self._train, self._validation, self.test)])
         self._buckets = choose_buckets(every, self._config.data.num_buckets, self._config.data.max_length)
+
+    def _fit_new_layers(self, models: dict[int, PretrainedClassifier]) -> None:
+        for seed, model in models.items():
+            if not model.awaits_data:
+                continue
+            batch = self._train.make_batch(plan_sample(self._train.tokens.lengths, SAMPLED_TEXTS, seed))
+            fit_to_features(model, batch.features.astype(np.float32), batch.attention_mask.astype(bool))
 
     def _initial_state(self, models: dict[int, PretrainedClassifier], rates: dict[str, float]) -> TrainState:
         states = {}

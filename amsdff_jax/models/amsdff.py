@@ -8,6 +8,12 @@ from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.backend import choose_compute_dtype
+from amsdff_jax.models.data_dependent_init import (
+    standardize_fusion,
+    standardize_layers,
+    standardize_multi_scale,
+    standardize_pooling,
+)
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
@@ -49,6 +55,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
     """The classifier, in eval mode until `train()` is called. PyTorch: `EnhancedAMSDFF`."""
 
     name = "amsdff"
+    can_fit_new_layers = True
 
     def __init__(self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs):
         """Builds the classifier.
@@ -108,3 +115,14 @@ class EnhancedAMSDFF(PretrainedClassifier):
             expert_gates=expert_gates,
             cls_attention=cls_attention,
         )
+
+    def fit_new_layers(self, encoder_output: jax.Array, mask: jax.Array) -> None:
+        """Shifts and scales the random layers, stage by stage, but for the last, whose outputs are no features."""
+        x = standardize_layers(self.feature_enhancer, encoder_output, mask)
+        if self.multi_scale_attention is not None:
+            x = standardize_multi_scale(self.multi_scale_attention, x, mask)
+        if self.dynamic_fusion is not None:
+            x = standardize_fusion(self.dynamic_fusion, x, mask)
+        pooled = standardize_pooling(self.pooling_strategy, x, mask)
+        *hidden_layers, _ = self.classifier
+        standardize_layers(hidden_layers, pooled, mask.any(axis=1))

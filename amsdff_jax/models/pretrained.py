@@ -30,9 +30,12 @@ class PretrainedClassifier(nnx.Module):
       config: shape and padding semantics; `config.num_classes` is set.
       encoder_config: sizes of the encoder.
       transformer: the encoder.
+      awaits_data: whether the layers after the encoder are random and still to be fitted to data by `fit_new_layers`.
     """
 
     name: ClassVar[str]
+    can_fit_new_layers: ClassVar[bool] = False
+    awaits_data = False
     config: ModelConfig
     encoder_config: EncoderConfig
     transformer: DistilBertEncoder
@@ -63,6 +66,15 @@ class PretrainedClassifier(nnx.Module):
 
         Returns:
           A named tuple with at least `logits` [B,C] float32, `pooled_features` [B,F] and `encoder_output`.
+        """
+        raise NotImplementedError
+
+    def fit_new_layers(self, encoder_output: jax.Array, mask: jax.Array) -> None:
+        """Fits random layers to data before training; for models so deep that it helps (`can_fit_new_layers`).
+
+        Args:
+          encoder_output: [B,S,H], of some texts to train on.
+          mask: [B,S] bool, true on real tokens.
         """
         raise NotImplementedError
 
@@ -101,10 +113,13 @@ class PretrainedClassifier(nnx.Module):
                     "--config.model.encoder_config=FILE"
                 )
             logger.info("encoder: random weights, as asked for (model.encoder is empty)")
-            return cls(config, read_encoder_config(config.encoder_config), rngs=nnx.Rngs(seed))
+            model = cls(config, read_encoder_config(config.encoder_config), rngs=nnx.Rngs(seed))
+            model.awaits_data = cls.can_fit_new_layers
+            return model
         folder = find_encoder(config.encoder)
         encoder_config = read_encoder_config(folder)
         model = cls(config, encoder_config, rngs=nnx.Rngs(seed))
+        model.awaits_data = cls.can_fit_new_layers
         new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
         if config.reinit_encoder:
             logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)

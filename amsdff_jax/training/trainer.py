@@ -34,6 +34,7 @@ from amsdff_jax.parallel.stop_vote import StopVote
 from amsdff_jax.training.checkpoint import Checkpoints, checksum, has_checkpoint
 from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.display import TrainingDisplay
+from amsdff_jax.training.initialization import fit_new_layers
 from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import encoder_schedule, peak_learning_rates, unit_schedule
 from amsdff_jax.training.progress import RunProgress, take_means
@@ -109,9 +110,12 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * config.train.epochs
 
         self.workdir = Path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
+        begins = not has_checkpoint(self.workdir)
+        if begins and not config.train.init_from and config.train.data_dependent_init and model.awaits_data:
+            fit_new_layers(model, self._train_tokens, config.seed)
         graphs, variables = split_model(model, rates, self._parallel.axis_name)
         state, optimizer = initial_state(variables, rates, self.config, self.total_steps)
-        if config.train.init_from and not has_checkpoint(self.workdir):
+        if begins and config.train.init_from:
             state = begin_from(config.train.init_from, model, rates, state, self.total_steps)
         self._require_same_start(state)
         self.state = self._parallel.replicate(state)

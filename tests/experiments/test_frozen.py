@@ -70,6 +70,15 @@ def test_the_better_learning_rate_is_chosen_and_the_encoder_left_alone(tiny_conf
     assert outcome.evaluation.labels.tolist() == tiny_data.test.labels.tolist()
 
 
+def test_new_layers_are_fitted_to_the_features(tiny_config, tiny_data):
+    config = tiny_config.replace(train__warmup_ratio=0.0)  # so that a rate of 0 leaves the first weights
+    fitted, random = (
+        run(config.replace(train__data_dependent_init=fit), tiny_data, [0], [1e-9])[0].evaluation.logits.std(0).mean()
+        for fit in (True, False)
+    )
+    assert fitted > 3 * random
+
+
 def test_stopping_and_reference_semantics(tiny_config, tiny_data):
     from amsdff_jax.evaluation.evaluator import StoppedError
 

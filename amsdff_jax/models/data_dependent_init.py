@@ -1,0 +1,103 @@
+"""Weights to begin with that suit the data: features that are neither all alike nor out of scale.
+
+A random layer followed by GELU gives all texts a large part in common, and every further layer makes that part
+grow; after the ten of AMSDFF the texts look almost the same to the classifier. So each new layer is shifted and
+scaled until its features have mean 0 and variance 1 over some texts of the training split. See Krähenbühl et al.,
+"Data-dependent Initializations of Convolutional Neural Networks", 2016, and Mishkin and Matas, "All You Need Is a
+Good Init", 2016.
+"""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.fusion import DynamicFusion
+from amsdff_jax.models.layers import Linear
+from amsdff_jax.models.multi_scale import MultiScaleAttention
+from amsdff_jax.models.pooling import PoolingStrategy
+
+SMALLEST_DEVIATION = 1e-3  # of a feature that is the same for all texts, of which there may be only one
+
+
+def standardize_layers(layers: Iterable[nnx.Module], x: jax.Array, counted: jax.Array) -> jax.Array:
+    """Runs `layers` one after another and standardizes what each `Linear` among them gives.
+
+    Args:
+      x: [B,S,F], or [B,F] for features of whole texts.
+      counted: [B,S] or [B] bool, the rows that the statistics are taken over.
+
+    Returns:
+      What the last layer gives, float32.
+    """
+    for layer in layers:
+        if isinstance(layer, Dropout):
+            continue
+        x = layer(x)
+        if isinstance(layer, Linear):
+            mean, deviation = _statistics(x, counted)
+            _shift_and_scale(layer, mean, deviation)
+            x = (x - mean) / deviation
+    return x
+
+
+def standardize_multi_scale(stage: MultiScaleAttention, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Standardizes stage 3: [B,S,H] and mask [B,S] -> what it gives now.
+
+    The convolutions have BatchNorm, which does for them what is done here; its running statistics become those of `x`.
+    """
+    visible = jnp.where(mask[..., None], x, 0)
+    for depthwise, pointwise, batch_norm in stage.scale_convs:
+        mean, deviation = _statistics(pointwise(depthwise(visible)), mask)
+        batch_norm.running_mean[...], batch_norm.running_var[...] = mean, deviation**2
+    attended = stage.scale_fusion(stage.convolve(x, mask), mask)
+    mean, deviation = _statistics(attended, mask)
+    _shift_and_scale(stage.scale_fusion.out_proj, mean, deviation)
+    mixed = standardize_layers([stage.output_projection], (attended - mean) / deviation, mask)
+    return stage.layer_norm(mixed + x)
+
+
+def standardize_fusion(stage: DynamicFusion, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Standardizes stage 4: [B,S,H] and mask [B,S] -> what it gives now.
+
+    A text's gates sum to 1, so shifting and scaling every expert alike shifts and scales their mixture.
+    """
+    for expert in stage.experts:
+        standardize_layers(expert, x, mask)
+    mixture, _ = stage(x, mask)
+    mean, deviation = _statistics(mixture, mask)
+    for expert in stage.experts:
+        _shift_and_scale(expert[-1], mean, deviation)
+    return (mixture - mean) / deviation
+
+
+def standardize_pooling(stage: PoolingStrategy, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Standardizes stage 5: [B,S,H] and mask [B,S] -> what it gives now, [B,H]."""
+    is_text = mask.any(axis=1)
+    if "attention" in stage.pools:
+        hidden, *_ = stage.attention_pooling
+        standardize_layers([hidden], x, mask)
+    if "query" in stage.pools:
+        query = jnp.broadcast_to(stage.cls_token[...], (x.shape[0], 1, x.shape[2]))
+        answer, _ = stage.cls_attention.query_with_weights(query, x, mask)  # [B,1,H]
+        _shift_and_scale(stage.cls_attention.out_proj, *_statistics(answer[:, 0], is_text))
+    pools, _, _ = stage.pool(x, mask)
+    return standardize_layers(stage.pooling_fusion, pools, is_text)
+
+
+def _statistics(x: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of each feature [F] over the rows that count, float32."""
+    weights = counted.astype(jnp.float32)[..., None]
+    weights = weights / jnp.maximum(weights.sum(), 1.0)
+    axes = tuple(range(x.ndim - 1))
+    mean = (x * weights).sum(axes)
+    variance = (jnp.square(x - mean) * weights).sum(axes)
+    return mean, jnp.maximum(jnp.sqrt(variance), SMALLEST_DEVIATION)
+
+
+def _shift_and_scale(layer: Linear, mean: jax.Array, deviation: jax.Array) -> None:
+    """Makes `layer` give (y - mean) / deviation where it gave y."""
+    layer.kernel[...] /= deviation
+    layer.bias[...] = (layer.bias[...] - mean) / deviation

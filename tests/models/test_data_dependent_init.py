@@ -1,0 +1,104 @@
+"""Fitting new layers to data: what they give has mean 0 and variance 1, and texts stop looking alike."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from amsdff_jax.interop.state_dict import to_state_dict
+from tests.compiled import call
+from tests.models.test_amsdff import H, make_model
+
+TEXTS, S = 41, 11
+
+
+@nnx.jit
+def fit(model, encoder_output, mask):
+    model.fit_new_layers(encoder_output, mask)
+
+
+def make_features(texts: int = TEXTS) -> tuple[np.ndarray, np.ndarray]:
+    """Features with a large common part, as encoders have, and texts of 1 to S tokens."""
+    random = np.random.default_rng(0)
+    mask = np.arange(S) < random.integers(1, S + 1, texts)[:, None]
+    return random.normal(0.0, 0.3, (texts, S, H)) + random.normal(0.0, 2.0, H), mask
+
+
+def read(model, features, mask):
+    return nnx.jit(lambda model: model.classify(features, mask))(model)
+
+
+def assert_standardized(rows: np.ndarray, tolerance: float = 1e-4) -> None:
+    np.testing.assert_allclose(rows.mean(0), 0, atol=tolerance)
+    np.testing.assert_allclose(rows.std(0), 1, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"multi_scale": False}, {"pools": ("query",)}, {"pools": ("attention", "max")}], ids=str
+)
+def test_features_of_tokens_and_texts_have_mean_0_and_variance_1(fields):
+    model, (features, mask) = make_model(**fields), make_features()
+    fit(model, features, mask)
+    output = read(model, features, mask)
+    assert_standardized(np.asarray(output.sequence_features)[mask])
+    assert_standardized(np.asarray(output.pooled_features))
+
+
+def test_what_each_part_adds_has_mean_0_and_variance_1():
+    model, (features, mask) = make_model(), make_features()
+    fit(model, features, mask)
+    enhanced = model.feature_enhancer(features)
+    assert_standardized(np.asarray(model.feature_enhancer[0](features))[mask])
+    stage = model.multi_scale_attention
+    scales = stage.convolve(enhanced, mask)
+    depthwise, pointwise, batch_norm = stage.scale_convs[1]
+    visible = np.where(mask[..., None], enhanced, 0)
+    normalized = batch_norm(pointwise(depthwise(visible)), mask)
+    assert_standardized(np.asarray(normalized)[mask], tolerance=1e-3)  # BatchNorm's epsilon shows
+    attended = stage.scale_fusion(scales, mask)
+    assert_standardized(np.asarray(attended)[mask])
+    assert_standardized(np.asarray(stage.output_projection(attended))[mask])
+    answer, _ = model.pooling_strategy.cls_attention.query_with_weights(
+        np.broadcast_to(model.pooling_strategy.cls_token[...], (TEXTS, 1, H)),
+        read(model, features, mask).sequence_features, mask,
+    )  # fmt: skip
+    assert_standardized(np.asarray(answer)[:, 0])
+
+
+def test_texts_look_less_alike_to_the_classifier():
+    random, fitted, (features, mask) = make_model(), make_model(), make_features()
+    fit(fitted, features, mask)
+
+    def likeness(model) -> float:
+        pooled = np.asarray(read(model, features, mask).pooled_features)
+        unit = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+        return float((unit @ unit.T)[~np.eye(TEXTS, dtype=bool)].mean())
+
+    assert likeness(random) > 0.9
+    assert abs(likeness(fitted)) < 0.05
+
+
+def test_padding_and_rows_without_a_token_do_not_count():
+    alone, padded, (features, mask) = make_model(), make_model(), make_features()
+    fit(alone, features, mask)
+    more = np.pad(features, ((0, 3), (0, 4), (0, 0)), constant_values=9.0)
+    fit(padded, more, np.pad(mask, ((0, 3), (0, 4))))
+    for name, value in to_state_dict(alone).items():
+        np.testing.assert_allclose(to_state_dict(padded)[name], value, atol=1e-4, err_msg=name)
+
+
+def test_a_single_text_leaves_everything_finite():
+    model, (features, mask) = make_model(), make_features(1)
+    fit(model, features, mask)
+    for value in jax.tree.leaves(to_state_dict(model)):
+        assert np.isfinite(value).all()
+
+
+def test_the_encoder_and_the_last_layer_keep_their_weights():
+    random, fitted, (features, mask) = make_model(), make_model(), make_features()
+    fit(fitted, features, mask)
+    before, after = to_state_dict(random), to_state_dict(fitted)
+    same = [name for name in before if np.array_equal(before[name], after[name])]
+    assert {name for name in before if name.startswith("transformer.")} <= set(same)
+    assert {"classifier.8.weight", "classifier.8.bias", "dynamic_fusion.gate.0.weight"} <= set(same)
+    assert call(fitted, np.ones((2, 5), np.int32), np.ones((2, 5), np.int32)).logits.shape == (2, 6)
