@@ -29,5 +29,6 @@ def get_config():
     config.variants.cross_entropy_only = {"loss": {"ce": 1.0, "focal": 0.0, "label_smoothing": 0.0}}
     config.variants.reference_padding = {"model": {"mask_padding": False}}
     config.variants.frozen_encoder = {"train": {"encoder_learning_rate": 0.0, "learning_rate_table": ()}}
+    config.variants.random_new_layers = {"train": {"data_dependent_init": False}}
     config.variants.random_encoder = {"model": {"reinit_encoder": True}}
     return config

@@ -14,5 +14,6 @@ def get_config():
     config.data.max_length = 64
     config.model.encoder = "minilm-l6"
     config.train.epochs = 2
-    config.train.encoder_learning_rate = 1e-4
+    config.train.learning_rate = 2e-4
+    config.train.encoder_learning_rate = 2e-4
     return config

@@ -16,7 +16,7 @@ def get_config():
     config.data.test_file = "data/reuters_r52/test.csv.gz"
     config.data.max_length = 64
     config.model.encoder = "minilm-l6"
-    config.train.epochs = 8
+    config.train.epochs = 6
     config.train.batch_size = 16
     config.train.learning_rate_table = (
         (r"^transformer\.embeddings\.", 0.0),

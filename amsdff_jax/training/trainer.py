@@ -308,10 +308,10 @@ class Trainer:
         if better:
             self._checkpoints.save_best(step, self.state.variables)
         log.write("validation", step, metrics)
+        shown = dict.fromkeys(("loss", "accuracy", metric))
         logger.info(
-            "epoch %.2f, step %d: training loss %.4f, validation loss %.4f, accuracy %.4f, %s %.4f%s",
-            record["epoch"], step, record["train"]["loss"], metrics["loss"], metrics["accuracy"], metric,
-            metrics[metric], " (best so far)" if better else "",
+            "epoch %.2f, step %d: training loss %.4f, validation %s%s", record["epoch"], step, record["train"]["loss"],
+            ", ".join(f"{name} {metrics[name]:.4f}" for name in shown), " (best so far)" if better else "",
         )  # fmt: skip
 
     def _out_of_patience(self) -> bool:
