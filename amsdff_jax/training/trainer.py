@@ -76,10 +76,11 @@ class Trainer:
         tokenizer: PreTrainedTokenizerFast | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
-        """Prepares a run; nothing is computed yet.
+        """Prepares a run; no step is made yet.
 
         Args:
-          model: its settings take precedence over `config.model`.
+          model: its settings take precedence over `config.model`. Layers that are new are fitted to the training
+            texts, unless the run begins from a file or goes on (`train.data_dependent_init`).
           config: a `Config`, a `ConfigDict` or a nested dict.
           train_data: what is learned from.
           val_data: what the best checkpoint is chosen by.
