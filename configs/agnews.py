@@ -3,7 +3,7 @@
     python scripts/train.py --config=configs/agnews.py
 
 Not run here: neither the data nor the encoder could be downloaded. With 10,000 of the training articles and
-`--config.model.encoder=minilm-l6` test accuracy is 0.908, see README.md.
+`--config.model.encoder=minilm-l6`, in bfloat16, test accuracy is 0.908, see README.md.
 """
 
 from amsdff_jax.config import default_config

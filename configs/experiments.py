@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 def get_config():
     config = default_experiment()
-    config.datasets.snippets = run_settings(HERE / "movie_snippets.py")
+    config.datasets.snippets = run_settings(HERE / "quickstart.py")
     config.datasets.r8 = run_settings(HERE / "reuters_r8.py")
     config.datasets.r52 = run_settings(HERE / "reuters_r52.py")
     config.datasets.agnews = run_settings(HERE / "agnews.py")

@@ -1,6 +1,6 @@
 """Sentiment of movie-review snippets, bundled with the package, on all-MiniLM-L6-v2: needs no network.
 
-Made for two CPU cores: to save time the word embeddings stay as they are.
+Made for two CPU cores. The embeddings, half of the encoder's parameters, stay as they are.
 
     python scripts/train.py --config=configs/quickstart.py
 

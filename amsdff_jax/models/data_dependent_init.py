@@ -1,7 +1,7 @@
 """Weights to begin with that suit the data: features that are neither all alike nor out of scale.
 
 A random layer followed by GELU gives all texts a large part in common, and every further layer makes that part
-grow; after the ten of AMSDFF the texts look almost the same to the classifier. So each new layer is shifted and
+grow; after all those of AMSDFF the texts look almost the same to the classifier. So each new layer is shifted and
 scaled until its features have mean 0 and variance 1 over some texts of the training split. See Krähenbühl et al.,
 "Data-dependent Initializations of Convolutional Neural Networks", 2016, and Mishkin and Matas, "All You Need Is a
 Good Init", 2016.
@@ -15,7 +15,7 @@ from flax import nnx
 
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.fusion import DynamicFusion
-from amsdff_jax.models.layers import Linear
+from amsdff_jax.models.layers import Linear, moments
 from amsdff_jax.models.multi_scale import MultiScaleAttention
 from amsdff_jax.models.pooling import PoolingStrategy
 
@@ -48,10 +48,10 @@ def standardize_multi_scale(stage: MultiScaleAttention, x: jax.Array, mask: jax.
 
     The convolutions have BatchNorm, which does for them what is done here; its running statistics become those of `x`.
     """
-    visible = jnp.where(mask[..., None], x, 0)
+    visible, counted = stage.visible_and_counted(x, mask)
     for depthwise, pointwise, batch_norm in stage.scale_convs:
-        mean, deviation = _statistics(pointwise(depthwise(visible)), mask)
-        batch_norm.running_mean[...], batch_norm.running_var[...] = mean, deviation**2
+        _, mean, variance = moments(pointwise(depthwise(visible)), counted)
+        batch_norm.running_mean[...], batch_norm.running_var[...] = mean, variance
     attended = stage.scale_fusion(stage.convolve(x, mask), mask)
     mean, deviation = _statistics(attended, mask)
     _shift_and_scale(stage.scale_fusion.out_proj, mean, deviation)
@@ -89,11 +89,7 @@ def standardize_pooling(stage: PoolingStrategy, x: jax.Array, mask: jax.Array) -
 
 def _statistics(x: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation of each feature [F] over the rows that count, float32."""
-    weights = counted.astype(jnp.float32)[..., None]
-    weights = weights / jnp.maximum(weights.sum(), 1.0)
-    axes = tuple(range(x.ndim - 1))
-    mean = (x * weights).sum(axes)
-    variance = (jnp.square(x - mean) * weights).sum(axes)
+    _, mean, variance = moments(x, counted)
     return mean, jnp.maximum(jnp.sqrt(variance), SMALLEST_DEVIATION)
 
 

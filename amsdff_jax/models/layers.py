@@ -6,6 +6,7 @@ width-first, where PyTorch stores the output first.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +136,28 @@ class PointwiseConv(nnx.Module):
         return dense(x, self.pointwise_kernel[...], self.bias[...], self.dtype)
 
 
+def sum_rows(x: jax.Array) -> jax.Array:
+    """[...,F] -> [F]."""
+    return x.sum(tuple(range(x.ndim - 1)))
+
+
+def moments(
+    x: jax.Array, counted: jax.Array, sum_rows: Callable[[jax.Array], jax.Array] = sum_rows
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Number [1] of the rows that count, and mean [F] and biased variance [F] of each feature over them, float32.
+
+    Args:
+      x: [...,F], any float type.
+      counted: [...] bool.
+      sum_rows: [...,F] -> [F], over all rows there are.
+    """
+    weights = counted.astype(jnp.float32)[..., None]
+    number = sum_rows(weights)
+    divisor = jnp.maximum(number, 1.0)
+    mean = sum_rows(x * weights) / divisor
+    return number, mean, sum_rows(jnp.square(x - mean) * weights) / divisor
+
+
 class BatchNorm(nnx.Module):
     """Batch normalization over those positions of the batch that count: [B,S,F] -> [B,S,F].
 
@@ -178,14 +201,10 @@ class BatchNorm(nnx.Module):
         return scale, self.bias[...] - self.running_mean[...] * scale
 
     def _batch_statistics(self, x: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
-        weights = counted.astype(jnp.float32)[..., None]  # [B,S,1]
-        counted_positions = self._sum(weights)  # [1]
-        count = jnp.maximum(counted_positions, 1.0)
-        mean = self._sum(x * weights) / count
-        variance = self._sum(jnp.square(x - mean) * weights) / count
+        count, mean, variance = moments(x, counted, self._sum)
         unbiased = variance * count / jnp.maximum(count - 1, 1.0)
         # A batch in which nothing counts leaves the statistics where they were.
-        anything = counted_positions[0] > 0
+        anything = count[0] > 0
         rate = self.momentum * anything
         self.running_mean[...] += rate * (jax.lax.stop_gradient(mean) - self.running_mean[...])
         self.running_var[...] += rate * (jax.lax.stop_gradient(unbiased) - self.running_var[...])
@@ -193,5 +212,5 @@ class BatchNorm(nnx.Module):
         return mean, variance
 
     def _sum(self, x: jax.Array) -> jax.Array:
-        total = x.sum((0, 1))
+        total = sum_rows(x)
         return jax.lax.psum(total, self.axis_name) if self.axis_name else total

@@ -71,12 +71,15 @@ class MultiScaleAttention(nnx.Module):
 
     def convolve(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """The scales side by side: [B,S,H] and mask [B,S] -> [B,S,H], of which each scale has H/K features."""
-        if self.mask_padding:
-            visible, counted = jnp.where(mask[..., None], x, 0), mask
-        else:
-            # Rows without a token are filler of an incomplete batch, which PyTorch would not have seen.
-            visible, counted = x, jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
+        visible, counted = self.visible_and_counted(x, mask)
         return jnp.concatenate([conv(visible, counted) for conv in self.scale_convs], axis=-1)
+
+    def visible_and_counted(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the convolutions see of `x` [B,S,H], and the positions [B,S] that BatchNorm counts."""
+        if self.mask_padding:
+            return jnp.where(mask[..., None], x, 0), mask
+        # Rows without a token are filler of an incomplete batch, which PyTorch would not have seen.
+        return x, jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
 
     def fuse(self, scales: jax.Array, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
         """Mixes the scales [B,S,H] over the tokens and adds `x`, what they were made of: [B,S,H] float32."""

@@ -106,31 +106,27 @@ class PretrainedClassifier(nnx.Module):
         """
         if config.num_classes < 2:
             raise UserError(f"model.num_classes: expected at least 2, got {config.num_classes}")
-        if not config.encoder:
-            if not config.encoder_config:
-                raise UserError(
-                    "model.encoder: empty; name an encoder, or give the sizes of a random one with "
-                    "--config.model.encoder_config=FILE"
-                )
-            logger.info("encoder: random weights, as asked for (model.encoder is empty)")
-            model = cls(config, read_encoder_config(config.encoder_config), rngs=nnx.Rngs(seed))
-            model.awaits_data = cls.can_fit_new_layers
-            return model
-        folder = find_encoder(config.encoder)
-        encoder_config = read_encoder_config(folder)
-        model = cls(config, encoder_config, rngs=nnx.Rngs(seed))
+        if not config.encoder and not config.encoder_config:
+            raise UserError(
+                "model.encoder: empty; name an encoder, or give the sizes of a random one with "
+                "--config.model.encoder_config=FILE"
+            )
+        folder = find_encoder(config.encoder) if config.encoder else config.encoder_config
+        model = cls(config, read_encoder_config(folder), rngs=nnx.Rngs(seed))
         model.awaits_data = cls.can_fit_new_layers
-        new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
-        if config.reinit_encoder:
+        if not config.encoder:
+            logger.info("encoder: random weights, as asked for (model.encoder is empty)")
+        elif config.reinit_encoder:
             logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)
-            return model
-        weights = read_encoder_weights(folder)
-        load_state_dict(model.transformer, weights.tensors, str(folder / "model.safetensors"))
-        logger.info(
-            "encoder %s: %d tensors loaded, %d ignored%s, %d new (everything after the encoder)",
-            config.encoder, len(weights.tensors), len(weights.ignored),
-            f" ({', '.join(weights.ignored)})" if weights.ignored else "", new,
-        )  # fmt: skip
+        else:
+            weights = read_encoder_weights(folder)
+            load_state_dict(model.transformer, weights.tensors, str(folder / "model.safetensors"))
+            new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
+            logger.info(
+                "encoder %s: %d tensors loaded, %d ignored%s, %d new (everything after the encoder)",
+                config.encoder, len(weights.tensors), len(weights.ignored),
+                f" ({', '.join(weights.ignored)})" if weights.ignored else "", new,
+            )  # fmt: skip
         return model
 
     def _complete(self, config: ModelConfig, encoder_config: EncoderConfig) -> None:

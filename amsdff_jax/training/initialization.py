@@ -25,7 +25,7 @@ def fit_new_layers(model: PretrainedClassifier, tokens: TokenizedDataset, seed: 
 
 def fit_to_features(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> None:
     """The same to what the encoder has made of some texts: [B,S,H], and mask [B,S] bool."""
-    _fit_to_features(model, encoder_output, mask)
+    _fit(model, encoder_output, mask)
     model.awaits_data = False
 
 
@@ -35,5 +35,5 @@ def _encode(encoder: DistilBertEncoder, input_ids: jax.Array, mask: jax.Array) -
 
 
 @nnx.jit
-def _fit_to_features(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> None:
+def _fit(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> None:
     model.fit_new_layers(encoder_output, mask)

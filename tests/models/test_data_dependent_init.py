@@ -34,7 +34,9 @@ def assert_standardized(rows: np.ndarray, tolerance: float = 1e-4) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"multi_scale": False}, {"pools": ("query",)}, {"pools": ("attention", "max")}], ids=str
+    "fields",
+    [{}, {"mask_padding": False}, {"multi_scale": False}, {"pools": ("query",)}, {"pools": ("attention", "max")}],
+    ids=str,
 )
 def test_features_of_tokens_and_texts_have_mean_0_and_variance_1(fields):
     model, (features, mask) = make_model(**fields), make_features()
