@@ -195,7 +195,7 @@ class TrainConfig:
     """The optimization: how long, how fast, what moves and what is kept."""
 
     init_from: str = ""  # .pt or safetensors of PyTorch to begin with, optimizer's state included; "": a new head
-    data_dependent_init: bool = True  # begin with new layers that are shifted and scaled to the training texts
+    data_dependent_init: bool = True  # begin with new layers fitted to the training texts
     epochs: int = 3
     batch_size: int = 32  # texts an update, over all devices
     eval_batch_size: int = 64

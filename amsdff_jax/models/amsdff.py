@@ -9,10 +9,11 @@ from flax import nnx
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.backend import choose_compute_dtype
 from amsdff_jax.models.data_dependent_init import (
-    standardize_fusion,
+    fit_fusion,
+    fit_multi_scale,
+    fit_pooling,
     standardize_layers,
-    standardize_multi_scale,
-    standardize_pooling,
+    start_near_identity,
 )
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
@@ -117,12 +118,13 @@ class EnhancedAMSDFF(PretrainedClassifier):
         )
 
     def fit_new_layers(self, encoder_output: jax.Array, mask: jax.Array) -> None:
-        """Shifts and scales the random layers, stage by stage, but for the last, whose outputs are no features."""
+        """Makes the random layers suit the data, stage by stage, but for the last, whose outputs are no features."""
+        start_near_identity(self.feature_enhancer)
         x = standardize_layers(self.feature_enhancer, encoder_output, mask)
         if self.multi_scale_attention is not None:
-            x = standardize_multi_scale(self.multi_scale_attention, x, mask)
+            x = fit_multi_scale(self.multi_scale_attention, x, mask)
         if self.dynamic_fusion is not None:
-            x = standardize_fusion(self.dynamic_fusion, x, mask)
-        pooled = standardize_pooling(self.pooling_strategy, x, mask)
+            x = fit_fusion(self.dynamic_fusion, x, mask)
+        pooled = fit_pooling(self.pooling_strategy, x, mask)
         *hidden_layers, _ = self.classifier
         standardize_layers(hidden_layers, pooled, mask.any(axis=1))

@@ -1,10 +1,14 @@
-"""Weights to begin with that suit the data: features that are neither all alike nor out of scale.
+"""Weights to begin with that suit the data: what the encoder found out about a text reaches the classifier.
 
 A random layer followed by GELU gives all texts a large part in common, and every further layer makes that part
 grow; after all those of AMSDFF the texts look almost the same to the classifier. So each new layer is shifted and
 scaled until its features have mean 0 and variance 1 over some texts of the training split. See Krähenbühl et al.,
 "Data-dependent Initializations of Convolutional Neural Networks", 2016, and Mishkin and Matas, "All You Need Is a
 Good Init", 2016.
+
+Up to the classifier every layer gives as many features as the encoder, and begins near the identity, so that each
+feature goes on meaning what the encoder made it mean. See Le et al., "A Simple Way to Initialize Recurrent Networks
+of Rectified Linear Units", 2015.
 """
 
 from collections.abc import Iterable
@@ -19,7 +23,21 @@ from amsdff_jax.models.layers import Linear, moments
 from amsdff_jax.models.multi_scale import MultiScaleAttention
 from amsdff_jax.models.pooling import PoolingStrategy
 
+RANDOM_PART = 0.3  # how much of its random weights a layer keeps beside the identity
 SMALLEST_DEVIATION = 1e-3  # of a feature that is the same for all texts, of which there may be only one
+
+
+def start_near_identity(layers: Iterable[nnx.Module]) -> None:
+    """Makes each `Linear` among `layers` give about what it gets, or, of parts side by side, about their mean.
+
+    For layers whose input is one or more parts of the size of their output. Some of the random weights stay, or
+    layers beside each other would be the same and stay so.
+    """
+    for layer in layers:
+        if isinstance(layer, Linear):
+            parts = layer.in_features // layer.out_features
+            identity = jnp.tile(jnp.eye(layer.out_features), (parts, 1)) / parts
+            layer.kernel[...] = identity + RANDOM_PART * layer.kernel[...]
 
 
 def standardize_layers(layers: Iterable[nnx.Module], x: jax.Array, counted: jax.Array) -> jax.Array:
@@ -43,15 +61,16 @@ def standardize_layers(layers: Iterable[nnx.Module], x: jax.Array, counted: jax.
     return x
 
 
-def standardize_multi_scale(stage: MultiScaleAttention, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Standardizes stage 3: [B,S,H] and mask [B,S] -> what it gives now.
+def fit_multi_scale(stage: MultiScaleAttention, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Fits stage 3: [B,S,H] and mask [B,S] -> what it gives now.
 
-    The convolutions have BatchNorm, which does for them what is done here; its running statistics become those of `x`.
+    The convolutions have BatchNorm, which standardizes what they give; its running statistics become those of `x`.
     """
     visible, counted = stage.visible_and_counted(x, mask)
     for depthwise, pointwise, batch_norm in stage.scale_convs:
         _, mean, variance = moments(pointwise(depthwise(visible)), counted)
         batch_norm.running_mean[...], batch_norm.running_var[...] = mean, variance
+    start_near_identity([stage.scale_fusion.out_proj, stage.output_projection])
     attended = stage.scale_fusion(stage.convolve(x, mask), mask)
     mean, deviation = _statistics(attended, mask)
     _shift_and_scale(stage.scale_fusion.out_proj, mean, deviation)
@@ -59,12 +78,13 @@ def standardize_multi_scale(stage: MultiScaleAttention, x: jax.Array, mask: jax.
     return stage.layer_norm(mixed + x)
 
 
-def standardize_fusion(stage: DynamicFusion, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Standardizes stage 4: [B,S,H] and mask [B,S] -> what it gives now.
+def fit_fusion(stage: DynamicFusion, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Fits stage 4: [B,S,H] and mask [B,S] -> what it gives now.
 
     A text's gates sum to 1, so shifting and scaling every expert alike shifts and scales their mixture.
     """
     for expert in stage.experts:
+        start_near_identity(expert)
         standardize_layers(expert, x, mask)
     mixture, _ = stage(x, mask)
     mean, deviation = _statistics(mixture, mask)
@@ -73,16 +93,18 @@ def standardize_fusion(stage: DynamicFusion, x: jax.Array, mask: jax.Array) -> j
     return (mixture - mean) / deviation
 
 
-def standardize_pooling(stage: PoolingStrategy, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Standardizes stage 5: [B,S,H] and mask [B,S] -> what it gives now, [B,H]."""
+def fit_pooling(stage: PoolingStrategy, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Fits stage 5: [B,S,H] and mask [B,S] -> what it gives now, [B,H]."""
     is_text = mask.any(axis=1)
     if "attention" in stage.pools:
         hidden, *_ = stage.attention_pooling
         standardize_layers([hidden], x, mask)
     if "query" in stage.pools:
         query = jnp.broadcast_to(stage.cls_token[...], (x.shape[0], 1, x.shape[2]))
+        start_near_identity([stage.cls_attention.out_proj])
         answer, _ = stage.cls_attention.query_with_weights(query, x, mask)  # [B,1,H]
         _shift_and_scale(stage.cls_attention.out_proj, *_statistics(answer[:, 0], is_text))
+    start_near_identity(stage.pooling_fusion)
     pools, _, _ = stage.pool(x, mask)
     return standardize_layers(stage.pooling_fusion, pools, is_text)
 

@@ -20,7 +20,7 @@ def fit_new_layers(model: PretrainedClassifier, tokens: TokenizedDataset, seed: 
     batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed))
     mask = batch.attention_mask.astype(bool)
     fit_to_features(model, _encode(model.transformer, batch.input_ids, mask), mask)
-    logger.info("new layers shifted and scaled to %d training texts", len(batch.labels))
+    logger.info("new layers fitted to %d training texts", len(batch.labels))
 
 
 def fit_to_features(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> None:

@@ -1,4 +1,4 @@
-"""Fitting new layers to data: what they give has mean 0 and variance 1, and texts stop looking alike."""
+"""Fitting new layers to data: features are standardized and keep their meaning, and texts stop looking alike."""
 
 import jax
 import numpy as np
@@ -6,6 +6,8 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.interop.state_dict import to_state_dict
+from amsdff_jax.models.data_dependent_init import start_near_identity
+from amsdff_jax.models.layers import Linear
 from tests.compiled import call
 from tests.models.test_amsdff import H, make_model
 
@@ -65,6 +67,33 @@ def test_what_each_part_adds_has_mean_0_and_variance_1():
         read(model, features, mask).sequence_features, mask,
     )  # fmt: skip
     assert_standardized(np.asarray(answer)[:, 0])
+
+
+def test_features_go_on_meaning_what_the_encoder_made_them_mean():
+    random, fitted, (features, mask) = make_model(), make_model(), make_features()
+    fit(fitted, features, mask)
+
+    def likeness(before, after) -> float:
+        """Correlation over tokens of a feature before and after a stage, the median of all features."""
+        return float(np.median(np.diag(np.corrcoef(np.asarray(before)[mask].T, np.asarray(after)[mask].T)[:H, H:])))
+
+    for model, low, high in ((fitted, 0.4, 1.0), (random, -0.2, 0.2)):
+        output = read(model, features, mask)
+        assert low < likeness(features, output.enhanced_features) < high
+        assert low < likeness(output.multi_scale_features, output.sequence_features) < high
+
+
+def test_a_layer_that_starts_near_the_identity_gives_the_mean_of_its_parts_but_not_exactly():
+    one, other = (Linear(15, 5, dtype=np.float32, rngs=nnx.Rngs(seed)) for seed in range(2))
+    start_near_identity([one, other])
+    x = np.random.default_rng(0).normal(size=(601, 15))
+    mean = x.reshape(-1, 3, 5).mean(1)
+    for layer in (one, other):
+        given = np.asarray(layer(x))
+        correlation = np.corrcoef(given.T, mean.T)[:5, 5:]
+        assert (correlation.argmax(1) == np.arange(5)).all()
+        assert np.abs(given - mean).max() > 0.1
+    assert not np.allclose(one(x), other(x), atol=0.1)
 
 
 def test_texts_look_less_alike_to_the_classifier():
