@@ -3,7 +3,7 @@
     python scripts/prepare_data.py reuters_r8
     python scripts/train.py --config=configs/reuters_r8.py
 
-Test accuracy 0.972, in bfloat16.
+Test accuracy 0.974, in bfloat16.
 """
 
 from amsdff_jax.config import default_config
@@ -14,9 +14,9 @@ def get_config():
     config.data.source = "files"
     config.data.train_file = "data/reuters_r8/train.csv.gz"
     config.data.test_file = "data/reuters_r8/test.csv.gz"
-    config.data.max_length = 64
+    config.data.max_length = 128
     config.model.encoder = "minilm-l6"
     config.train.epochs = 3
     config.train.encoder_learning_rate = 1e-4
-    config.train.best_metric = "accuracy"  # the rarest class has four validation texts, which makes macro-F1 jump about
+    config.train.best_metric = "loss"  # steadier: on 548 texts accuracy jumps about, macro-F1 even more
     return config
