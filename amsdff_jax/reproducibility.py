@@ -22,7 +22,7 @@ from amsdff_jax.runs import make_trainer
 from amsdff_jax.training.optimizer import learning_rate_table
 from amsdff_jax.training.step import TrainState
 
-TOLERANCE = 1e-5  # relative, between numbers that are summed in another order
+TOLERANCE = 1e-5  # relative, between numbers summed in another order; at a rate of 1e-3 ten steps can exceed it
 
 
 class Trajectory(NamedTuple):

@@ -6,9 +6,9 @@ scaled until its features have mean 0 and variance 1 over some texts of the trai
 "Data-dependent Initializations of Convolutional Neural Networks", 2016, and Mishkin and Matas, "All You Need Is a
 Good Init", 2016.
 
-Up to the classifier every layer gives as many features as the encoder, and begins near the identity, so that each
-feature goes on meaning what the encoder made it mean. See Le et al., "A Simple Way to Initialize Recurrent Networks
-of Rectified Linear Units", 2015.
+Dense layers that give as many features as the encoder begin near the identity, so that each feature goes on meaning
+what the encoder made it mean. See Le et al., "A Simple Way to Initialize Recurrent Networks of Rectified Linear
+Units", 2015.
 """
 
 from collections.abc import Iterable
