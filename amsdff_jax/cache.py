@@ -1,5 +1,6 @@
 """Where that is kept which a run would otherwise make again: compiled steps and tokens."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -17,9 +18,18 @@ def cache_folder(kind: str) -> Path | None:
 
 
 def shrink(folder: Path, pattern: str, largest: int) -> None:
-    """Deletes the files of `folder` that were not used for the longest time, until `largest` bytes are left."""
+    """Deletes the files of `folder` with the oldest modification times, until `largest` bytes are left.
+
+    What another process deletes meanwhile, or what may not be deleted, is left alone.
+    """
+    files = []
+    for file in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            files.append((status.st_mtime, status.st_size, file))
     kept = 0
-    for file in sorted(folder.glob(pattern), key=lambda file: file.stat().st_mtime, reverse=True):
-        kept += file.stat().st_size
+    for _, size, file in sorted(files, reverse=True):
+        kept += size
         if kept > largest:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink()

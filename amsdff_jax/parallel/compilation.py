@@ -8,15 +8,21 @@ from typing import Any
 
 import jax
 
-from amsdff_jax.cache import cache_folder
+from amsdff_jax.cache import cache_folder, shrink
+
+LARGEST_CACHE = 2 << 30  # bytes; a run on a CPU leaves about 5 MB
 
 logger = logging.getLogger(__name__)
 
 
 def keep_compiled_steps() -> None:
-    """Lets JAX keep what it compiles between processes, unless it has been told a folder already."""
+    """Lets JAX keep what it compiles between processes, unless it has been told a folder already.
+
+    Beyond `LARGEST_CACHE` what was compiled first goes. (JAX's own limit does not hold without the package filelock.)
+    """
     folder = cache_folder("compiled")
     if folder is not None and not jax.config.jax_compilation_cache_dir:
+        shrink(folder, "*-cache", LARGEST_CACHE)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # Short ones too: making a model runs some fifty, which take seconds together.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -1,6 +1,7 @@
 """Steps are compiled before they are needed, once a length."""
 
 import logging
+import os
 import re
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from amsdff_jax.data.batches import Batch
-from amsdff_jax.parallel.compilation import StepByLength
+from amsdff_jax.parallel import compilation
+from amsdff_jax.parallel.compilation import StepByLength, keep_compiled_steps
 
 
 def make_batch(length):
@@ -52,3 +54,24 @@ def test_a_run_compiles_nothing_after_its_first_step(tiny_trainer, caplog):
     trainer.train()
     assert caplog.text.count("training: compiled for texts of") == 1
     assert "not compiled ahead of time" not in caplog.text
+
+
+def test_what_is_kept_between_processes_stays_within_a_limit(tmp_path, monkeypatch):
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    for age, name in enumerate(("newest", "middle", "oldest")):
+        (folder / f"{name}-cache").write_bytes(b"x" * 10)
+        os.utime(folder / f"{name}-cache", (1000 - age,) * 2)
+    monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path))
+    monkeypatch.setattr(compilation, "LARGEST_CACHE", 25)
+    told = jax.config.jax_compilation_cache_dir
+    keep_compiled_steps()  # JAX has been told a folder, so this one is not ours to keep small
+    assert len(list(folder.iterdir())) == 3
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        keep_compiled_steps()
+        assert jax.config.jax_compilation_cache_dir == str(folder)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", told)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    assert {file.name for file in folder.iterdir()} == {"newest-cache", "middle-cache"}
