@@ -10,11 +10,11 @@ import pytest
 from amsdff_jax import UserError
 from amsdff_jax.data.batches import FILLER, plan_batches
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.reproducibility import Tolerances, compare, hold_idle_biases, train_steps
+from amsdff_jax.reproducibility import compare, hold_idle_biases, train_steps
 from amsdff_jax.training.checkpoint import Checkpoints
 
 STEPS = 10  # of 7 an epoch, one of which holds 5 texts in 16 rows: six of eight devices have nothing but filler
-SMALL_MODEL = Tolerances(outputs=1e-5, gradient_norm=1e-5)
+TOLERANCE = 1e-5
 
 WITHOUT_DROPOUT = {
     "model__dropout_rate": 0.0, "model__attention_dropout_rate": 0.0, "model__expert_dropout_rate": 0.0,
@@ -39,7 +39,7 @@ def without_dropout(config, tmp_path):
 
 
 def assert_near(reference, other):
-    comparison = compare("", reference, other, SMALL_MODEL)
+    comparison = compare("", reference, other, TOLERANCE)
     assert len(comparison.loss) == STEPS
     assert comparison.equal, comparison
 
