@@ -15,6 +15,8 @@ HERE = Path(__file__).parent
 def get_config():
     config = default_experiment()
     config.datasets.snippets = run_settings(HERE / "quickstart.py")
+    # What its table says; for the variants that go without the table.
+    config.datasets.snippets.train.learning_rate = config.datasets.snippets.train.encoder_learning_rate = 2e-4
     config.datasets.r8 = run_settings(HERE / "reuters_r8.py")
     for settings in config.datasets.values():
         settings.model.compute_dtype = "bfloat16"
@@ -30,5 +32,5 @@ def get_config():
     config.variants.reference_padding = {"model": {"mask_padding": False}}
     config.variants.frozen_encoder = {"train": {"encoder_learning_rate": 0.0, "learning_rate_table": ()}}
     config.variants.random_new_layers = {"train": {"data_dependent_init": False}}
-    config.variants.random_encoder = {"model": {"reinit_encoder": True}}
+    config.variants.random_encoder = {"model": {"reinit_encoder": True}, "train": {"learning_rate_table": ()}}
     return config

@@ -29,14 +29,13 @@ OUTPUT = flags.DEFINE_string("output", "", "Folder of records and report; by def
 
 
 def main() -> int:
-    """Runs what is missing and writes the report over all there is; returns the exit code."""
+    """Makes the runs that are missing and writes the report over all there are; returns the exit code."""
     config = ExperimentConfig.from_dict(CONFIG.value)
     models = MODELS.value or ([] if COMPARE_BASELINES.value else [config.reference])
-    config = config.select(DATASETS.value, models)
     config = dataclasses.replace(config, seeds=SEEDS.value or config.seeds, folds=FOLDS.value or config.folds)
     kind = ("-frozen" if config.mode == "frozen" else "") + (f"-{config.folds}folds" if config.folds else "")
     output = Path(OUTPUT.value or f"results/{command_line.config_name()}{kind}")
-    finished = run_experiment(config, output, command_line.stop_signal())
+    finished = run_experiment(config, output, command_line.stop_signal(), DATASETS.value, models)
     failed = write_experiment_report(config, output)
     if not finished:
         return command_line.EXIT_INTERRUPTED

@@ -48,6 +48,15 @@ class TextDataset:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def require_classes(self, class_names: Sequence[str], owner: str) -> None:
+        """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order."""
+        if self.class_names != tuple(class_names):
+            raise UserError(
+                f"{self.name}: its {len(self.class_names)} classes ({_shortened(self.class_names)}) are not the "
+                f"{len(class_names)} of {owner} ({_shortened(class_names)}); read it with these, as read_file does "
+                "when it is given class_names"
+            )
+
     def take(self, indices: np.ndarray, name: str) -> "TextDataset":
         """The texts at `indices`, in that order."""
         return TextDataset(
@@ -108,3 +117,7 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
         dataset.take(np.flatnonzero(~split_off), f"{dataset.name} (training part)"),
         dataset.take(np.flatnonzero(split_off), f"{dataset.name} (validation part)"),
     )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

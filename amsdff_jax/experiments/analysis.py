@@ -38,6 +38,7 @@ class Row:
       metrics: by name, over the runs.
       parameters: trainable numbers.
       train_seconds, texts_per_second: medians.
+      learning_rates: those that were chosen on the validation split, in the order of the runs; 0 without a choice.
       curves: of the runs, as in `RunRecord`.
       comparison: with the reference; None for itself and where they have no run in common.
     """
@@ -50,6 +51,7 @@ class Row:
     parameters: int
     train_seconds: float
     texts_per_second: float
+    learning_rates: tuple[float, ...]
     curves: tuple[Sequence[Mapping[str, float]], ...]
     comparison: Comparison | None = None
 
@@ -59,7 +61,7 @@ class DatasetAnalysis:
     """One dataset.
 
     Attributes:
-      texts: how many are reported, in a run.
+      texts: how many are reported, in a run or in all folds.
       rows: one for each variant that has a record, in the order of the config.
       p_values: [V,V] of McNemar's exact test between the rows, after Holm's correction over all pairs of the
         dataset; NaN where there is none.
@@ -98,8 +100,13 @@ def _analyze_dataset(
     rows = tuple(
         _row(dataset, name, records[name], done[name], comparisons.get(name)) for name in records if records[name]
     )
-    texts = max((len(record.correct) for own in done.values() for record in own), default=0)
+    texts = max((_count_texts(own) for own in done.values()), default=0)
     return DatasetAnalysis(dataset, texts, rows, _p_values([done[row.variant] for row in rows]))
+
+
+def _count_texts(records: Sequence[RunRecord]) -> int:
+    """Texts of a run, or of all folds, which are different ones."""
+    return sum({record.fold: len(record.correct) for record in records}.values())
 
 
 def _row(
@@ -115,6 +122,7 @@ def _row(
         parameters=done[0].parameters if done else 0,
         train_seconds=statistics.median(record.train_seconds for record in done) if done else 0.0,
         texts_per_second=statistics.median(record.texts_per_second for record in done) if done else 0.0,
+        learning_rates=tuple(record.learning_rate for record in done),
         curves=tuple(record.curve for record in done),
         comparison=comparison,
     )

@@ -68,5 +68,5 @@ def plot_significance(analysis: DatasetAnalysis, file: Path) -> None:
             axes.text(column, row, p_value_text(value), ha="center", va="center", fontsize=7, color=color)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
-    axes.set_title(f"{analysis.dataset}: p of no difference\n(exact McNemar, Holm)", fontsize=10)
+    axes.set_title(f"{analysis.dataset}: p of no difference\n(exact McNemar, Holm over all pairs)", fontsize=10)
     figure.savefig(file, dpi=120)

@@ -1,11 +1,13 @@
 """Makes all runs of an experiment that have no record yet."""
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.dataset import stratified_split
 from amsdff_jax.data.folds import stratified_folds
 from amsdff_jax.data.sources import DataSplits, load_data
@@ -20,22 +22,38 @@ from amsdff_jax.experiments.tfidf import run_tfidf
 logger = logging.getLogger(__name__)
 
 
-def run_experiment(config: ExperimentConfig, output: Path, should_stop: Callable[[], bool] = lambda: False) -> bool:
+def run_experiment(
+    config: ExperimentConfig,
+    output: Path,
+    should_stop: Callable[[], bool] = lambda: False,
+    datasets: Sequence[str] = (),
+    variants: Sequence[str] = (),
+) -> bool:
     """Makes every run that has no record of these settings yet, and writes its record.
 
-    A run that fails is recorded with its error, and made again the next time; the others go on.
+    A run that fails is recorded with its error, and made again the next time; the others go on. A record of other
+    settings or data is moved to `outdated/`, so that all that are left can be compared.
 
     Args:
       output: folder of the records (`runs/`) and of what unfinished runs have left (`unfinished/`).
-      should_stop: asked at every step; an unfinished run is saved and gone on with by the next call.
+      should_stop: asked before every run and at every step; an unfinished run is saved and gone on with by the next
+        call.
+      datasets, variants: make the runs of these only; (): of all.
 
     Returns:
       Whether all runs have been made.
+
+    Raises:
+      UserError: no such dataset or variant; a record that cannot be written.
     """
-    batches = list(_plan(config))
+    chosen = config.select(datasets, variants)
+    _set_outdated_aside(config, output)
+    batches = list(_plan(chosen))
     for number, keys in enumerate(batches, start=1):
         try:
-            _make(config, keys, output, should_stop, f"{number} of {len(batches)}")
+            if should_stop():
+                raise StoppedError
+            _make(chosen, keys, output, should_stop, f"{number} of {len(batches)}")
         except StoppedError:
             logger.info("stopped; run the same command again to go on")
             return False
@@ -52,21 +70,41 @@ def _plan(config: ExperimentConfig) -> Iterator[list[RunKey]]:
         yield from ([key] for key in round_of_runs)
 
 
+def _set_outdated_aside(config: ExperimentConfig, output: Path) -> None:
+    """Moves every record away that is of other settings or data than `config` has now, or that cannot be read."""
+    for key in (key for keys in _plan(config) for key in keys):
+        file = key.file(output)
+        if not file.exists():
+            continue
+        try:
+            record = RunRecord.read(file)
+        except UserError as error:
+            logger.warning("%s", error)
+            record = None
+        try:
+            settings = _prepare(config, key)[2]
+        except UserError:  # data that is not there at the moment tells nothing about the record
+            continue
+        if record is None or record.settings != settings:
+            outdated = output / "outdated" / file.relative_to(output / "runs")
+            outdated.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(outdated)
+            logger.info("%s: its record is not of these settings and data; moved to %s", key, outdated)
+
+
 def _make(
     config: ExperimentConfig, keys: list[RunKey], output: Path, should_stop: Callable[[], bool], place: str
 ) -> None:
-    first = keys[0]
-    settings = ""
+    """Makes those of the runs `keys`, which differ in the seed only, that have not been made."""
+    keys = [key for key in keys if not _is_done(key, output)]
+    if not keys:
+        return
+    logger.info("run %s: %s", place, ", ".join(map(str, keys)))
+    first, settings = keys[0], ""
     try:
-        # A sweep on a frozen encoder has one order of the data, whichever of its seeds are still to be made.
-        run_config = config.run_config(first.dataset, first.variant, 0 if config.mode == "frozen" else first.seed)
-        data = _load(config, run_config, first)
-        settings = _digest(config, first.variant, run_config, data)
-        keys = [key for key in keys if not _is_done(key, settings, output)]
-        if not keys:
-            return
-        logger.info("run %s: %s", place, ", ".join(map(str, keys)))
-        outcomes = _run(config, run_config, keys, data, output, should_stop)
+        run_config, data, settings = _prepare(config, first)
+        workdir = first.file(output / "unfinished").with_suffix("") / settings
+        outcomes = _run(config, run_config, keys, data, workdir, should_stop)
     except (StoppedError, KeyboardInterrupt):
         raise
     except Exception as error:  # whatever ends a run must not end the others
@@ -79,11 +117,24 @@ def _make(
         record = RunRecord.of(key, settings, outcome)
         record.write(key.file(output))
         logger.info("%s: accuracy %.4f, trained for %.0f s", key, record.metrics["accuracy"], record.train_seconds)
+    shutil.rmtree(workdir.parent, ignore_errors=True)  # what a run of other settings may have left, too
+
+
+def _prepare(config: ExperimentConfig, key: RunKey) -> tuple[Config, DataSplits, str]:
+    """A run's settings, its data, and the digest of both.
+
+    Raises:
+      UserError: anything wrong with the data.
+    """
+    # A sweep on a frozen encoder has one order of the data, whichever of its seeds are still to be made.
+    run_config = config.run_config(key.dataset, key.variant, 0 if config.mode == "frozen" else key.seed)
+    data = _load(config, run_config, key)
+    return run_config, data, _digest(config, key.variant, run_config, data)
 
 
 def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSplits:
     # The seeds of a sweep on a frozen encoder share the features, and so the splits.
-    data = load_data(run_config.data, 0 if config.mode == "frozen" or config.folds else key.seed)
+    data = _load_once(run_config.data, 0 if config.mode == "frozen" or config.folds else key.seed)
     if config.folds:
         train, held_out = stratified_folds(data.train.join(data.validation), config.folds, seed=0)[key.fold]
         return DataSplits(*stratified_split(train, run_config.data.validation_fraction, key.seed), held_out)
@@ -91,6 +142,11 @@ def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSpli
         raise UserError(f"datasets.{key.dataset}.data: has no test split, which is what is reported; name one, or use "
                         "--folds=5")  # fmt: skip
     return data
+
+
+@functools.lru_cache(maxsize=1)  # the variants of a dataset come one after another
+def _load_once(config: DataConfig, seed: int) -> DataSplits:
+    return load_data(config, seed)
 
 
 def _digest(config: ExperimentConfig, variant: str, run_config: Config, data: DataSplits) -> str:
@@ -102,25 +158,18 @@ def _digest(config: ExperimentConfig, variant: str, run_config: Config, data: Da
     return settings_digest(settings, data)
 
 
-def _is_done(key: RunKey, settings: str, output: Path) -> bool:
+def _is_done(key: RunKey, output: Path) -> bool:
     record = RunRecord.read(key.file(output))
-    if record is None or record.error:
-        return False
-    if record.settings != settings:
-        logger.info("%s: its record is of other settings or data; it is made again", key)
-        return False
-    return True
+    return record is not None and not record.error
 
 
 def _run(
-    config: ExperimentConfig, run_config: Config, keys: list[RunKey], data: DataSplits, output: Path,
+    config: ExperimentConfig, run_config: Config, keys: list[RunKey], data: DataSplits, workdir: Path,
     should_stop: Callable[[], bool],
 ) -> list[Outcome]:  # fmt: skip
-    first = keys[0]
-    if first.variant == TFIDF:
+    if keys[0].variant == TFIDF:
         return [run_tfidf(run_config.replace(seed=key.seed), data) for key in keys]
     if config.mode == "frozen":
         seeds = [key.seed for key in keys]
         return run_frozen(run_config, data, seeds, config.learning_rates, config.epochs, should_stop)
-    workdir = first.file(output / "unfinished").with_suffix("")
     return [run_finetuned(run_config, data, workdir, should_stop)]

@@ -1,12 +1,10 @@
 """One run that trains encoder and classifier together."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import DataSplits
-from amsdff_jax.evaluation.environment import count_parameters
 from amsdff_jax.evaluation.evaluator import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.experiments.record import Outcome
@@ -19,7 +17,7 @@ def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: 
     Args:
       config: the settings.
       data: with a test split.
-      workdir: of the run, which is gone on with if it is there, and deleted at the end.
+      workdir: of the run, which is gone on with if it is there.
       should_stop: asked at every step.
 
     Raises:
@@ -31,13 +29,11 @@ def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: 
     if not trainer.finished:
         raise StoppedError
     evaluation = trainer.run_evaluation(data.test)
-    outcome = Outcome(
+    return Outcome(
         evaluation,
         compute_metrics(evaluation, data.test.class_names, config.loss),
-        count_parameters(trainer.model),
+        trainer.trained_parameters,
         trainer.seconds,
         tuple({"epoch": record["epoch"], "accuracy": record["validation"]["accuracy"],
                "loss": record["validation"]["loss"]} for record in history),
     )  # fmt: skip
-    shutil.rmtree(workdir, ignore_errors=True)
-    return outcome

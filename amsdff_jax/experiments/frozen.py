@@ -22,12 +22,13 @@ from amsdff_jax.evaluation.evaluator import Evaluation, StoppedError
 from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
 from amsdff_jax.experiments.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.experiments.record import Outcome
-from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.interop.state_dict import parameter_names
 from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.models.dropout import dropout_seed
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.parallel.compilation import StepByLength
+from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.initialization import SAMPLED_TEXTS, fit_to_features
 from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import make_optimizer
@@ -70,7 +71,8 @@ def run_frozen(
 
     Raises:
       StoppedError: `should_stop` said so; nothing is kept.
-      UserError: reference semantics, in which the encoder's output on padding counts.
+      UserError: reference semantics, in which the encoder's output on padding counts; settings and data that do not go
+        together; a seed for which every learning rate led to numbers that are not finite.
     """
     if not config.model.mask_padding:
         raise UserError("model.mask_padding: reference semantics read the encoder's output on padding, which the "
@@ -83,8 +85,15 @@ def run_frozen(
     for seed in seeds:
         own = [number for number, (other, _) in enumerate(sweep.members) if other == seed]
         chosen = max(own, key=lambda number: sign * values[number])
+        if not np.isfinite(values[chosen]):
+            raise UserError(f"learning_rates: none of {tuple(learning_rates)} led to finite numbers; try lower ones")
         metrics = compute_metrics(evaluations[chosen], data.test.class_names, config.loss)
         rate = sweep.members[chosen][1]
+        if len(learning_rates) > 1 and rate in (min(learning_rates), max(learning_rates)):
+            logger.warning(
+                "seed %d: %g did best, the %s learning rate that was tried; one beyond it may do better", seed, rate,
+                "lowest" if rate == min(learning_rates) else "highest",
+            )  # fmt: skip
         outcomes.append(
             Outcome(
                 evaluations[chosen],
@@ -122,6 +131,7 @@ class _Sweep:
         )
         models = {seed: make_model(config.model, seed=seed) for seed in seeds}
         model = next(iter(models.values()))
+        check_run(model, config, data.train, data.validation)
         self._encode(model)
         if config.train.data_dependent_init:
             self._fit_new_layers(models)
@@ -141,7 +151,7 @@ class _Sweep:
         self._eval_step = StepByLength(jax.jit(jax.vmap(eval_step, (VARIABLES, None))), "evaluation")
 
     def _encode(self, model: PretrainedClassifier) -> None:
-        tokenizer = load_tokenizer(find_encoder(self._config.data.tokenizer or self._config.model.encoder))
+        tokenizer = load_tokenizer(find_tokenizer(self._config.data.tokenizer, self._config.model.encoder))
         tokens = (tokenize_once(split, tokenizer, self._config.data.max_length) for split in self._data)
         self._train, self._validation, self.test = (encode_once(model.transformer, split) for split in tokens)
         every = np.concatenate([split.tokens.lengths for split in (self._train, self._validation, self.test)])
@@ -193,12 +203,16 @@ class _Sweep:
             jax.block_until_ready(self._state.step)
             self.seconds += time.perf_counter() - start
             evaluations = self.evaluate(self._state.variables, self._validation)
-            metrics = [compute_metrics(each, self._data.train.class_names, config.loss) for each in evaluations]
-            values = np.array([each[metric] for each in metrics])
+            values = np.full(len(self.members), np.inf if lower else -np.inf)
+            for member, evaluation in enumerate(evaluations):
+                if np.isfinite(evaluation.logits).all():  # else its learning rate was too high, which ends no other
+                    metrics = compute_metrics(evaluation, self._data.train.class_names, config.loss)
+                    values[member] = metrics[metric]
+                    curves[member].append(
+                        {"epoch": epoch + 1, "accuracy": metrics["accuracy"], "loss": metrics["loss"]}
+                    )
             better = values < best_values if lower else values > best_values
             best, best_values = _take(better, self._state.variables, best), np.where(better, values, best_values)
-            for curve, each in zip(curves, metrics, strict=True):
-                curve.append({"epoch": epoch + 1, "accuracy": each["accuracy"], "loss": each["loss"]})
             logger.info("epoch %d of %d: validation %s up to %.4f", epoch + 1, self._epochs, metric,
                         best_values.min() if lower else best_values.max())  # fmt: skip
         return best, best_values, curves

@@ -99,9 +99,18 @@ class RunRecord:
             raise UserError(f"{file}: not the record of a run ({error}); delete it to make the run again") from None
 
     def write(self, file: Path) -> None:
-        """Writes the record, whole or not at all."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, dataclasses.asdict(self))
+        """Writes the record, whole or not at all.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, dataclasses.asdict(self))
+        except OSError as error:
+            raise UserError(
+                f"{file}: cannot be written ({error.strerror}); make room and run the same command again"
+            ) from None
 
     @property
     def hits(self) -> np.ndarray:

@@ -41,11 +41,12 @@ def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
       How many runs have failed.
 
     Raises:
-      UserError: there is no record yet, or something cannot be read or written.
+      UserError: something cannot be read or written.
     """
     analyses = analyze(config, output)
     if not analyses:
-        raise UserError(f"{output}: no run has come to its end yet")
+        logger.info("%s: no report, for no run has come to its end yet", output)
+        return 0
     try:
         _draw(config, analyses, output)
         write_json(output / "results.json", to_json(analyses))

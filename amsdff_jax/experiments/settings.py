@@ -58,7 +58,7 @@ class ExperimentConfig:
     seeds: int = 3
     folds: int = 0
     mode: str = "finetuned"
-    learning_rates: tuple[float, ...] = (5e-4, 2e-3)
+    learning_rates: tuple[float, ...] = (2e-4, 6e-4, 2e-3, 6e-3)
     epochs: int = 5
 
     def __post_init__(self) -> None:

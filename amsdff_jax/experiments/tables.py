@@ -12,10 +12,10 @@ HEADER = (
 )  # fmt: skip
 NOTE = (
     'Means over the runs with their standard deviation. "Behind" is the accuracy of {reference} minus that of the '
-    "row, over the same texts and seeds, with its bootstrap interval; the p values are two-sided and corrected after "
-    "Holm over the rows of a dataset. MAE and RMSE are taken over class numbers, as in the published table, and mean "
-    "little where classes have no order. Parameters are those that are trained; seconds and texts per second are "
-    "medians, measured on a machine that did other work too{frozen}."
+    "row, over the same texts and seeds, with its bootstrap interval over the texts, for the seeds at hand and not "
+    "corrected; the p values are two-sided and corrected after Holm over the rows of a dataset. MAE and RMSE are taken "
+    "over class numbers, as in the published table, and mean little where classes have no order. Parameters are those "
+    "that are trained; seconds and texts per second are medians, measured on a machine that did other work too{frozen}."
 )
 
 
@@ -95,7 +95,7 @@ def to_csv_rows(analyses: Sequence[DatasetAnalysis]) -> list[list[object]]:
     for analysis in analyses:
         for row in analysis.rows:
             metrics = [value for name in names for value in (
-                (row.metrics[name].mean, row.metrics[name].standard_deviation or "") if row.metrics else ("", "")
+                _numbers(row.metrics[name]) if row.metrics else ("", "")
             )]  # fmt: skip
             comparison: list[object] = [""] * 5
             if row.comparison:
@@ -105,3 +105,8 @@ def to_csv_rows(analyses: Sequence[DatasetAnalysis]) -> list[list[object]]:
             rows.append([analysis.dataset, row.variant, row.runs, *metrics, row.parameters, row.train_seconds,
                          row.texts_per_second, *comparison])  # fmt: skip
     return rows
+
+
+def _numbers(summary: Summary) -> tuple[object, object]:
+    """Mean and standard deviation, empty where there is one run only."""
+    return summary.mean, "" if summary.standard_deviation is None else summary.standard_deviation

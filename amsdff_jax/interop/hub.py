@@ -43,6 +43,20 @@ def find_encoder(name: str) -> Path:
     return _download(hub_id, tried)
 
 
+def find_tokenizer(tokenizer: str, encoder: str) -> Path:
+    """The folder of the tokenizer that a run uses.
+
+    Args:
+      tokenizer: a folder that holds one, with an encoder or without; a name as for `find_encoder`; "": the encoder's.
+      encoder: as for `find_encoder`.
+
+    Raises:
+      UserError: as `find_encoder`.
+    """
+    folder = Path(tokenizer).expanduser()
+    return folder if tokenizer and folder.is_dir() else find_encoder(tokenizer or encoder)
+
+
 def _download(hub_id: str, tried: list[str]) -> Path:
     from huggingface_hub import snapshot_download  # imported late: most runs never need it
 

@@ -38,12 +38,14 @@ class SavedModel(NamedTuple):
       tokenizer: the one it was trained with; None leaves a folder that runs on token ids only.
       class_names: C names, in the order of the logits.
       max_length: tokens a text is cut to; in reference mode also what it is padded to.
+      reads_pairs: whether it was trained on pairs of texts; None: not known, as after a conversion.
     """
 
     model: PretrainedClassifier
     tokenizer: PreTrainedTokenizerFast | None
     class_names: tuple[str, ...]
     max_length: int
+    reads_pairs: bool | None = None
 
 
 class FolderConfig(NamedTuple):
@@ -53,6 +55,7 @@ class FolderConfig(NamedTuple):
     encoder: EncoderConfig
     class_names: tuple[str, ...]
     max_length: int
+    reads_pairs: bool | None
 
 
 def save_model(folder: str | Path, saved: SavedModel) -> None:
@@ -72,6 +75,7 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
         "format_version": FORMAT_VERSION,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
+        "reads_pairs": saved.reads_pairs,
         "model": dataclasses.asdict(saved.model.config),
         "encoder": dataclasses.asdict(saved.model.encoder_config),
     }
@@ -143,7 +147,8 @@ def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
       UserError: the folder is missing, incomplete (without a tokenizer, say) or damaged.
     """
     config, model = read_model_config(folder), load_model(folder, **fields)
-    return SavedModel(model, load_tokenizer(Path(folder).expanduser()), config.class_names, config.max_length)
+    tokenizer = load_tokenizer(Path(folder).expanduser())
+    return SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs)
 
 
 def read_model_config(folder: str | Path) -> FolderConfig:
@@ -170,7 +175,9 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         class_names, max_length = content["class_names"], content["max_length"]
         check_class_names(class_names, model.num_classes)
         require(type(max_length) is int and max_length >= 3, "max_length", max_length, "at least 3")
-        return FolderConfig(model, encoder, tuple(class_names), max_length)
+        reads_pairs = content.get("reads_pairs")  # folders of earlier versions do not say
+        require(reads_pairs in (None, True, False), "reads_pairs", reads_pairs, "true, false or null")
+        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); expected a model folder") from None
     except UserError as error:

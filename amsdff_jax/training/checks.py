@@ -16,11 +16,10 @@ def check_run(model: PretrainedClassifier, config: Config, train_data: TextDatas
             f"train.best_metric: no metric {config.train.best_metric!r}{nearest(config.train.best_metric, known)}; "
             f"there are {', '.join(known)}"
         )
-    if train_data.class_names != val_data.class_names:
-        raise UserError(
-            f"{val_data.name}: its classes {val_data.class_names} are not those of {train_data.name}, "
-            f"{train_data.class_names}"
-        )
+    val_data.require_classes(train_data.class_names, train_data.name)
+    if (train_data.text_pairs is None) != (val_data.text_pairs is None):
+        with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)
+        raise UserError(f"{without.name}: holds single texts, but {with_pairs.name} pairs of texts; expected the same")
     classes, positions = model.config.num_classes, model.encoder_config.max_position_embeddings
     if classes != len(train_data.class_names):
         raise UserError(

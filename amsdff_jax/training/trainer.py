@@ -23,7 +23,7 @@ from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError, training_buckets
 from amsdff_jax.evaluation.metrics import compute_metrics
-from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.interop.model_folder import SavedModel, save_model
 from amsdff_jax.interop.state_dict import parameter_names
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -60,6 +60,7 @@ class Trainer:
       config: as given, with the model's own settings.
       workdir: the run's folder.
       total_steps: updates of the whole run.
+      trained_parameters: how many numbers the run trains; what is frozen is left out.
       state: the training state, the same on all devices.
       train_step: the step, (state, batch, key) -> (new state, metrics), which donates the state; compiled ahead of
         time by `train`.
@@ -98,8 +99,9 @@ class Trainer:
         self._parallel = DataParallel(config.parallel.mode, devices)
         self._parallel.check_batch_size(config.train.batch_size, config.train.accumulation_steps)
         if tokenizer is None:
-            tokenizer = load_tokenizer(find_encoder(config.data.tokenizer or model.config.encoder))
+            tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, model.config.encoder))
         self.tokenizer, self.class_names = tokenizer, train_data.class_names
+        self._reads_pairs = train_data.text_pairs is not None
 
         self._rates = rates = peak_learning_rates(parameter_names(model), config.train)
         weights = class_weights(config.loss, train_data.labels, len(self.class_names))
@@ -112,9 +114,15 @@ class Trainer:
 
         self.workdir = Path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
         begins = not has_checkpoint(self.workdir)
+        if begins and (self.workdir / "model").exists():
+            raise UserError(
+                f"{self.workdir}: holds a finished model without the checkpoints of its run; use another --workdir, or "
+                f"move {self.workdir / 'model'} away"
+            )
         if begins and not config.train.init_from and config.train.data_dependent_init and model.awaits_data:
             fit_new_layers(model, self._train_tokens, config.seed)
         graphs, variables = split_model(model, rates, self._parallel.axis_name)
+        self.trained_parameters = sum(value.size for value in jax.tree.leaves(variables.trainable))
         state, optimizer = initial_state(variables, rates, self.config, self.total_steps)
         if begins and config.train.init_from:
             state = begin_from(config.train.init_from, model, rates, state, self.total_steps)
@@ -179,7 +187,12 @@ class Trainer:
         return self.history
 
     def run_evaluation(self, dataset: TextDataset) -> Evaluation:
-        """What the model, as it stands, says of every text of `dataset`."""
+        """What the model, as it stands, says of every text of `dataset`.
+
+        Raises:
+          UserError: its classes are not those of the training data.
+        """
+        dataset.require_classes(self.class_names, "the training data")
         return self._evaluator.evaluate(self.state.variables, dataset)
 
     def evaluate(self, dataset: TextDataset) -> dict[str, Any]:
@@ -255,7 +268,8 @@ class Trainer:
         self.model.eval()
         folder = self.workdir / "model"
         if is_first_host() and not folder.exists():
-            save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, self.config.data.max_length))
+            length = self.config.data.max_length
+            save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, length, self._reads_pairs))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
             logger.info("trained for %.0f s; best validation %s, saved to %s", self._progress.seconds, best, folder)
         wait_for_all_hosts("model saved")

@@ -9,7 +9,7 @@ from amsdff_jax.evaluation.significance import mcnemar, paired_bootstrap
 from amsdff_jax.experiments.analysis import analyze
 from amsdff_jax.experiments.record import METRICS, RunRecord
 from amsdff_jax.experiments.settings import RunKey
-from amsdff_jax.experiments.tables import make_summary, make_table, to_markdown
+from amsdff_jax.experiments.tables import make_summary, make_table, to_csv_rows, to_markdown
 
 
 def write(output, variant: str, seed: int, correct: str, fold: int = -1) -> None:
@@ -78,6 +78,7 @@ def test_folds_are_laid_end_to_end(make_experiment, tmp_path):
     for (variant, fold), correct in texts.items():
         write(tmp_path, variant, fold, correct, fold)
     (analysis,) = analyze(make_experiment(("linear", "tfidf"), folds=2), tmp_path)
+    assert analysis.texts == 31 + 29
     hits = [np.array(list(texts[name, 0] + texts[name, 1])) == "1" for name in ("linear", "tfidf")]
     assert analysis.rows[1].comparison.bootstrap.difference == pytest.approx(hits[0].mean() - hits[1].mean())
 
@@ -91,6 +92,14 @@ def test_the_table_has_the_best_first_and_the_failures_below(make_experiment, tm
     assert [row[0] for row in table.rows] == ["tfidf", "linear", "amsdff"]
     assert "95.00" in table.rows[0] and "-45.00" in table.rows[0] and "50.00" in table.rows[1]
     assert table.failures == ["amsdff: seed 0: no room"]
+
+
+def test_runs_that_agree_have_a_deviation_of_0_and_a_single_run_has_none(make_experiment, tmp_path):
+    for variant, seed in (("linear", 0), ("linear", 1), ("tfidf", 0)):
+        write(tmp_path, variant, seed, "1" * 40 + "0" * 20)
+    header, linear, tfidf = to_csv_rows(analyze(make_experiment(("linear", "tfidf")), tmp_path))
+    place = header.index("accuracy_std")
+    assert (linear[place], tfidf[place]) == (0.0, "")
 
 
 def test_the_summary_has_a_row_for_each_model_and_a_column_for_each_dataset(make_experiment, tmp_path):

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from amsdff_jax import UserError
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.record import RunRecord
 from amsdff_jax.experiments.report import write_experiment_report
@@ -49,17 +48,75 @@ def test_runs_are_made_once_and_failures_are_told(make_experiment, tmp_path):
 
 
 def test_other_settings_are_other_runs(make_experiment, tmp_path):
-    run_experiment(make_experiment(("linear",), seeds=1), tmp_path)
+    run_experiment(make_experiment(("linear",)), tmp_path)
     before = records(tmp_path)["linear-seed0"]
-    run_experiment(make_experiment(("linear",), seeds=1, epochs=1), tmp_path)
+    run_experiment(make_experiment(("linear",), epochs=1), tmp_path)
     assert records(tmp_path)["linear-seed0"].settings != before.settings
     assert len(records(tmp_path)["linear-seed0"].curve) == 1
+    assert RunRecord.read(tmp_path / "outdated" / "tiny" / "linear-seed0.json") == before
+
+
+def test_records_of_other_settings_are_never_reported_beside_new_ones(make_experiment, tmp_path):
+    run_experiment(make_experiment(("linear", "tfidf")), tmp_path)
+    changed = make_experiment(("linear", "tfidf"), epochs=1)
+    assert not run_experiment(changed, tmp_path, should_stop=lambda: True)
+    assert set(records(tmp_path)) == {"tfidf-seed0", "tfidf-seed1"}  # which the number of epochs does not concern
+    write_experiment_report(changed, tmp_path)
+    assert "linear" not in (tmp_path / "results.csv").read_text()
+
+
+def test_the_report_is_over_all_models_though_some_were_not_asked_for(make_experiment, tmp_path):
+    config = make_experiment(("linear", "tfidf"), seeds=1)
+    run_experiment(config, tmp_path, variants=["tfidf"])
+    assert set(records(tmp_path)) == {"tfidf-seed0"}
+    run_experiment(config, tmp_path, variants=["linear"])
+    write_experiment_report(config, tmp_path)
+    with (tmp_path / "results.csv").open() as stream:
+        rows = {row["model"]: row for row in csv.DictReader(stream)}
+    assert set(rows) == {"linear", "tfidf"} and rows["tfidf"]["p_mcnemar"]
+
+
+def test_records_outlive_data_that_is_away_for_a_while(make_experiment, tmp_path):
+    config = make_experiment(("tfidf",), seeds=1)
+    run_experiment(config, tmp_path)
+    before = records(tmp_path)
+    (settings,) = config.datasets.values()
+    config.datasets["tiny"] = settings.replace(data__train_file=str(tmp_path / "away.csv"))
+    run_experiment(config, tmp_path)
+    assert records(tmp_path) == before
+
+
+def test_a_damaged_record_is_made_again(make_experiment, tmp_path):
+    config = make_experiment(("tfidf",))
+    run_experiment(config, tmp_path)
+    before = records(tmp_path)
+    key_of("tfidf-seed1").file(tmp_path).write_text("{")
+    assert run_experiment(config, tmp_path)
+    after = records(tmp_path)
+    assert after["tfidf-seed0"] == before["tfidf-seed0"] and after["tfidf-seed1"].correct
+
+
+def test_what_a_failed_run_has_left_does_not_stand_in_the_way_of_other_settings(make_experiment, tmp_path):
+    config = make_experiment(("linear",), mode="finetuned", seeds=1)
+    (settings,) = config.datasets.values()
+    fast = settings.replace(
+        train__batch_size=16, train__learning_rate=1e37, train__encoder_learning_rate=1e37, train__warmup_ratio=0.0
+    )
+    config.datasets["tiny"] = fast
+    run_experiment(config, tmp_path)
+    assert "not finite" in records(tmp_path)["linear-seed0"].error
+    config.datasets["tiny"] = fast.replace(train__learning_rate=1e-3, train__encoder_learning_rate=0.0)
+    run_experiment(config, tmp_path)
+    record = records(tmp_path)["linear-seed0"]
+    assert not record.error
+    assert record.parameters == 24 * 2 + 2  # the encoder is frozen
+    assert not any((tmp_path / "unfinished").rglob("*.json"))
 
 
 def test_an_interrupted_experiment_goes_on(make_experiment, tmp_path):
     config = make_experiment(("tfidf", "linear"))
     asked = []
-    assert not run_experiment(config, tmp_path, should_stop=lambda: bool(asked.append(1)) or len(asked) > 3)
+    assert not run_experiment(config, tmp_path, should_stop=lambda: bool(asked.append(1)) or len(asked) > 4)
     assert set(records(tmp_path)) == {"tfidf-seed0", "tfidf-seed1"}
     assert run_experiment(config, tmp_path)
     assert len(records(tmp_path)) == 4
@@ -88,5 +145,5 @@ def test_every_fold_is_trained_and_every_text_is_reported_once(make_experiment, 
 
 
 def test_without_any_record_there_is_no_report(make_experiment, tmp_path):
-    with pytest.raises(UserError, match="no run has come to its end yet"):
-        write_experiment_report(make_experiment(), tmp_path)
+    assert write_experiment_report(make_experiment(), tmp_path / "results") == 0
+    assert not (tmp_path / "results").exists()

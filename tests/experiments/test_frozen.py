@@ -70,6 +70,25 @@ def test_the_better_learning_rate_is_chosen_and_the_encoder_left_alone(tiny_conf
     assert outcome.evaluation.labels.tolist() == tiny_data.test.labels.tolist()
 
 
+def test_a_learning_rate_at_the_edge_is_told(tiny_config, tiny_data, caplog):
+    run(tiny_config.replace(model__name="linear"), tiny_data, [0], [1e-7, 3e-2])
+    assert "seed 0: 0.03 did best, the highest learning rate" in caplog.text
+
+
+def test_a_learning_rate_that_is_far_too_high_ends_no_other(tiny_config, tiny_data):
+    config = tiny_config.replace(model__name="linear", train__warmup_ratio=0.0)
+    with pytest.raises(UserError, match=r"learning_rates: none of .* led to finite numbers"):
+        run(config, tiny_data, [0], [1e38])
+    (outcome,) = run(config, tiny_data, [0], [1e38, 3e-2])
+    assert outcome.learning_rate == 3e-2
+    assert len(outcome.curve) == 2
+
+
+def test_unknown_metric_is_refused_before_anything_is_trained(tiny_config, tiny_data):
+    with pytest.raises(UserError, match="did you mean macro_f1"):
+        run(tiny_config.replace(model__name="linear", train__best_metric="makro_f1"), tiny_data, [0], [1e-2])
+
+
 def test_new_layers_are_fitted_to_the_features(tiny_config, tiny_data):
     configs = [tiny_config.replace(train__data_dependent_init=fit) for fit in (True, False)]
     fitted, random = (run(config, tiny_data, [0], [1e-9])[0].evaluation.logits for config in configs)

@@ -1,6 +1,9 @@
 """The training loop: it learns, keeps the best, and goes on exactly where it stopped."""
 
+import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,6 +12,8 @@ from flax import nnx
 
 from amsdff_jax import EnhancedAMSDFF, Trainer, UserError, load_model
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.interop.model_folder import read_model_folder
 from amsdff_jax.interop.state_dict import to_state_dict
 from tests.compiled import call
 from tests.conftest import TINY_HEAD
@@ -159,6 +164,47 @@ def test_model_and_data_must_agree_on_the_classes(tiny_config, tiny_data, tmp_pa
     with pytest.raises(UserError, match=r"model\.num_classes: the model has 3, but .* has 2"):
         Trainer(model, tiny_config, tiny_data.train, tiny_data.validation, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_other_classes_are_not_evaluated(tiny_trainer, tiny_data):
+    turned = dataclasses.replace(tiny_data.test, class_names=tiny_data.test.class_names[::-1], name="turned")
+    with pytest.raises(UserError, match=r"turned: its 2 classes \(low, high\) are not the 2 of the training data"):
+        tiny_trainer().evaluate(turned)
+
+
+def test_pairs_are_not_chosen_by_single_texts(tiny_config, tiny_data, tmp_path):
+    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
+    pairs = dataclasses.replace(tiny_data.train, text_pairs=tiny_data.train.texts, name="pairs")
+    single = dataclasses.replace(tiny_data.validation, name="single")
+    with pytest.raises(UserError, match="single: holds single texts, but pairs pairs of texts"):
+        Trainer(model, tiny_config, pairs, single, tmp_path / "run")
+
+
+def test_a_model_of_pairs_says_so(tiny_config, tiny_data, tmp_path):
+    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
+    pairs = [dataclasses.replace(split, text_pairs=split.texts) for split in tiny_data[:2]]
+    trainer = Trainer(model, tiny_config.replace(train__epochs=1), *pairs, tmp_path / "run",
+                      devices=jax.devices()[:1])  # fmt: skip
+    trainer.train()
+    assert read_model_folder(tmp_path / "run" / "model").reads_pairs is True
+
+
+def test_a_finished_model_is_not_replaced_for_lack_of_checkpoints(tiny_trainer):
+    trainer = tiny_trainer(train__epochs=1)
+    trainer.train()
+    shutil.rmtree(trainer.workdir / "checkpoints")
+    with pytest.raises(UserError, match="run: holds a finished model without the checkpoints of its run"):
+        tiny_trainer(train__epochs=1)
+
+
+def test_a_tokenizer_needs_no_encoder_beside_it(tiny_config, tiny_data, tmp_path):
+    load_tokenizer(tiny_config.model.encoder).save_pretrained(tmp_path / "tokenizer")
+    assert not (tmp_path / "tokenizer" / "config.json").exists()
+    config = tiny_config.replace(data__tokenizer=str(tmp_path / "tokenizer"))
+    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
+    splits = tiny_data.train, tiny_data.validation
+    trainer = Trainer(model, config, *splits, tmp_path / "run", devices=jax.devices()[:1])
+    assert Path(trainer.tokenizer.name_or_path) == tmp_path / "tokenizer"
 
 
 def test_damaged_checkpoint_is_named(tiny_trainer):
