@@ -186,7 +186,7 @@ class Classifier:
           UserError: something that is no text, once it is reached.
         """
         _check_is_list(texts)
-        return (prediction for _, prediction in self.annotate(((None, text) for text in texts), top_k))
+        return (prediction for _, prediction in self.annotate(_untagged(texts), top_k))
 
     def annotate(
         self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1
@@ -220,7 +220,7 @@ class Classifier:
         """
         _check_is_list(texts)
         pieces = [np.zeros((0, len(self.class_names)), np.float32)]
-        pieces += [logits for _, logits, _ in self._run((None, text) for text in texts)]
+        pieces += [logits for _, logits, _ in self._run(_untagged(texts))]
         return np.concatenate(pieces)
 
     def explain(self, text: str, class_name: str = "") -> Explanation:
@@ -254,7 +254,7 @@ class Classifier:
 
     def _prepare(self, texts: list[Text]) -> _Prepared:
         """Tokenizes texts and plans their batches; compiles what is new."""
-        dataset = _dataset(texts, self.class_names)
+        dataset = _dataset(texts, self.class_names, self.saved.reads_pairs)
         small = len(texts) <= self._small_inference.batch_size
         inference = self._small_inference if small else self._inference
         with self._preparing:
@@ -310,6 +310,13 @@ def _check_is_list(texts: Iterable[Text]) -> None:
         raise UserError(f"expected a list of texts, got one text, {texts[:40]!r}; put it into a list")
 
 
+def _untagged(texts: Iterable[Text]) -> Iterator[tuple[None, Text]]:
+    for text in texts:
+        if text is None:  # which in a record stands for a text that could not be read
+            raise UserError("expected a string, got None")
+        yield None, text
+
+
 def _is_pair(text: Any) -> bool:
     return isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
 
@@ -319,11 +326,12 @@ def _characters(text: Any) -> int:
     return sum(map(len, text)) if _is_pair(text) else len(text) if isinstance(text, str) else 1
 
 
-def _dataset(texts: list[Text], class_names: tuple[str, ...]) -> TextDataset:
-    pairs = _is_pair(texts[0])
+def _dataset(texts: list[Text], class_names: tuple[str, ...], reads_pairs: bool | None) -> TextDataset:
+    pairs = _is_pair(texts[0]) if reads_pairs is None else reads_pairs
+    why = "as the texts before it" if reads_pairs is None else "as the model was trained on"
     for text in texts:
         if not (_is_pair(text) if pairs else isinstance(text, str)):
-            expected = "a tuple of two strings, as the texts before it" if pairs else "a string"
+            expected = f"a tuple of two strings, {why}" if pairs else "a string"
             raise UserError(f"expected {expected}, got {repr(text)[:80]}")
     labels = np.zeros(len(texts), np.int32)
     if pairs:

@@ -1,5 +1,6 @@
 """What the scripts share: flags with errors in one line, logging, exit codes."""
 
+import itertools
 import logging
 import os
 import re
@@ -29,6 +30,8 @@ EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
 EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
 EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goes on (EX_TEMPFAIL)
+
+HELP = frozenset({"--help", "-help", "-h"})
 
 DEFINE_CONFIG = config_flags.DEFINE_config_file
 
@@ -122,7 +125,10 @@ def _join_hosts() -> None:
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
-    """Sets the flags; returns what is no flag."""
+    """Sets the flags; returns what is no flag. Asked for help, it prints it and ends the process."""
+    if HELP.intersection(itertools.takewhile(lambda argument: argument != "--", arguments)):
+        print(sys.modules["__main__"].__doc__.strip(), flags.FLAGS.main_module_help(), sep="\n")
+        sys.exit(0)
     if "--config" in arguments[:-1]:  # the same in two words
         place = arguments.index("--config")
         arguments = [*arguments[:place], f"--config={arguments[place + 1]}", *arguments[place + 2 :]]
@@ -171,6 +177,8 @@ def _check_config_argument(argument: str) -> None:
         others = sorted(str(file) for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
         listing = f"; {path.parent} has {', '.join(others)}" if others else ""
         raise UserError(f"--config: no file {str(path)!r}{nearest(str(path), others) or listing}")
+    if path.suffix != ".py":  # which would be run as Python all the same
+        raise UserError(f"--config: expected a file of Python with get_config, such as configs/files.py, got {path}")
 
 
 def _check_overrides(arguments: list[str]) -> None:

@@ -234,7 +234,8 @@ class TrainConfig:
             require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
-        for pattern, _ in self.learning_rate_table:
+        for pattern, rate in self.learning_rate_table:
+            require(rate >= 0 and math.isfinite(rate), f"train.learning_rate_table: {pattern!r}", rate, "0 or more")
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -266,6 +267,9 @@ class Config:
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 1 << 32, "seed", self.seed, "from 0 to 4294967295")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":

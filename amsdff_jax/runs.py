@@ -21,7 +21,7 @@ from amsdff_jax.evaluation.environment import describe_environment
 from amsdff_jax.evaluation.evaluator import Evaluator, StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.evaluation.model_card import record_metrics, record_training
-from amsdff_jax.evaluation.report import write_learning_curves, write_metrics, write_report
+from amsdff_jax.evaluation.report import read_metrics, write_learning_curves, write_metrics, write_report
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -61,7 +61,7 @@ def train_run(
         logger.info("stopped and saved; run the same command again to go on")
         return False
     report = workdir / "report"
-    if (report / "metrics.json").exists():
+    if _is_written(report):
         logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
         return True
     splits = {"validation": data.validation, "test": data.test}
@@ -123,7 +123,7 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
     saved = read_model_folder(workdir / "model")
     reporter = _Reporter(saved, config)
     if file:
-        name = Path(file).name.split(".")[0]
+        name = Path(file).name  # with its ending, so that it is not the name of a split
         dataset, directory = read_file(file, config.data, saved.class_names), workdir / "report" / name
     else:
         name = split
@@ -152,16 +152,23 @@ class _Reporter:
         self._config = dataclasses.replace(config, model=saved.model.config)
         self._evaluator = Evaluator(graph, self._config, saved.tokenizer, parallel)
         self._environment = describe_environment(saved.model)
+        self._class_names = saved.class_names
 
     def evaluate(
         self, dataset: TextDataset, directory: Path, should_stop: Callable[[], bool] = lambda: False
     ) -> dict[str, Any]:
+        dataset.require_classes(self._class_names, "the model")
         evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
         metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)
         if is_first_host():
             with _errors_told(directory):
                 write_report(directory, dataset, evaluation, metrics)
         return metrics | {"truncated": evaluation.truncated} | self._environment
+
+
+def _is_written(report: Path) -> bool:
+    """Whether training has written its report to the end, which `evaluate_run` may have added to."""
+    return "validation" in read_metrics(report)
 
 
 @contextlib.contextmanager

@@ -177,11 +177,22 @@ def test_compute_dtype(folders, classifier):
         (["w1", ("w1", "w2")], r"expected a string, got \('w1', 'w2'\)"),
         ([("w1", "w2"), "w1"], "expected a tuple of two strings, as the texts before it, got 'w1'"),
         ([b"w1"], "expected a string, got b'w1'"),
+        (["w1", None, "w2"], "expected a string, got None"),
     ],
 )
 def test_what_is_no_text(classifier, texts, message):
-    with pytest.raises(UserError, match=message):
-        classifier.predict(texts)
+    for method in (classifier.predict, classifier.predict_proba):
+        with pytest.raises(UserError, match=message):
+            method(texts)
+
+
+def test_a_model_of_pairs_takes_pairs_only(classifier):
+    pairs = Classifier(classifier.saved._replace(reads_pairs=True), batch_size=16, devices=jax.devices()[:1])
+    with pytest.raises(UserError, match="a tuple of two strings, as the model was trained on, got 'w1'"):
+        pairs.predict(["w1"])
+    single = Classifier(classifier.saved._replace(reads_pairs=False), batch_size=16, devices=jax.devices()[:1])
+    with pytest.raises(UserError, match="expected a string, got"):
+        single.predict([("w1", "w2")])
 
 
 def test_calibration_is_obeyed(folders, classifier, tmp_path):

@@ -58,6 +58,8 @@ def test_defaults_survive_the_config_dict():
         ({"train": {"accumulation_steps": 5}}, r"train\.accumulation_steps: expected a divisor of"),
         ({"train": {"learning_rate": float("nan")}}, r"train\.learning_rate"),
         ({"train": {"learning_rate_table": (("(", 0.1),)}}, r"'\(' is not a regular expression"),
+        ({"train": {"learning_rate_table": (("a", -0.1),)}}, r"'a': expected 0 or more, got -0\.1"),
+        ({"seed": -1}, "seed: expected from 0 to 4294967295, got -1"),
         ({"train": {"learning_rate_table": (("a", 0.1, 3),)}}, r"train\.learning_rate_table"),
         ({"loss": {"ce": 0.0, "focal": 0.0, "label_smoothing": 0.0}}, r"loss\.ce"),
         ({"loss": {"class_weights": "balance"}}, r"loss\.class_weights.*did you mean balanced\?"),

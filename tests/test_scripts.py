@@ -70,8 +70,8 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
     more = write_csv(tmp_path / "more.csv", *make_texts(23, 5))
     code, output = run("evaluate.py", "--workdir=runs/files", f"--file={more}")
     assert code == 0, output
-    assert json.loads((report / "more" / "metrics.json").read_text())["more"]["examples"] == 23
-    assert "| more | 23 |" in card.read_text()
+    assert json.loads((report / "more.csv" / "metrics.json").read_text())["more.csv"]["examples"] == 23
+    assert "| more.csv | 23 |" in card.read_text()
     code, output = run("evaluate.py", "--workdir=runs/files")
     assert code == 0, output
     assert json.loads((report / "metrics.json").read_text())["test"]["accuracy"] == metrics["test"]["accuracy"]
@@ -97,6 +97,7 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
         (["--config=configs/quickstart.py", "--config.model.encoder=nowhere-at-all"], "hub id 'nowhere-at-all'"),
         (["--config=configs/quickstart.py", "--workdir=/proc/run"], "/proc/run: cannot be written"),
         (["--config=configs/quickstart.py", "--workdri=x"], "--workdri: no such flag; did you mean workdir?"),
+        (["--config=pyproject.toml"], "--config: expected a file of Python with get_config"),
         ([], "--config"),
     ],
 )
@@ -110,6 +111,15 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in errors[0]
     assert "Traceback" not in output
     assert output.splitlines()[-1] == errors[0]
+
+
+@pytest.mark.slow
+def test_help_says_what_the_script_is_for(run):
+    for script in ("train.py", "convert.py"):
+        code, output = run(script, "--help")
+        assert code == 0
+        assert "python scripts/" + script in output
+        assert "  --" in output
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -174,6 +175,7 @@ def _table_rows(path: str, stream: BinaryIO, delimiter: str) -> Iterator[Row]:
             yield Row(place, dict(zip(header, fields, strict=True)))
         elif fields:
             header = fields
+            _require_distinct(path, header)
     if not header:
         raise _empty(path)
 
@@ -209,6 +211,7 @@ def _parquet_rows(path: str, stream: BinaryIO, compressed: bool) -> Iterator[Row
             raise _empty(path)
         try:
             parquet = pyarrow.parquet.ParquetFile(stream, buffer_size=PARQUET_BUFFER, pre_buffer=False)
+            _require_distinct(path, parquet.schema_arrow.names)
             number = 1
             for batch in parquet.iter_batches(batch_size=PARQUET_ROWS):
                 yield from _parquet_batch(batch, number)
@@ -222,12 +225,21 @@ def _parquet_batch(batch: Any, number: int) -> Iterator[Row]:
     try:
         for place, values in enumerate(batch.to_pylist(), start=number):
             yield Row(f"row {place}", values)
-    except UnicodeDecodeError as error:
+    except (ValueError, OverflowError) as error:  # of a value that Python has no type for, too
         if len(batch) == 1:
-            yield Row(f"row {number}", {}, f"row {number}: not valid UTF-8 ({error.reason})")
+            unicode = isinstance(error, UnicodeDecodeError)
+            what = f"not valid UTF-8 ({error.reason})" if unicode else f"cannot be read ({str(error).splitlines()[0]})"
+            yield Row(f"row {number}", {}, f"row {number}: {what}")
             return
         for place in range(len(batch)):
             yield from _parquet_batch(batch.slice(place, 1), number + place)
+
+
+def _require_distinct(path: str, columns: Sequence[str]) -> None:
+    """Raises `UserError` if two columns have the same name, unless it is empty, as after a comma at the end."""
+    twice = [name for name, count in Counter(columns).items() if name and count > 1]
+    if twice:
+        raise UserError(f"{path}: has more than one column {twice[0]!r}; rename or remove the others")
 
 
 def _empty(path: str) -> UserError:
@@ -259,7 +271,10 @@ def _label(path: str, row: Row, column: str) -> str:
         value = int(value)
     if not isinstance(value, (str, int)) or not str(value).strip():
         raise UserError(f"{path}: {row.place}, column {column!r}: expected a class name or an integer, got {value!r}")
-    return str(value).strip()
+    label = str(value).strip()
+    if any("\ud800" <= character <= "\udfff" for character in label):
+        raise UserError(f"{path}: {row.place}, column {column!r}: {label!r} holds half of a character; mend it")
+    return label
 
 
 def _is_integer(label: str) -> bool:

@@ -36,6 +36,11 @@ def load_data(config: DataConfig, seed: int = 0) -> DataSplits:
     Raises:
       UserError: a file, split, column or label that is not as it should be.
     """
+    if config.source in ("bundled", "tfds"):
+        for field in ("train_file", "validation_file", "test_file"):
+            if getattr(config, field):
+                raise UserError(f"data.{field}: given, but data.source={config.source} reads no files; add "
+                                "--config.data.source=files")  # fmt: skip
     loaders = {"files": _files, "tfds": _tfds, "bundled": _movie_snippets, "newsgroups20": _newsgroups20}
     train, validation, test = loaders[config.source](config)
     if len(np.unique(train.labels)) < 2:

@@ -25,9 +25,16 @@ def write_metrics(directory: Path, splits: Mapping[str, Mapping[str, Any]]) -> N
     Splits that the file already holds and `splits` does not name are kept.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    write_json(
+        directory / "metrics.json",
+        read_metrics(directory) | {name: {**values, "meanings": MEANINGS} for name, values in splits.items()},
+    )
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """What `metrics.json` holds by split; nothing where there is no such file."""
     file = directory / "metrics.json"
-    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    write_json(file, content | {name: {**values, "meanings": MEANINGS} for name, values in splits.items()})
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:
@@ -77,7 +84,8 @@ def write_learning_curves(directory: Path, log: Path, best_step: int, metric: st
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    # Half of a character, as in the JSON string "\ud83d", cannot be encoded.
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.writer(stream)
         writer.writerow(header)
         writer.writerows(rows)

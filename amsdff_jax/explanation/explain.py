@@ -163,10 +163,12 @@ class Explainer:
         """Prepares a model.
 
         Raises:
-          UserError: the model was saved without a tokenizer.
+          UserError: the model was saved without a tokenizer, or trained on pairs of texts.
         """
         if saved.tokenizer is None:
             raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
+        if saved.reads_pairs:
+            raise UserError("the model was trained on pairs of texts; only models of single texts can be explained")
         graph, self._state = _in_float32(saved.model)
         self._saved = saved
         self._reading = threading.Lock()  # a tokenizer holds its last call's settings

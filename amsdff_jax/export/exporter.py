@@ -50,7 +50,7 @@ def export_model(
     texts = read_texts(file, text_column)
     # So that it can be lowered for every platform, and computes as PyTorch does.
     model = load_model(folder, compute_dtype="float32", attention="xla")
-    saved = SavedModel(model, tokenizer, config.class_names, config.max_length)
+    saved = SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs)
     expected = run_model(saved, texts)
     with partial_folder(output) as partial:
         write(saved, partial)

@@ -25,7 +25,7 @@ from amsdff_jax.inspection.page import render_page
 from amsdff_jax.inspection.results import Inspection
 from amsdff_jax.inspection.terminal import print_inspection
 from amsdff_jax.inspection.writing_systems import find_writing_systems
-from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.json_file import write_json, write_text
 from amsdff_jax.validation import require
 
@@ -60,7 +60,7 @@ def inspect_data(
             file.parent.mkdir(parents=True, exist_ok=True)
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    tokenizer = load_tokenizer(find_encoder(config.data.tokenizer or config.model.encoder))
+    tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, config.model.encoder))
     inspection = inspect_splits(load_data(config.data, config.seed), tokenizer, config, name, similarity)
     for file in files:
         with _errors_told(file):

@@ -20,6 +20,7 @@ from amsdff_jax.evaluation.calibration import (
 )
 from amsdff_jax.evaluation.model_card import write_model_card
 from amsdff_jax.interop.model_folder import read_model_folder
+from amsdff_jax.prediction.inputs import check_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def calibrate_model(
       UserError: anything wrong with the folder or the file, or more asked for than the model and the texts can give.
     """
     saved = read_model_folder(model)
+    check_pairs(saved.reads_pairs, data.text_pair_column)
     dataset = read_file(file, data, saved.class_names)
     pairs = dataset.text_pairs
     texts = dataset.texts if pairs is None else list(zip(dataset.texts, pairs, strict=True))

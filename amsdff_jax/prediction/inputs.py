@@ -29,6 +29,20 @@ class Record(NamedTuple):
     error: str = ""
 
 
+def check_pairs(reads_pairs: bool | None, text_pair_column: str) -> None:
+    """Raises `UserError` if texts would come alone to a model of pairs, or in pairs to one of single texts.
+
+    Args:
+      reads_pairs: what the model was trained on; None: not known.
+      text_pair_column: where the second texts of a file are; "": there are none.
+    """
+    if reads_pairs and not text_pair_column:
+        raise UserError("--text_pair_column: not given, but the model was trained on pairs of texts; name the column "
+                        "of a --file that holds the second ones")  # fmt: skip
+    if reads_pairs is False and text_pair_column:
+        raise UserError(f"--text_pair_column={text_pair_column}: the model was trained on single texts; leave it out")
+
+
 def argument_records(texts: Sequence[str], keep_columns: Sequence[str] = ()) -> Iterator[Record]:
     """Records of texts given one by one; their only column is `text`."""
     _check_kept(keep_columns, ["text"], "a text of its own")

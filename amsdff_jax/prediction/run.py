@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from amsdff_jax.classifier import BATCH_SIZE, Classifier, Text
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.errors import UserError
-from amsdff_jax.prediction.inputs import Record, argument_records, file_records, standard_input_records
+from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, file_records, standard_input_records
 from amsdff_jax.prediction.outputs import Layout, Output, choose_format
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ def predict(
             logger.info("type one text a line; Ctrl-D ends")
         records = standard_input_records(keep_columns)
     classifier = Classifier.from_pretrained(model, batch_size=batch_size, compute_dtype=compute_dtype)
+    check_pairs(classifier.saved.reads_pairs, text_pair_column)
     calibration = classifier.calibration
     layout = Layout(
         format,

@@ -88,12 +88,14 @@ def test_pairs_and_column_names(tmp_path):
         ("d.csv", b'text,label\na,b\n"c,d\n', "line 3: "),
         ("d.csv", b"text,label\na,b\nc\xe9,d\n", r"line 3, byte 2: not valid UTF-8 \(0xe9\)"),
         ("d.csv", b"text,label\na,b\nc,\n", "line 3, column 'label': expected a class name or an integer, got ''"),
+        ("d.csv", b"text,label,text\na,b,c\n", "has more than one column 'text'"),
         ("d.csv", b"text,label\na,1\nb,2\nc,x\n", "line 4, column 'label': 'x' is not a number"),
         ("d.csv", b"text,label\na,b\nc,b\n", "column 'label' holds a single class, 'b'"),
         ("d.jsonl", b'{"text": "a", "label": "x"}\n{"text": \n', "line 2: not valid JSON"),
         ("d.jsonl", b'[1]\n', "line 1: expected an object"),
         ("d.jsonl", b'{"text": 3, "label": "x"}\n', "line 1, column 'text': expected a text, got 3"),
         ("d.jsonl", b'{"text": "a", "label": [1]}\n', r"line 1, column 'label': expected a class name .* got \[1\]"),
+        ("d.jsonl", b'{"text": "a", "label": "\\ud83d"}\n', "line 1, column 'label': .* holds half of a character"),
         ("d.csv.gz", b"no gzip", "not a readable gzip file"),
         ("d.parquet", b"no parquet", "not a readable Parquet file"),
     ],
@@ -148,6 +150,29 @@ def test_text_that_is_not_unicode_in_parquet_is_one_broken_row(tmp_path):
     rows = list(scan_rows(str(path)))
     assert [row.values.get("text") for row in rows] == ["a", None, "c"]
     assert rows[1].error.startswith("row 2: not valid UTF-8")
+
+
+def test_a_value_that_python_has_no_type_for_is_a_broken_row(tmp_path):
+    path = tmp_path / "d.parquet"
+    times = pyarrow.array([1_000, 1_001], pyarrow.timestamp("ns"))  # the second is no whole number of microseconds
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"], "time": times}), path)
+    rows = list(scan_rows(str(path)))
+    assert [row.values.get("text") for row in rows] == ["a", None]
+    assert rows[1].error.startswith("row 2: cannot be read")
+
+
+def test_columns_without_a_name_may_be_many(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("text,label,,\na,x,,\nb,y,,\n")
+    assert read_file(str(path), DataConfig()).texts == ["a", "b"]
+
+
+def test_two_columns_of_one_name_in_parquet(tmp_path):
+    path = tmp_path / "d.parquet"
+    columns = [pyarrow.array(["a"]), pyarrow.array(["b"])]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=["text", "text"]), path)
+    with pytest.raises(UserError, match="has more than one column 'text'"):
+        list(scan_rows(str(path)))
 
 
 def test_what_comes_before_the_damage_is_read(tmp_path):

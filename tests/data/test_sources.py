@@ -57,6 +57,12 @@ def test_missing_train_file_setting():
         load_data(DataConfig())
 
 
+@pytest.mark.parametrize("field", ["train_file", "test_file"])
+def test_files_that_would_not_be_read(field):
+    with pytest.raises(UserError, match=rf"data\.{field}: given, but data\.source=bundled reads no files"):
+        load_data(DataConfig(source="bundled", **{field: "mine.csv"}))
+
+
 def test_stratified_split_keeps_shares_and_singletons():
     labels = np.array([0] * 61 + [1] * 30 + [2] * 8 + [3])
     dataset = TextDataset([f"t{i}" for i in range(100)], labels, ("a", "b", "c", "d"))

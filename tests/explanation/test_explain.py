@@ -132,3 +132,8 @@ def test_a_words_share_is_the_sum_of_its_pieces(make_explainer):
 def test_a_model_without_a_tokenizer_is_refused(make_saved):
     with pytest.raises(UserError, match="without a tokenizer"):
         Explainer(make_saved()._replace(tokenizer=None))
+
+
+def test_a_model_of_pairs_is_refused(make_saved):
+    with pytest.raises(UserError, match="trained on pairs of texts"):
+        Explainer(make_saved()._replace(reads_pairs=True))

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -56,6 +57,22 @@ def write_file(path):
                 writer.writeheader()
                 writer.writerows(values)
     return str(path)
+
+
+def test_single_texts_and_pairs_are_not_mixed_up(folder, tmp_path):
+    file = write_csv(tmp_path / "d.csv", ["w1", "w2"], ["low", "high"])
+    for pairs, column, message in (
+        (True, "", "--text_pair_column: not given, but the model was trained on pairs"),
+        (False, "label", "--text_pair_column=label: the model was trained on single texts"),
+    ):
+        model = shutil.copytree(folder, tmp_path / f"pairs-{pairs}")
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps(config | {"reads_pairs": pairs}))
+        with pytest.raises(UserError, match=message):
+            predict(str(model), file=str(file), text_pair_column=column, output=str(tmp_path / "out.jsonl"))
+        with pytest.raises(UserError, match=message):
+            calibrate_model(str(model), str(file), DataConfig(text_pair_column=column))
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.jsonl", "d.parquet", "d.jsonl.gz"])
