@@ -74,22 +74,23 @@ def _set_outdated_aside(config: ExperimentConfig, output: Path) -> None:
     """Moves every record away that is of other settings or data than `config` has now, or that cannot be read."""
     for key in (key for keys in _plan(config) for key in keys):
         file = key.file(output)
-        if not file.exists():
-            continue
-        try:
-            record = RunRecord.read(file)
-        except UserError as error:
-            logger.warning("%s", error)
-            record = None
-        try:
-            settings = _prepare(config, key)[2]
-        except UserError:  # data that is not there at the moment tells nothing about the record
-            continue
-        if record is None or record.settings != settings:
+        if file.exists() and not _is_current(config, key, file):
             outdated = output / "outdated" / file.relative_to(output / "runs")
             outdated.parent.mkdir(parents=True, exist_ok=True)
             file.replace(outdated)
             logger.info("%s: its record is not of these settings and data; moved to %s", key, outdated)
+
+
+def _is_current(config: ExperimentConfig, key: RunKey, file: Path) -> bool:
+    try:
+        record = RunRecord.read(file)
+    except UserError as error:
+        logger.warning("%s", error)
+        return False
+    try:
+        return record.settings == _prepare(config, key)[2]
+    except UserError:  # data that is not there at the moment tells nothing about the record
+        return True
 
 
 def _make(
