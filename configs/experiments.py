@@ -4,7 +4,7 @@
     python scripts/run_experiments.py --config=configs/experiments.py --config.mode=frozen
 
 The Reuters files come from `python scripts/prepare_data.py reuters_r8` and `reuters_r52`. The report is
-written to results/experiments.
+written to results/experiments, or to results/experiments-frozen.
 """
 
 from pathlib import Path

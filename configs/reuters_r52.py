@@ -3,7 +3,7 @@
     python scripts/prepare_data.py reuters_r52
     python scripts/train.py --config=configs/reuters_r52.py
 
-About half an hour on two CPU cores in bfloat16; test accuracy 0.946.
+With `--config.model.compute_dtype=bfloat16` about half an hour on two CPU cores; test accuracy 0.946.
 """
 
 from amsdff_jax.config import default_config

@@ -1,6 +1,6 @@
 """Exports a model folder as files that run elsewhere, and keeps them if they say the same as the model.
 
-python scripts/export.py --model=runs/agnews/model --output=exported                       # needs jax to run
+python scripts/export.py --model=runs/agnews/model --output=exported                       # runs with jax
 python scripts/export.py --model=runs/agnews/model --output=exported --format=onnx         # onnxruntime
 python scripts/export.py --model=runs/agnews/model --output=exported --format=safetensors  # torch, transformers
 """

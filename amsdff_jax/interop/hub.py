@@ -51,8 +51,11 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
       encoder: as for `find_encoder`.
 
     Raises:
-      UserError: as `find_encoder`.
+      UserError: as `find_encoder`; neither is given.
     """
+    if not tokenizer and not encoder:
+        raise UserError("data.tokenizer: not given, and a random encoder (model.encoder=) has none of its own; add "
+                        "--config.data.tokenizer=FOLDER, or minilm-l6")  # fmt: skip
     folder = Path(tokenizer).expanduser()
     return folder if tokenizer and folder.is_dir() else find_encoder(tokenizer or encoder)
 

@@ -15,6 +15,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.interop.model_folder import read_model_folder
 from amsdff_jax.interop.state_dict import to_state_dict
+from amsdff_jax.runs import make_trainer
 from tests.compiled import call
 from tests.conftest import TINY_HEAD
 
@@ -205,6 +206,15 @@ def test_a_tokenizer_needs_no_encoder_beside_it(tiny_config, tiny_data, tmp_path
     splits = tiny_data.train, tiny_data.validation
     trainer = Trainer(model, config, *splits, tmp_path / "run", devices=jax.devices()[:1])
     assert Path(trainer.tokenizer.name_or_path) == tmp_path / "tokenizer"
+
+
+def test_a_random_encoder_needs_a_tokenizer_by_name(tiny_config, tiny_data, tmp_path):
+    sizes = f"{tiny_config.model.encoder}/config.json"
+    config = tiny_config.replace(model__encoder="", model__encoder_config=sizes)
+    with pytest.raises(UserError, match=r"data\.tokenizer: not given, and a random encoder"):
+        make_trainer(config, tiny_data, tmp_path / "run", jax.devices()[:1])
+    config = config.replace(data__tokenizer=tiny_config.model.encoder)
+    assert make_trainer(config, tiny_data, tmp_path / "run", jax.devices()[:1]).tokenizer
 
 
 def test_damaged_checkpoint_is_named(tiny_trainer):
