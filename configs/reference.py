@@ -1,7 +1,7 @@
 """The published hyper-parameters and padding semantics, on AG News and DistilBERT.
 
-Differs from `agnews.py` in epochs and batch size, and in that padding is visible to the model, every parameter decays and
-learns at the same small rate, new layers begin at random alone, and all texts are padded to 256 tokens.
+Differs from `agnews.py` in epochs and batch size, and in that padding is visible to the model, every parameter decays
+and learns at the same small rate, new layers begin at random alone, and all texts are padded to 256 tokens.
 
     python scripts/train.py --config=configs/reference.py
 """
