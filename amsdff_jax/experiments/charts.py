@@ -12,14 +12,15 @@ from amsdff_jax.experiments.tables import p_value_text
 
 
 def plot_accuracies(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
-    """A bar for every variant, with its standard deviation over the runs."""
+    """A bar for every variant, with its standard deviation over the runs if it has several."""
     rows = sorted((row for row in analysis.rows if row.metrics), key=lambda row: row.metrics["accuracy"].mean)
     means = np.array([row.metrics["accuracy"].mean for row in rows])
-    spreads = np.array([row.metrics["accuracy"].standard_deviation or 0.0 for row in rows])
+    deviations = np.array([row.metrics["accuracy"].standard_deviation for row in rows], float)  # NaN for a single run
+    spreads = np.nan_to_num(deviations)
     figure = Figure(figsize=(6.5, 0.36 * len(rows) + 1.2), layout="constrained")
     axes = figure.add_subplot()
     colors = [BLUE if row.variant == reference else GREY for row in rows]
-    axes.barh([row.variant for row in rows], 100 * means, xerr=100 * spreads, color=colors, capsize=3)
+    axes.barh([row.variant for row in rows], 100 * means, xerr=100 * deviations, color=colors, capsize=3)
     lowest, highest = (means - spreads).min(), (means + spreads).max()
     margin = max(0.25 * (highest - lowest), 0.002)
     axes.set_xlim(100 * max(lowest - 2 * margin, 0), 100 * min(highest + 2 * margin, 1))
