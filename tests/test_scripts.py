@@ -63,6 +63,12 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
     assert code == 0
     assert "is finished already" in output
 
+    # As evaluate.py leaves it where training was killed before its own report was written.
+    (report / "metrics.json").write_text(json.dumps({"test": metrics["test"]}))
+    code, output = run("train.py", *training_arguments)
+    assert code == 0, output
+    assert set(json.loads((report / "metrics.json").read_text())) == {"validation", "test"}
+
     code, output = run("train.py", *training_arguments, "--config.train.epochs=9")
     assert code == 2
     assert "train.epochs was 4, is 9" in output
