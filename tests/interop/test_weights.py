@@ -11,7 +11,7 @@ from amsdff_jax import EnhancedAMSDFF, UserError
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
-from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.hub import find_encoder, find_tokenizer
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.encoder import DistilBertEncoder
@@ -115,6 +115,12 @@ def test_encoder_that_is_nowhere_names_what_was_tried():
 def test_paths_are_never_looked_up_on_the_hub(name):
     with pytest.raises(UserError, match=r"is not a folder; expected a folder with config.json"):
         find_encoder(name)
+
+
+@pytest.mark.parametrize("name", ["./missing", "no-such-tokenizer"])
+def test_tokenizer_that_is_nowhere_is_blamed_on_its_own_setting(name):
+    with pytest.raises(UserError, match=r"^data\.tokenizer: (?!.*model\.encoder)"):
+        find_tokenizer(name, "minilm-l6")
 
 
 def test_folder_without_weights_is_an_error(tmp_path):
