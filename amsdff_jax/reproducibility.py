@@ -19,7 +19,6 @@ from amsdff_jax.config import PARALLEL_MODES, Config
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.errors import UserError
 from amsdff_jax.runs import make_trainer
-from amsdff_jax.training.optimizer import learning_rate_table
 from amsdff_jax.training.step import TrainState
 
 # Relative, between numbers summed in another order. Rounding alone makes 6e-7 on the quickstart, until one of the
@@ -116,7 +115,7 @@ def hold_idle_biases(config: Config) -> Config:
     """
     if config.model.name != "amsdff":
         return config
-    table = ((r"\.scale_convs\.\d+\.[01]\.bias$", 0.0), *learning_rate_table(config.train))
+    table = ((r"\.scale_convs\.\d+\.[01]\.bias$", 0.0), *config.train.learning_rate_table)
     return config.replace(train__learning_rate_table=table)
 
 

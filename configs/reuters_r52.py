@@ -3,7 +3,7 @@
     python scripts/prepare_data.py reuters_r52
     python scripts/train.py --config=configs/reuters_r52.py
 
-With `--config.model.compute_dtype=bfloat16` about half an hour on two CPU cores; test accuracy 0.946.
+With `--config.model.compute_dtype=bfloat16` about 20 minutes on two CPU cores; test accuracy 0.958.
 """
 
 from amsdff_jax.config import default_config
@@ -16,12 +16,16 @@ def get_config():
     config.data.test_file = "data/reuters_r52/test.csv.gz"
     config.data.max_length = 128
     config.model.encoder = "minilm-l6"
-    config.train.epochs = 6
+    for dropout_rate in ("dropout_rate", "expert_dropout_rate", "pooling_dropout_rate"):
+        config.model[dropout_rate] = 0.0
+    config.model.classifier_dropout_rates = (0.0, 0.0)
+    config.train.epochs = 4
     config.train.batch_size = 16
+    config.train.learning_rate = 3e-4
+    config.train.encoder_learning_rate = 1e-4
     config.train.learning_rate_table = (
         (r"^transformer\.embeddings\.", 0.0),
-        (r"^transformer\.", 1e-4),
-        (r"", 3e-4),
+        (r"^classifier\.(8\.)?(weight|bias)$", 3e-3),  # the last layer, of AMSDFF or a baseline
     )
     config.train.best_metric = "accuracy"  # some classes have a single text, which makes macro-F1 jump about
     return config

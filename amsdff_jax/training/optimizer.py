@@ -20,46 +20,32 @@ logger = logging.getLogger(__name__)
 def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, float]:
     """The peak learning rate of each parameter, 0 where it is frozen.
 
-    The first pattern of the table that is found in a name decides.
+    The first pattern of the table that is found in a name decides; where none is, `encoder_learning_rate` holds for
+    the encoder and `learning_rate` for all else.
 
     Args:
       names: PyTorch names of the parameters.
 
     Raises:
-      UserError: a parameter that no pattern covers, a pattern that decides nothing, or nothing left to train.
+      UserError: a pattern that decides nothing, or nothing left to train.
     """
     names = list(names)
-    table = learning_rate_table(config)
-    rates, used = {}, set()
+    rates, idle = {}, dict.fromkeys(pattern for pattern, _ in config.learning_rate_table)
     for name in names:
-        for pattern, rate in table:
+        rates[name] = config.encoder_learning_rate if name.startswith("transformer.") else config.learning_rate
+        for pattern, rate in config.learning_rate_table:
             if re.search(pattern, name):
                 rates[name] = rate
-                used.add(pattern)
+                idle.pop(pattern, None)
                 break
-    uncovered = [name for name in names if name not in rates]
-    if uncovered:
-        raise UserError(
-            f"train.learning_rate_table: {len(uncovered)} parameters are covered by no pattern, among them "
-            f"{uncovered[0]}; end the table with ('.*', RATE)"
-        )
-    idle = [pattern for pattern, _ in table if pattern not in used]
     if idle:
         raise UserError(
-            f"train.learning_rate_table: {idle[0]!r} decides no parameter (names look like {names[0]}, "
+            f"train.learning_rate_table: {next(iter(idle))!r} decides no parameter (names look like {names[0]}, "
             f"{names[-1]}; the first pattern that is found in a name decides)"
         )
     if not any(rates.values()):
         raise UserError("train.learning_rate: every parameter is frozen (rate 0), so there is nothing to train")
     return rates
-
-
-def learning_rate_table(config: TrainConfig) -> tuple[tuple[str, float], ...]:
-    """The table of `config`, or what the two learning rates say in its place: (regex of a PyTorch name, peak)."""
-    return config.learning_rate_table or (
-        (r"^transformer\.", config.encoder_learning_rate),
-        (r"", config.learning_rate),
-    )
 
 
 def unit_schedule(total_steps: int, warmup_ratio: float) -> optax.Schedule:

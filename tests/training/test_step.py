@@ -126,6 +126,16 @@ def test_learning_rates_reach_their_parameters():
         assert np.median(np.abs(after[name] - before[name])) == pytest.approx(rate, rel=1e-2), name
 
 
+def test_what_the_table_leaves_out_has_the_rate_of_encoder_or_new_layers():
+    names = ["transformer.embeddings.LayerNorm.bias", "transformer.transformer.layer.0.ffn.lin1.weight",
+             "classifier.0.weight", "classifier.8.weight"]  # fmt: skip
+    table = (("embeddings", 0.0), (r"^classifier\.8", 3e-3), ("LayerNorm|classifier", 9.0))
+    config = TrainConfig(learning_rate=5e-4, encoder_learning_rate=2e-5, learning_rate_table=table[:2])
+    assert list(peak_learning_rates(names, config).values()) == [0.0, 2e-5, 5e-4, 3e-3]
+    config = TrainConfig(learning_rate=5e-4, encoder_learning_rate=2e-5, learning_rate_table=table)
+    assert list(peak_learning_rates(names, config).values()) == [0.0, 2e-5, 9.0, 3e-3]
+
+
 @pytest.mark.parametrize("decay_all", [False, True])
 def test_only_matrices_decay_unless_asked(decay_all):
     model = make_model()
@@ -147,12 +157,11 @@ def test_only_matrices_decay_unless_asked(decay_all):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ((("^classifier", 1e-3),), "parameters are covered by no pattern"),
         ((("clasifier", 1e-3), ("", 1e-3)), "'clasifier' decides no parameter"),
         ((("", 0.0),), "every parameter is frozen"),
     ],
 )
-def test_learning_rate_tables_must_cover_and_be_used(table, message):
+def test_learning_rate_tables_must_be_used_and_leave_something_to_train(table, message):
     with pytest.raises(UserError, match=message):
         peak_learning_rates(parameter_names(make_model()), TrainConfig(learning_rate_table=table))
 
