@@ -3,7 +3,7 @@
     python scripts/prepare_data.py reuters_r8
     python scripts/train.py --config=configs/reuters_r8.py
 
-Test accuracy 0.974 with `--config.model.compute_dtype=bfloat16`.
+Test accuracy 0.975 with `--config.model.compute_dtype=bfloat16`.
 """
 
 from amsdff_jax.config import default_config
