@@ -295,3 +295,12 @@ class Config:
 def default_config() -> ConfigDict:
     """All defaults as a `ConfigDict`, for the files in `configs/` to change."""
     return ConfigDict(dataclasses.asdict(Config()))
+
+
+LAST_LAYER = r"^classifier\.(8\.)?(weight|bias)$"  # of AMSDFF or a baseline, for `train.learning_rate_table`
+
+
+def leave_out_new_dropout(model: ConfigDict) -> None:
+    """Sets the dropout rates of `config.model` to 0, but for that of attention weights; the encoder's are its own."""
+    model.dropout_rate = model.expert_dropout_rate = model.pooling_dropout_rate = 0.0
+    model.classifier_dropout_rates = (0.0, 0.0)

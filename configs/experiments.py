@@ -21,6 +21,7 @@ def get_config():
     config.datasets.r52 = run_settings(HERE / "reuters_r52.py")
     config.datasets.agnews = run_settings(HERE / "agnews.py")
     config.datasets.agnews.model.encoder = "minilm-l6"
+    config.datasets.agnews.train.encoder_learning_rate = 1e-4
     for settings in config.datasets.values():
         settings.model.compute_dtype = "bfloat16"
     for name in ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear"):
