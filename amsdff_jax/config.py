@@ -202,7 +202,7 @@ class TrainConfig:
     accumulation_steps: int = 1  # a batch goes through the model in so many pieces, to save memory
     learning_rate: float = 5e-4  # peak, of all that stands on the encoder
     encoder_learning_rate: float = 5e-5  # peak, of the encoder; 0 freezes it
-    learning_rate_table: tuple[tuple[str, float], ...] = ()  # goes before both: ordered (regex of a PyTorch name, peak)
+    learning_rate_table: tuple[tuple[str, float], ...] = ()  # before both: (regex of a PyTorch name, peak)
     weight_decay: float = 0.01
     decay_all: bool = False  # decay biases, norms and embeddings too, as PyTorch's AdamW does by default
     warmup_ratio: float = 0.1  # share of all steps in which the rate rises linearly; then cosine to 0
