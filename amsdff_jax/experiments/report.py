@@ -24,7 +24,8 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap; }
+th, td { padding: .25rem .4rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 tr.reference { font-weight: 600; }
 img { max-width: 100%; background: white; border-radius: 4px; margin: .5rem .5rem 0 0; vertical-align: top; }
