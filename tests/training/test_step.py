@@ -169,13 +169,13 @@ def test_learning_rate_tables_must_be_used_and_leave_something_to_train(table, m
 
 @pytest.mark.parametrize("lacking", [{"name": "lstm"}, {"multi_scale": False}])
 def test_a_table_may_name_stages_of_amsdff_that_a_model_lacks(lacking):
-    config = TrainConfig(learning_rate_table=((r"^multi_scale_attention\.", 5e-5), (LAST_LAYER, 3e-3)))
+    config = TrainConfig(learning_rate_table=((r"^multi_scale_attention\.", 7e-3), (LAST_LAYER, 3e-3)))
     sizes = ModelConfig(num_classes=C, num_attention_heads=2, kernel_sizes=(1, 3), **lacking)
     model = MODELS[sizes.name](sizes, ENCODER, rngs=nnx.Rngs(0))
     rates = peak_learning_rates(parameter_names(model), config)
     assert sorted(set(rates.values())) == sorted({config.encoder_learning_rate, config.learning_rate, 3e-3})
     rates = peak_learning_rates(parameter_names(make_model()), config)
-    assert {name for name, rate in rates.items() if rate == 5e-5} == {
+    assert {name for name, rate in rates.items() if rate == 7e-3} == {
         name for name in rates if name.startswith("multi_scale_attention.")
     }
 
