@@ -297,9 +297,7 @@ def default_config() -> ConfigDict:
     return ConfigDict(dataclasses.asdict(Config()))
 
 
-STAGES = ("feature_enhancer", "multi_scale_attention", "dynamic_fusion", "pooling_strategy")  # AMSDFF's alone
-STAGES_BEFORE_CLASSIFIER = rf"^({'|'.join(STAGES)})\."  # for `train.learning_rate_table`, as is the next
-LAST_LAYER = r"^classifier\.(8\.)?(weight|bias)$"  # of AMSDFF or a baseline
+LAST_LAYER = r"^classifier\.(8\.)?(weight|bias)$"  # of AMSDFF or a baseline, for `train.learning_rate_table`
 
 
 def leave_out_new_dropout(model: ConfigDict) -> None:

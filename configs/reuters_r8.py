@@ -6,7 +6,7 @@
 Test accuracy 0.975 with `--config.model.compute_dtype=bfloat16`.
 """
 
-from amsdff_jax.config import LAST_LAYER, STAGES_BEFORE_CLASSIFIER, default_config, leave_out_new_dropout
+from amsdff_jax.config import LAST_LAYER, default_config, leave_out_new_dropout
 
 
 def get_config():
@@ -19,7 +19,7 @@ def get_config():
     leave_out_new_dropout(config.model)
     config.train.epochs = 3
     config.train.learning_rate = 3e-4
-    config.train.encoder_learning_rate = 2e-4
-    config.train.learning_rate_table = ((STAGES_BEFORE_CLASSIFIER, 5e-5), (LAST_LAYER, 3e-3))
+    config.train.encoder_learning_rate = 1e-4
+    config.train.learning_rate_table = ((LAST_LAYER, 3e-3),)
     config.train.best_metric = "loss"  # steadier: on 548 texts accuracy jumps about, macro-F1 even more
     return config

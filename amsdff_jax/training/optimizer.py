@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
-from amsdff_jax.config import STAGES, TrainConfig
+from amsdff_jax.config import TrainConfig
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.state_dict import MATRIX_LEAVES, torch_name
 
@@ -21,8 +21,7 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
     """The peak learning rate of each parameter, 0 where it is frozen.
 
     The first pattern of the table that is found in a name decides; where none is, `encoder_learning_rate` holds for
-    the encoder and `learning_rate` for all else. A pattern for a whole stage of AMSDFF may decide nothing, so that a
-    table serves baselines and ablations as well.
+    the encoder and `learning_rate` for all else.
 
     Args:
       names: PyTorch names of the parameters.
@@ -39,10 +38,9 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
                 rates[name] = rate
                 idle.pop(pattern, None)
                 break
-    idle = [pattern for pattern in idle if not any(re.search(pattern, f"{stage}.") for stage in STAGES)]
     if idle:
         raise UserError(
-            f"train.learning_rate_table: {idle[0]!r} decides no parameter (names look like {names[0]}, "
+            f"train.learning_rate_table: {next(iter(idle))!r} decides no parameter (names look like {names[0]}, "
             f"{names[-1]}; the first pattern that is found in a name decides)"
         )
     if not any(rates.values()):

@@ -9,11 +9,10 @@ import pytest
 from flax import nnx, traverse_util
 
 from amsdff_jax import UserError
-from amsdff_jax.config import LAST_LAYER, Config, EncoderConfig, LossConfig, ModelConfig, TrainConfig
+from amsdff_jax.config import Config, EncoderConfig, LossConfig, ModelConfig, TrainConfig
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.state_dict import parameter_names, to_state_dict, torch_name
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
-from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.parallel.compilation import temporary_bytes
 from amsdff_jax.training.losses import class_weights, contrastive_loss
@@ -165,19 +164,6 @@ def test_only_matrices_decay_unless_asked(decay_all):
 def test_learning_rate_tables_must_be_used_and_leave_something_to_train(table, message):
     with pytest.raises(UserError, match=message):
         peak_learning_rates(parameter_names(make_model()), TrainConfig(learning_rate_table=table))
-
-
-@pytest.mark.parametrize("lacking", [{"name": "lstm"}, {"multi_scale": False}])
-def test_a_table_may_name_stages_of_amsdff_that_a_model_lacks(lacking):
-    config = TrainConfig(learning_rate_table=((r"^multi_scale_attention\.", 7e-3), (LAST_LAYER, 3e-3)))
-    sizes = ModelConfig(num_classes=C, num_attention_heads=2, kernel_sizes=(1, 3), **lacking)
-    model = MODELS[sizes.name](sizes, ENCODER, rngs=nnx.Rngs(0))
-    rates = peak_learning_rates(parameter_names(model), config)
-    assert sorted(set(rates.values())) == sorted({config.encoder_learning_rate, config.learning_rate, 3e-3})
-    rates = peak_learning_rates(parameter_names(make_model()), config)
-    assert {name for name, rate in rates.items() if rate == 7e-3} == {
-        name for name in rates if name.startswith("multi_scale_attention.")
-    }
 
 
 def test_schedule_rises_and_falls_to_zero():
