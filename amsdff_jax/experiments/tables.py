@@ -70,7 +70,8 @@ def p_value_text(value: float) -> str:
 def make_summary(analyses: Sequence[DatasetAnalysis]) -> list[tuple[str, ...]]:
     """The accuracy of every variant on every dataset: a header and a row for each variant, as strings."""
     by_variant: dict[str, dict[str, str]] = {}
-    for analysis in analyses:
+    # The fullest first, so that variants which a dataset lacks keep their place among the others.
+    for analysis in sorted(analyses, key=lambda analysis: len(analysis.rows), reverse=True):
         for row in analysis.rows:
             accuracy = _percent(row.metrics["accuracy"]) if row.metrics else "failed"
             by_variant.setdefault(row.variant, {})[analysis.dataset] = accuracy
