@@ -111,4 +111,5 @@ def test_the_summary_has_a_row_for_each_model_and_a_column_for_each_dataset(make
     header, *rows = make_summary([tiny, other])
     assert header == ("accuracy %", "tiny", "other")
     assert rows == [("linear", "52.50 ± 3.54", ""), ("tfidf", "95.00", "95.00")]
+    assert make_summary([other, tiny])[1:] == [("linear", "", "52.50 ± 3.54"), ("tfidf", "95.00", "95.00")]
     assert to_markdown(header, rows).splitlines()[1:3] == ["| --- | ---: | ---: |", "| linear | 52.50 ± 3.54 |  |"]
