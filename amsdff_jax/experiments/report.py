@@ -33,7 +33,7 @@ img { max-width: 100%; background: white; border-radius: 4px; margin: .5rem .5re
 
 
 def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
-    """Writes `results.json`, `results.csv`, `README.md`, `index.html` and pictures over all records there are.
+    """Writes `results.json`, `results.csv`, `README.md`, `index.html`, pictures over the runs that `config` asks for.
 
     Args:
       output: the experiment's folder; it holds `runs/`.
