@@ -32,7 +32,8 @@ def run_experiment(
     """Makes every run that has no record of these settings yet, and writes its record.
 
     A run that fails is recorded with its error, and made again the next time; the others go on. A record of other
-    settings or data is moved to `outdated/`, so that all that are left can be compared.
+    settings or data is moved to `outdated/`, whichever its model, so that all that are left of a dataset can be
+    compared. What is not among `datasets` is neither loaded nor looked at.
 
     Args:
       output: folder of the records (`runs/`) and of what unfinished runs have left (`unfinished/`).
@@ -47,7 +48,7 @@ def run_experiment(
       UserError: no such dataset or variant; a record that cannot be written.
     """
     chosen = config.select(datasets, variants)
-    _set_outdated_aside(config, output)
+    _set_outdated_aside(config.select(datasets, []), output)
     batches = list(_plan(chosen))
     for number, keys in enumerate(batches, start=1):
         try:

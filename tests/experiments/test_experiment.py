@@ -86,6 +86,18 @@ def test_records_outlive_data_that_is_away_for_a_while(make_experiment, tmp_path
     assert records(tmp_path) == before
 
 
+def test_a_dataset_that_is_not_asked_for_is_left_alone(make_experiment, tmp_path):
+    config = make_experiment(("tfidf",), seeds=1)
+    config.datasets["other"] = config.datasets["tiny"]
+    run_experiment(config, tmp_path)
+    before = records(tmp_path)
+    config.datasets["tiny"] = config.datasets["tiny"].replace(data__max_length=7)
+    run_experiment(config, tmp_path, datasets=["other"])
+    assert records(tmp_path) == before
+    run_experiment(config, tmp_path, datasets=["tiny"])
+    assert records(tmp_path) != before and (tmp_path / "outdated" / "tiny" / "tfidf-seed0.json").exists()
+
+
 def test_a_damaged_record_is_made_again(make_experiment, tmp_path):
     config = make_experiment(("tfidf",))
     run_experiment(config, tmp_path)
