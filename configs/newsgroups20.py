@@ -6,6 +6,8 @@
 These texts are lower case and letters only, with subjects, quotations and signatures. scikit-learn's loader downloads
 the posts as they were written (11,314 and 7,532) and takes headers, footers and quotations away, a harder task:
 --config.data.source=newsgroups20.
+
+Not run here: the encoder could not be downloaded.
 """
 
 from amsdff_jax.config import default_config

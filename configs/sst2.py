@@ -3,7 +3,9 @@
 The labels of GLUE's test split are secret, so its validation split serves as the test split here, and the validation
 split is taken from the training split.
 
-python scripts/train.py --config=configs/sst2.py
+    python scripts/train.py --config=configs/sst2.py
+
+Not run here: neither the data nor the encoder could be downloaded.
 """
 
 from amsdff_jax.config import default_config
