@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
+from matplotlib import cycler
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -34,8 +36,9 @@ def plot_accuracies(analysis: DatasetAnalysis, reference: str, file: Path) -> No
 
 def plot_curves(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
     """Validation accuracy over the epochs, the mean of the runs of every variant."""
-    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
     axes = figure.add_subplot()
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=matplotlib.color_sequences["tab10"]))
     for row in analysis.rows:
         curves = [curve for curve in row.curves if curve]
         if not curves:
@@ -51,7 +54,7 @@ def plot_curves(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(fontsize=8, ncols=2)
+        figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(file, dpi=120)
 
 
