@@ -23,6 +23,7 @@ FLOORS = [
     [
         "data.chunks",
         "data.dataset",
+        "data.labels",
         "evaluation.significance",
         "evaluation.calibration",
         "parallel.data_parallel",

@@ -13,10 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.labels import find_class_names, find_indices, label_of
 from amsdff_jax.errors import UserError
 from amsdff_jax.validation import nearest
 
@@ -59,14 +58,16 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
         texts.append(text_of(path, row, config.text_column))
         if config.text_pair_column:
             pairs.append(text_of(path, row, config.text_pair_column))
-        labels.append(_label(path, row, config.label_column))
+        labels.append(
+            label_of(_value(path, row, config.label_column), f"{path}: {row.place}, column {config.label_column!r}")
+        )
         places.append(row.place)
     if not texts:
         raise UserError(f"{path}: holds no rows; expected a header and at least one text")
-    known = list(class_names) or _class_names(path, labels, places, config)
+    known = list(class_names) or find_class_names(path, labels, places, config)
     return TextDataset(
         texts=texts,
-        labels=_indices(path, labels, places, config, known),
+        labels=find_indices(path, labels, places, config, known),
         class_names=known,
         text_pairs=pairs if config.text_pair_column else None,
         ids=places,
@@ -263,62 +264,3 @@ def text_of(path: str, row: Row, column: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{path}: {row.place}, column {column!r}: expected a text, got {value!r}")
     return value
-
-
-def _label(path: str, row: Row, column: str) -> str:
-    value = _value(path, row, column)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, (str, int)) or not str(value).strip():
-        raise UserError(f"{path}: {row.place}, column {column!r}: expected a class name or an integer, got {value!r}")
-    label = str(value).strip()
-    if any("\ud800" <= character <= "\udfff" for character in label):
-        raise UserError(f"{path}: {row.place}, column {column!r}: {label!r} holds half of a character; mend it")
-    return label
-
-
-def _is_integer(label: str) -> bool:
-    try:
-        int(label)
-    except ValueError:
-        return False
-    return True
-
-
-def _class_names(path: str, labels: list[str], places: list[str], config: DataConfig) -> list[str]:
-    distinct = set(labels)
-    integers = sum(map(_is_integer, labels))
-    # A stray word among integers is a slip, not a class.
-    if config.label_type == "integer" or (config.label_type == "auto" and 2 * integers > len(labels)):
-        for label, place in zip(labels, places, strict=True):
-            if not _is_integer(label):
-                raise UserError(
-                    f"{path}: {place}, column {config.label_column!r}: {label!r} is not a number, as other labels are; "
-                    "mend it, or set --config.data.label_type=name"
-                )
-        names = [str(value) for value in sorted({int(label) for label in distinct})]
-    else:
-        names = sorted(distinct)
-    if len(names) < 2:
-        raise UserError(
-            f"{path}: column {config.label_column!r} holds a single class, {names[0]!r}; expected at least two"
-        )
-    return names
-
-
-def _indices(
-    path: str, labels: list[str], places: list[str], config: DataConfig, class_names: Sequence[str]
-) -> np.ndarray:
-    positions = {name: index for index, name in enumerate(class_names)}
-    indices = np.zeros(len(labels), np.int32)
-    for row, (label, place) in enumerate(zip(labels, places, strict=True)):
-        if label not in positions and _is_integer(label):
-            label = str(int(label))
-        if label not in positions:
-            known = ", ".join(list(class_names)[:10]) + (", ..." if len(class_names) > 10 else "")
-            raise UserError(
-                f"{path}: {place}, column {config.label_column!r}: training never saw the label {label!r}, only "
-                f"{known}{nearest(label, class_names)}"
-            )
-        indices[row] = positions[label]
-    return indices
