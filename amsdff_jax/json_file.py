@@ -1,8 +1,41 @@
-"""JSON and other text files that are whole or not there."""
+"""JSON and other text files: written whole or not at all, read within bounds."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
+
+from amsdff_jax.errors import UserError
+
+LARGEST_FILE = 1 << 24  # bytes that are read; parsed, each may take twenty
+DEEPEST_NESTING = 100  # of objects and lists within each other
+
+
+def read_json(file: Path, expected: str) -> dict[str, Any]:
+    """The object in a JSON file, in UTF-8 with or without a byte order mark.
+
+    Only a regular file is read: a named pipe would wait for ever, and a device never end.
+
+    Args:
+      expected: what the file should be, such as "an encoder's config.json", and perhaps the way out; errors end in it.
+
+    Raises:
+      UserError: the file is missing, larger than `LARGEST_FILE`, no JSON, nested deeper than `DEEPEST_NESTING`,
+        or holds anything but an object.
+    """
+    try:
+        content = json.loads(_read_bytes(file).decode("utf-8-sig"))
+        if _is_nested_deeper(content, DEEPEST_NESTING):
+            raise RecursionError
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error}); expected {expected}") from None
+    except RecursionError:
+        raise UserError(f"{file}: nested more than {DEEPEST_NESTING} deep; expected {expected}") from None
+    except ValueError as error:  # of JSON or UTF-8, or a number of thousands of digits
+        raise UserError(f"{file}: not valid JSON ({error}); expected {expected}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: holds no JSON object; expected {expected}")
+    return content
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -19,3 +52,23 @@ def write_text(file: Path, content: str) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _read_bytes(file: Path) -> bytes:
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError("a folder" if file.is_dir() else "no regular file")
+    with file.open("rb") as stream:
+        data = stream.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise OSError(f"more than {LARGEST_FILE >> 20} MiB")
+    return data
+
+
+def _is_nested_deeper(content: Any, depth: int) -> bool:
+    level = [[content]]
+    for _ in range(depth + 1):
+        level = [
+            item for container in level for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, (dict, list))
+        ]  # fmt: skip
+    return bool(level)

@@ -18,8 +18,8 @@ FLOORS = [
         "export.loaders.safetensors",
         "export.loaders.onnx",
     ],
-    ["validation", "export.output_folder"],
-    ["config", "json_file", "parallel.hosts"],
+    ["validation", "json_file"],
+    ["config", "export.output_folder", "parallel.hosts"],
     [
         "data.chunks",
         "data.dataset",

@@ -225,13 +225,13 @@ def test_calibration_is_obeyed(folders, classifier, tmp_path):
     ("file", "content", "message"),
     [
         ("config.json", None, "config.json: cannot be read"),
-        ("config.json", "{", "config.json: not the config.json of a model folder"),
+        ("config.json", "{", "config.json: not valid JSON .* expected the config.json of a model folder"),
         ("config.json", {"format_version": 2}, "in format 2, expected 'amsdff' in format 1; it needs a newer version"),
         ("model.safetensors", None, "model.safetensors: cannot be read"),
         ("model.safetensors", "half", "model.safetensors: not a readable safetensors file"),
         ("tokenizer.json", None, "holds no tokenizer"),
         ("tokenizer.json", "{", "the tokenizer cannot be read"),
-        ("calibration.json", "{", "calibration.json: not a calibration"),
+        ("calibration.json", "{", "calibration.json: not valid JSON .* expected a calibration"),
     ],
 )
 def test_a_damaged_folder_is_one_line(classifier, file, content, message, tmp_path):

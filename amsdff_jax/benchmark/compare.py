@@ -26,6 +26,7 @@ from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.model_folder import SavedModel, read_model_config, save_model
+from amsdff_jax.json_file import read_json
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _run(side: str, workload: Workload, folder: Path) -> dict[str, Any]:
     if finished.returncode or not results.exists():
         last = (finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"])[-1]
         raise UserError(f"the benchmark's {side} process failed: {last}")
-    return json.loads(results.read_text(encoding="utf-8"))
+    return read_json(results, "what the benchmark has measured")
 
 
 def _medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from amsdff_jax.json_file import read_json
+
 WARM_UP = 1  # calls before the clock starts
 LEARNING_RATE = 5e-5
 
@@ -44,7 +46,7 @@ class Workload:
 def run_worker(measure: Callable[[Workload], dict[str, Any]]) -> None:
     """The main function of a side's process: reads the workload that the first argument names, writes to the second."""
     task, results = map(Path, sys.argv[1:])
-    measured = measure(Workload(**json.loads(task.read_text(encoding="utf-8"))))
+    measured = measure(Workload(**read_json(task, "a workload")))
     measured["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     results.write_text(json.dumps(measured), encoding="utf-8")
 

@@ -5,7 +5,6 @@ wherever the folder has been moved: where the model comes from, and the metrics 
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ import numpy as np
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import CALIBRATION
 from amsdff_jax.evaluation.card_text import card_text
 from amsdff_jax.interop.hub import PACKAGED
 from amsdff_jax.interop.model_folder import read_model_config
-from amsdff_jax.json_file import write_json, write_text
+from amsdff_jax.json_file import read_json, write_json, write_text
 
 FACTS, CARD = "card.json", "README.md"
 
@@ -39,7 +37,7 @@ def write_model_card(folder: str | Path) -> None:
     """
     folder = Path(folder).expanduser()
     config = read_model_config(folder)
-    calibration = _read_object(folder / CALIBRATION, "calibrate again")
+    calibration = _read_if_there(folder / CALIBRATION, "a calibration; calibrate again")
     has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
     write_text(folder / CARD, card_text(config, _read_facts(folder), calibration, has_tokenizer))
 
@@ -111,19 +109,11 @@ def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
-    return _read_object(folder / FACTS, "delete it and evaluate again") or {}
+    return _read_if_there(folder / FACTS, "what a model card is made of; delete it and evaluate again") or {}
 
 
-def _read_object(file: Path, way_out: str) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable as JSON ({error}); {way_out}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: holds no JSON object; {way_out}")
-    return content
+def _read_if_there(file: Path, expected: str) -> dict[str, Any] | None:
+    return read_json(file, expected) if file.exists() else None
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from amsdff_jax.evaluation.calibration import calibration_table
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import MEANINGS
 from amsdff_jax.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability
-from amsdff_jax.json_file import write_json
+from amsdff_jax.json_file import read_json, write_json
 
 MAX_ERRORS = 100  # in errors.csv
 
@@ -32,9 +32,13 @@ def write_metrics(directory: Path, splits: Mapping[str, Mapping[str, Any]]) -> N
 
 
 def read_metrics(directory: Path) -> dict[str, Any]:
-    """What `metrics.json` holds by split; nothing where there is no such file."""
+    """What `metrics.json` holds by split; nothing where there is no such file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
     file = directory / "metrics.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return read_json(file, "the metrics of an evaluation") if file.exists() else {}
 
 
 def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:

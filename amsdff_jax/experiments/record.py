@@ -14,7 +14,7 @@ from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.experiments.settings import RunKey
-from amsdff_jax.json_file import write_json
+from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.validation import build
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
@@ -91,11 +91,12 @@ class RunRecord:
         Raises:
           UserError: the file is there and is no record.
         """
-        try:
-            return build(cls, json.loads(file.read_text(encoding="utf-8")), "")
-        except FileNotFoundError:
+        if not file.exists():
             return None
-        except (OSError, ValueError, TypeError, AttributeError, UserError) as error:
+        content = read_json(file, "the record of a run; delete it to make the run again")
+        try:
+            return build(cls, content, "")
+        except (TypeError, UserError) as error:
             raise UserError(f"{file}: not the record of a run ({error}); delete it to make the run again") from None
 
     def write(self, file: Path) -> None:

@@ -1,7 +1,6 @@
 """From a model folder to a verified export of it."""
 
 import dataclasses
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -9,8 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.errors import UserError
-from amsdff_jax.evaluation.calibration import CALIBRATION
+from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.output_folder import CONFIG, MARK, check_replaceable, complete, partial_folder
 from amsdff_jax.export.readme import write_readme
@@ -46,7 +44,9 @@ def export_model(
     folder, output = Path(folder).expanduser(), Path(output).expanduser().resolve()
     check_replaceable(output)
     write = find_writer(format)
-    config, tokenizer, temperature = read_model_config(folder), load_tokenizer(folder), _read_temperature(folder)
+    config, tokenizer = read_model_config(folder), load_tokenizer(folder)
+    calibration = read_calibration(folder, config.class_names)
+    temperature = None if calibration is None else calibration.temperature
     texts = read_texts(file, text_column)
     # So that it can be lowered for every platform, and computes as PyTorch does.
     model = load_model(folder, compute_dtype="float32", attention="xla")
@@ -77,20 +77,6 @@ def describe_verification(verification: Verification) -> str:
         f"{texts} texts of {shortest} to {longest} tokens: logits differ by at most {logits:.1e}, probabilities by "
         f"{probabilities:.1e} ({outcome}; tolerance {TOLERANCE:g})"
     )
-
-
-def _read_temperature(folder: Path) -> float | None:
-    """Of the model's calibration; None where there is none."""
-    file = folder / CALIBRATION
-    if not file.exists():
-        return None
-    try:
-        temperature = float(json.loads(file.read_text(encoding="utf-8"))["temperature"])
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature {temperature}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: holds no temperature above 0 ({error}); calibrate again, or delete it") from None
-    return temperature
 
 
 def _write_config(file: Path, saved: SavedModel, format: str, temperature: float | None) -> None:

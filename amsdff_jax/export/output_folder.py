@@ -1,12 +1,12 @@
 """The folder of an export: whole or not there."""
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.json_file import read_json
 
 CONFIG = "config.json"
 MARK = "export_format"  # a key of `config.json` that only exports have
@@ -21,8 +21,8 @@ def check_replaceable(folder: Path) -> None:
     if not any(folder.iterdir()):
         return
     try:
-        is_export = MARK in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        is_export = MARK in read_json(folder / CONFIG, "the config.json of an export")
+    except UserError:
         is_export = False
     if not is_export:
         raise UserError(f"{folder}: holds something that is no export, and is left alone; choose another folder")

@@ -1,6 +1,5 @@
 """Reads an encoder's folder in transformers' format: sizes and weights, BERT folded into DistilBERT."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.safetensors_file import read_safetensors
+from amsdff_jax.json_file import read_json
 from amsdff_jax.validation import build
 
 # transformers' BertConfig -> DistilBertConfig, field by field.
@@ -67,13 +67,8 @@ def read_encoder_config(path: str | Path) -> EncoderConfig:
     """
     path = Path(path).expanduser()
     file = path / "config.json" if path.is_dir() else path
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); expected an encoder's config.json") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON ({error})") from None
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    values = read_json(file, "an encoder's config.json")
+    kind = values.get("model_type")
     if kind == "amsdff":
         raise UserError(f"{file}: this is a whole classifier, not an encoder; load it with amsdff_jax.load_model")
     if kind not in ("distilbert", "bert"):

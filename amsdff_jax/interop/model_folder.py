@@ -15,6 +15,7 @@ from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.json_file import read_json
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.validation import build, require
@@ -159,8 +160,8 @@ def read_model_config(folder: str | Path) -> FolderConfig:
     """
     folder = Path(folder).expanduser()
     file = folder / "config.json"
+    content = read_json(file, "the config.json of a model folder")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
         kind, version = content["model_type"], content["format_version"]
         if kind != MODEL_TYPE or version != FORMAT_VERSION:
             newer = type(version) is int and version > FORMAT_VERSION
@@ -178,8 +179,6 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         reads_pairs = content.get("reads_pairs")  # folders of earlier versions do not say
         require(reads_pairs in (None, True, False), "reads_pairs", reads_pairs, "true, false or null")
         return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); expected a model folder") from None
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,6 +1,5 @@
 """Checkpoints: the latest states to go on from, and apart from them the best ones to keep."""
 
-import json
 import logging
 import shutil
 import zlib
@@ -12,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from amsdff_jax.errors import UserError
-from amsdff_jax.json_file import write_json
+from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
 from amsdff_jax.training.step import TrainState, Variables
 
@@ -147,7 +146,7 @@ class Checkpoints:
         folder = manager.directory / str(step)
         try:
             arrays = manager.restore(step, args=ocp.args.StandardRestore(_abstract(like)))
-            details = json.loads(_details(manager, step).read_text(encoding="utf-8"))
+            details = read_json(_details(manager, step), "a checkpoint's checksum")
             intact, progress = details["checksum"] == checksum(arrays), details["progress"]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged checkpoint
             raise _DamagedError(f"{folder}: this checkpoint cannot be read ({_reason(error)})") from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
-from amsdff_jax.json_file import write_json
+from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.parallel.hosts import is_first_host
 
 
@@ -29,11 +29,9 @@ def open_workdir(workdir: Path, config: Config) -> None:
             if is_first_host():
                 write_json(file, wanted)
             return
-        found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{workdir}: cannot be written ({error.strerror}); choose another --workdir") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON ({error}); use another --workdir") from None
+    found = read_json(file, "the configuration of a run; use another --workdir")
     changed = _differences(found | of_the_session, wanted)
     if changed:
         raise UserError(
@@ -48,11 +46,10 @@ def read_run_config(workdir: Path) -> Config:
       UserError: there is none, or it cannot be read.
     """
     file = workdir / "config.json"
+    content = read_json(file, "the config.json in the folder of a run")
     try:
-        return Config.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); expected the folder of a run") from None
-    except ValueError as error:
+        return Config.from_dict(content)
+    except UserError as error:
         raise UserError(f"{file}: not the config of a run ({error})") from None
 
 

@@ -128,7 +128,7 @@ def test_a_file_comes_back_as_it_was(tmp_path):
         ({"format_version": 2}, "is in format 2, expected 1"),
         ({"class_names": ["x", "y", "z", "p", "q"]}, "belongs to a model with other class names"),
         ({"temprature": 1.0}, "temprature: no such field; did you mean temperature"),
-        (None, "not a calibration"),
+        (None, "not valid JSON"),
     ],
 )
 def test_a_damaged_file_is_one_line(change, message, tmp_path):

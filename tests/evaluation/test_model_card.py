@@ -121,5 +121,5 @@ def test_damaged_facts_are_one_line(folder):
     record_conversion(folder, "/some/where/x.pt", "file")
     assert json.loads((folder / "card.json").read_text())["conversion"]["file"] == "x.pt"
     (folder / "card.json").write_text("{")
-    with pytest.raises(UserError, match=r"card.json: not readable as JSON .*; delete it and evaluate again"):
+    with pytest.raises(UserError, match=r"card.json: not valid JSON .*; delete it and evaluate again"):
         write_model_card(folder)

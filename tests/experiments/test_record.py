@@ -34,7 +34,7 @@ def test_every_run_has_a_file_of_its_own(tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", '{"dataset": 3}', '{"unknown": 1}'])
 def test_a_damaged_record_is_named(tmp_path, content):
     (tmp_path / "record.json").write_text(content)
-    with pytest.raises(UserError, match=r"record\.json: not the record of a run .* delete it to make the run again"):
+    with pytest.raises(UserError, match=r"record\.json: .* record of a run.* delete it to make the run again"):
         RunRecord.read(tmp_path / "record.json")
 
 

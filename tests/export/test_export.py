@@ -15,6 +15,7 @@ from flax import nnx
 
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.calibration import Calibration, write_calibration
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.export import exporter, formats, verification
 from amsdff_jax.export.exporter import export_model
@@ -120,7 +121,7 @@ def test_programs_take_any_batch_up_to_the_encoders_positions(name, tiny_encoder
 
 @pytest.mark.slow
 def test_script_as_its_readme_says(model_folder, texts_file, tmp_path):
-    (model_folder / "calibration.json").write_text('{"temperature": 2.5}')
+    write_calibration(model_folder, Calibration(CLASSES, temperature=2.5))
     out = tmp_path / "out"
     arguments = (f"--model={model_folder}", f"--output={out}", f"--file={texts_file}", "--format=safetensors")
     code, output = run_script(tmp_path / "log", "export.py", *arguments)
@@ -209,7 +210,7 @@ def test_mistakes_are_one_line(model_folder, texts_file, tmp_path, monkeypatch):
     check(r"needs torch, which is not installed; pip install 'amsdff-jax\[torch\]'", format="safetensors")
     check(r"pip install 'amsdff-jax\[onnx\]'", format="onnx")
     (model_folder / "calibration.json").write_text('{"temperature": "warm"}')
-    check("calibration.json: holds no temperature above 0")
+    check("calibration.json: is in format None, expected 1; delete it, or calibrate again")
     (model_folder / "tokenizer.json").unlink()
     check("holds no tokenizer")
 
