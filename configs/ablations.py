@@ -15,9 +15,7 @@ HERE = Path(__file__).parent
 def get_config():
     config = default_experiment()
     config.datasets.snippets = run_settings(HERE / "quickstart.py")
-    # Everything moves, for a variant whose embeddings are random.
-    config.datasets.snippets.train.learning_rate_table = ()
-    config.datasets.snippets.train.learning_rate = config.datasets.snippets.train.encoder_learning_rate = 2e-4
+    config.datasets.snippets.train.learning_rate_table = ()  # everything moves, for a variant of random embeddings
     config.datasets.r8 = run_settings(HERE / "reuters_r8.py")
     for settings in config.datasets.values():
         settings.model.compute_dtype = "bfloat16"

@@ -7,6 +7,7 @@ import pytest
 
 from amsdff_jax import Config, UserError, default_config
 from amsdff_jax.config import EncoderConfig
+from amsdff_jax.training.optimizer import peak_learning_rates
 
 EXPERIMENTS = ("ablations", "experiments")  # tests/experiments has these
 CONFIGS = [
@@ -35,6 +36,15 @@ def test_reference_config_is_the_published_one():
     assert (config.train.learning_rate, config.train.encoder_learning_rate) == (5e-6, 5e-6)
     assert (config.train.batch_size, config.train.epochs, config.data.max_length) == (16, 5, 256)
     assert config.train.decay_all
+
+
+def test_the_rates_of_the_quickstart_are_those_of_its_results():
+    names = ["transformer.embeddings.word_embeddings.weight", "transformer.transformer.layer.0.ffn.lin1.weight",
+             "classifier.8.bias"]  # fmt: skip
+    config = Config.from_dict(load(CONFIGS[0].parent / "quickstart.py").get_config())
+    assert peak_learning_rates(names, config.train) == dict(zip(names, (0.0, 2e-4, 2e-4), strict=True))
+    frozen = peak_learning_rates(names, config.replace(train__encoder_learning_rate=0.0).train)
+    assert frozen == dict(zip(names, (0.0, 0.0, 2e-4), strict=True))
 
 
 def test_defaults_survive_the_config_dict():

@@ -27,25 +27,38 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
       names: PyTorch names of the parameters.
 
     Raises:
-      UserError: a pattern that decides nothing, or nothing left to train.
+      UserError: a pattern or a rate that decides nothing, or nothing left to train.
     """
     names = list(names)
-    rates, idle = {}, dict.fromkeys(pattern for pattern, _ in config.learning_rate_table)
+    rates, deciding = {}, set()
     for name in names:
-        rates[name] = config.encoder_learning_rate if name.startswith("transformer.") else config.learning_rate
-        for pattern, rate in config.learning_rate_table:
-            if re.search(pattern, name):
-                rates[name] = rate
-                idle.pop(pattern, None)
-                break
-    if idle:
-        raise UserError(
-            f"train.learning_rate_table: {next(iter(idle))!r} decides no parameter (names look like {names[0]}, "
-            f"{names[-1]}; the first pattern that is found in a name decides)"
-        )
+        rates[name], decides = _peak_learning_rate(name, config)
+        deciding.add(decides)
+    for place, (pattern, _) in enumerate(config.learning_rate_table):
+        if place not in deciding:
+            raise UserError(
+                f"train.learning_rate_table: {pattern!r} decides no parameter (names look like {names[0]}, "
+                f"{names[-1]}; the first pattern that is found in a name decides)"
+            )
+    for field, whose in (("learning_rate", "everything new"), ("encoder_learning_rate", "the encoder")):
+        rate = getattr(config, field)
+        if field not in deciding and rate != getattr(TrainConfig, field):
+            raise UserError(
+                f"train.{field}: {rate} decides nothing, because train.learning_rate_table decides all parameters of "
+                f"{whose}; change the table, or empty it with --config.train.learning_rate_table='()'"
+            )
     if not any(rates.values()):
         raise UserError("train.learning_rate: every parameter is frozen (rate 0), so there is nothing to train")
     return rates
+
+
+def _peak_learning_rate(name: str, config: TrainConfig) -> tuple[float, int | str]:
+    """The rate of one parameter, and what decides it: a place in the table, or a field."""
+    for place, (pattern, rate) in enumerate(config.learning_rate_table):
+        if re.search(pattern, name):
+            return rate, place
+    field = "encoder_learning_rate" if name.startswith("transformer.") else "learning_rate"
+    return getattr(config, field), field
 
 
 def unit_schedule(total_steps: int, warmup_ratio: float) -> optax.Schedule:

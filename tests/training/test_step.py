@@ -155,15 +155,20 @@ def test_only_matrices_decay_unless_asked(decay_all):
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("train", "message"),
     [
-        ((("clasifier", 1e-3), ("", 1e-3)), "'clasifier' decides no parameter"),
-        ((("", 0.0),), "every parameter is frozen"),
+        ({"learning_rate_table": (("clasifier", 1e-3), ("", 1e-3))}, "'clasifier' decides no parameter"),
+        ({"learning_rate_table": (("", 1e-3), ("^classifier", 1e-2))}, r"'\^classifier' decides no parameter"),
+        ({"learning_rate_table": (("", 0.0),)}, "every parameter is frozen"),
+        ({"learning_rate_table": (("", 2e-4),), "learning_rate": 1e-3},
+         r"^train\.learning_rate: 0\.001 decides nothing, because train\.learning_rate_table decides all parameters"),
+        ({"learning_rate_table": (("^transformer", 2e-4),), "encoder_learning_rate": 0.0},
+         r"^train\.encoder_learning_rate: 0\.0 decides nothing, .* empty it with --config\.train\.learning_rate_table"),
     ],
-)
-def test_learning_rate_tables_must_be_used_and_leave_something_to_train(table, message):
+)  # fmt: skip
+def test_what_decides_no_rate_and_what_leaves_nothing_to_train_is_named(train, message):
     with pytest.raises(UserError, match=message):
-        peak_learning_rates(parameter_names(make_model()), TrainConfig(learning_rate_table=table))
+        peak_learning_rates(parameter_names(make_model()), TrainConfig(**train))
 
 
 def test_schedule_rises_and_falls_to_zero():
