@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from amsdff_jax.errors import UserError
-from amsdff_jax.validation import build, require, require_choice
+from amsdff_jax.validation import build, field_names, nearest_field, require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,14 +281,24 @@ class Config:
         return build(cls, values, "")
 
     def replace(self, **fields: Any) -> "Config":
-        """A copy with fields changed, each named with two underscores for the dot: `train__epochs=3`."""
+        """A copy with fields changed, each named with two underscores for the dot: `train__epochs=3`.
+
+        A section takes another of its kind, or a mapping of those of its fields that change: `train={"epochs": 3}`.
+
+        Raises:
+          UserError: a name that does not exist, a value of the wrong type or out of range.
+        """
         values = dataclasses.asdict(self)
+        names = [*field_names(values), *(name for name in values if isinstance(values[name], dict))]
         for name, value in fields.items():
-            *sections, last = name.split("__")
-            section = values
-            for key in sections:
-                section = section[key]
-            section[last] = value
+            name = name.replace("__", ".")
+            if name not in names:
+                raise UserError(f"{name}: no such field{nearest_field(name, names)}")
+            *sections, last = name.split(".")
+            section = values[sections[0]] if sections else values
+            if dataclasses.is_dataclass(value):
+                value = dataclasses.asdict(value)
+            section[last] = section[last] | value if isinstance(value, Mapping) and not sections else value
         return Config.from_dict(values)
 
 

@@ -8,19 +8,22 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from amsdff_jax.errors import UserError
 
 
 def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     """Fills the dataclass `kind` from `values`; `prefix` is the dotted name that errors start with."""
     kinds = typing.get_type_hints(kind)
+    values = values.to_dict() if isinstance(values, ConfigDict) else values
+    if not isinstance(values, Mapping):
+        raise UserError(f"{prefix.rstrip('.') or 'settings'}: expected names and values, got {values!r}")
     arguments = {}
     for name, value in values.items():
         if name not in kinds:
             raise UserError(f"{prefix}{name}: no such field{nearest(name, kinds)}")
         if dataclasses.is_dataclass(kinds[name]):
-            if not isinstance(value, Mapping):
-                value = dict(value.items()) if hasattr(value, "items") else value
             arguments[name] = build(kinds[name], value, f"{prefix}{name}.")
         else:
             arguments[name] = _coerce(value, kinds[name], f"{prefix}{name}")
@@ -29,8 +32,22 @@ def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint such as `; did you mean train.epochs?`, or an empty string when nothing is near."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def field_names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of all that nested mappings hold, such as `train.epochs`."""
+    names = []
+    for name, value in values.items():
+        names += field_names(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [prefix + name]
+    return names
+
+
+def nearest_field(name: str, names: Iterable[str]) -> str:
+    """A hint like that of `nearest`, for dotted names: first a field that is called the same in another section."""
+    names = list(names)
+    return nearest(name, [other for other in names if other.split(".")[-1] == name.split(".")[-1]] or names)
 
 
 def require(condition: bool, field: str, value: Any, expected: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from amsdff_jax import Config, UserError, default_config
-from amsdff_jax.config import EncoderConfig
+from amsdff_jax.config import EncoderConfig, LossConfig, TrainConfig
 from amsdff_jax.training.optimizer import peak_learning_rates
 
 EXPERIMENTS = ("ablations", "experiments")  # tests/experiments has these
@@ -55,6 +55,9 @@ def test_defaults_survive_the_config_dict():
     ("values", "message"),
     [
         ({"train": {"epcohs": 3}}, r"train\.epcohs: no such field; did you mean epochs\?"),
+        ({3: {}}, "3: no such field"),
+        ({"train": None}, "train: expected names and values, got None"),
+        ([("seed", 3)], "settings: expected names and values, got"),
         ({"trian": {}}, r"trian: no such field; did you mean train\?"),
         ({"train": {"epochs": "three"}}, r"train\.epochs: expected a whole number, got 'three'"),
         ({"train": {"epochs": True}}, r"train\.epochs: expected a whole number, got True"),
@@ -88,6 +91,27 @@ def test_tuples_may_come_as_text_or_as_lists():
 def test_replace_reaches_into_sections():
     changed = Config().replace(train__epochs=7, seed=3)
     assert (changed.train.epochs, changed.seed, changed.data) == (7, 3, Config().data)
+    assert changed.replace(train=TrainConfig(), loss={"ce": 1.0}) == Config().replace(seed=3, loss__ce=1.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"trian__epochs": 1}, r"^trian\.epochs: no such field; did you mean train\.epochs\?"),
+        ({"model__epochs": 1}, r"^model\.epochs: no such field; did you mean train\.epochs\?"),
+        ({"train__epcohs": 1}, r"^train\.epcohs: no such field; did you mean train\.epochs\?"),
+        ({"epochs": 1}, r"^epochs: no such field; did you mean train\.epochs\?"),
+        ({"train__epochs__more": 1}, r"^train\.epochs\.more: no such field"),
+        ({"__": 1}, "no such field"),
+        ({"trian": TrainConfig()}, r"^trian: no such field; did you mean train\?"),
+        ({"train": 3}, r"^train: expected names and values, got 3"),
+        ({"train": {"epcohs": 3}}, r"^train\.epcohs: no such field; did you mean epochs\?"),
+        ({"train": LossConfig()}, r"^train\.ce: no such field"),
+    ],
+)
+def test_replacing_what_there_is_not_names_what_there_is(fields, message):
+    with pytest.raises(UserError, match=message):
+        Config().replace(**fields)
 
 
 def test_hidden_size_must_split_into_scales_and_heads():

@@ -48,7 +48,7 @@ def test_resumed_run_ends_bitwise_the_same(stop_at, tiny_trainer, tmp_path):
     whole = tiny_trainer(tmp_path / "whole", train__epochs=2)
     whole.train()
     stopped = tiny_trainer(tmp_path / "parts", train__epochs=2)
-    stopped.train(max_steps=stop_at)
+    stopped.train(stop_after=stop_at)
     assert not stopped.finished
     resumed = tiny_trainer(tmp_path / "parts", train__epochs=2)
     resumed.train()
@@ -99,7 +99,7 @@ def test_stop_request_saves_and_returns(tiny_trainer):
     trainer.train(should_stop=lambda: True)
     assert not trainer.finished
     again = tiny_trainer()
-    again.train(max_steps=3)
+    again.train(stop_after=3)
     assert int(again.state.step) == 3
 
 
@@ -136,7 +136,7 @@ def test_another_configuration_is_refused(tiny_trainer):
 
 
 def test_other_data_is_refused(tiny_trainer, tiny_config, tiny_data, tmp_path):
-    tiny_trainer().train(max_steps=2)
+    tiny_trainer().train(stop_after=2)
     model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
     swapped = tiny_data.train.take(np.arange(len(tiny_data.train))[::-1], "swapped")
     trainer = Trainer(model, tiny_config, swapped, tiny_data.validation, tmp_path / "run", devices=jax.devices()[:1])
@@ -219,7 +219,7 @@ def test_a_random_encoder_needs_a_tokenizer_by_name(tiny_config, tiny_data, tmp_
 
 def test_damaged_checkpoint_is_named(tiny_trainer):
     trainer = tiny_trainer()
-    trainer.train(max_steps=2)
+    trainer.train(stop_after=2)
     for file in (trainer.workdir / "checkpoints" / "latest" / "2").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
