@@ -1,14 +1,19 @@
 """Checkpoints: the latest states to go on from, and apart from them the best ones to keep."""
 
+import glob
 import logging
+import os
+import re
 import shutil
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from amsdff_jax.errors import UserError
 from amsdff_jax.json_file import read_json, write_json
@@ -28,6 +33,21 @@ def has_checkpoint(workdir: Path) -> bool:
     return latest.is_dir() and any(folder.name.isdigit() for folder in latest.iterdir())
 
 
+def check_path(workdir: Path) -> None:
+    """Raises `UserError` for the few paths under which no checkpoint can be kept."""
+    path = f"{workdir.absolute()}/"
+    # What etils and orbax take for the address of a cloud.
+    if re.match("/(gs|s3|az|hf)/", path) or re.search("(gs|s3):/", path):
+        raise UserError(
+            f"{workdir}: checkpoints cannot be kept there (the path begins with /gs, /s3, /az or /hf, or has a folder "
+            "whose name ends in 'gs:' or 's3:'); use another --workdir"
+        )
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{workdir}: the name is not UTF-8; use another --workdir") from None
+
+
 class Restored(NamedTuple):
     """A checkpoint that was read: the training state and the run's progress."""
 
@@ -45,7 +65,9 @@ class Checkpoints:
     Two managers, because one that keeps the best would throw a worse latest away. A checkpoint of
     `latest` holds the whole training state, one of `best` the model's variables; `<step>.json` beside
     it a checksum of its arrays and the run's progress. Folders and files are written under another
-    name and renamed when complete. With several hosts all write and read a folder that they share.
+    name and renamed when complete; the first of each kind is read back, so that a folder that loses
+    what is written there is told while little is lost. With several hosts all write and read a folder
+    that they share.
     """
 
     def __init__(self, directory: str | Path):
@@ -53,6 +75,7 @@ class Checkpoints:
         self.directory = directory
         self._latest = _manager(directory / "latest", LATEST_KEPT)
         self._best = _manager(directory / "best", BEST_KEPT)
+        self._unproven = [self._latest, self._best]  # nothing that this process wrote has been read back
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None when there is none."""
@@ -62,7 +85,7 @@ class Checkpoints:
         """Saves state and progress (JSON) under the state's step; progress alone if that state is there.
 
         Raises:
-          UserError: it cannot be written, as on a full disk; the checkpoints before it are as they were.
+          UserError: it cannot be written, as on a full disk, or read back; those before it are as they were.
         """
         self._write(self._latest, int(state.step), state, progress)
 
@@ -100,7 +123,7 @@ class Checkpoints:
         """Saves the best variables so far.
 
         Raises:
-          UserError: they cannot be written, as on a full disk.
+          UserError: they cannot be written, as on a full disk, or read back.
         """
         self._write(self._best, step, variables, {})
 
@@ -126,8 +149,15 @@ class Checkpoints:
                 write_json(_details(manager, step), {"checksum": checksum(arrays), "progress": progress})
             if step not in manager.all_steps():
                 manager.save(step, args=ocp.args.StandardSave(arrays))
+            if manager in self._unproven:
+                self._read(manager, step, jax.tree.map(_on_the_host, arrays))
+                self._unproven.remove(manager)
         except jax.errors.JaxRuntimeError:  # another host was lost
             raise
+        except _DamagedError as error:
+            shutil.rmtree(manager.directory / str(step), ignore_errors=True)
+            manager.reload()
+            raise UserError(f"{error}, and was only just written; choose a --workdir on another disk") from None
         except Exception as error:  # orbax and tensorstore raise many kinds for a full disk alone
             for partial in manager.directory.glob(f"{step}.*"):
                 shutil.rmtree(partial, ignore_errors=True)
@@ -145,7 +175,7 @@ class Checkpoints:
     def _read(self, manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         folder = manager.directory / str(step)
         try:
-            arrays = manager.restore(step, args=ocp.args.StandardRestore(_abstract(like)))
+            arrays = manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
             details = read_json(_details(manager, step), "a checkpoint's checksum")
             intact, progress = details["checksum"] == checksum(arrays), details["progress"]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged checkpoint
@@ -163,18 +193,34 @@ def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
         enable_async_checkpointing=False,
     )
     # The handler is named: orbax would guess it from what it finds, and a damaged folder leads it astray.
-    return ocp.CheckpointManager(directory, options=options, item_handlers=ocp.StandardCheckpointHandler())
+    return ocp.CheckpointManager(_Folder(directory), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+class _Folder(type(epath.Path("/"))):
+    """A path as orbax takes it, in which brackets and stars are letters: etils takes them for a pattern."""
+
+    def glob(self, pattern: str) -> Iterator["_Folder"]:
+        return map(type(self), glob.glob(os.path.join(glob.escape(os.fspath(self)), pattern)))
+
+
+def _abstract(array: Any) -> Any:
+    """What orbax restores like `array`: on the same devices, or as NumPy's where it is that."""
+    if isinstance(array, np.ndarray):
+        return array
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def _on_the_host(array: jax.Array) -> np.ndarray:
+    """Its shape and type outside the memory of a device, where there may be no room for two."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
 def checksum(tree: Any) -> int:
     """CRC-32 over the bytes of all arrays, each the same on every device."""
     total = 0
     for array in jax.tree.leaves(tree):
-        total = zlib.crc32(np.asarray(array.addressable_data(0)).tobytes(), total)
+        own = array.addressable_data(0) if isinstance(array, jax.Array) else array
+        total = zlib.crc32(np.asarray(own).tobytes(), total)
     return total
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from amsdff_jax import UserError
-from amsdff_jax.training.checkpoint import Checkpoints
+from amsdff_jax.training import checkpoint
+from amsdff_jax.training.checkpoint import Checkpoints, check_path
 from amsdff_jax.training.step import TrainState, Variables
 
 
@@ -89,3 +91,29 @@ def test_a_run_that_goes_on_from_an_older_step_forgets_the_later_ones(checkpoint
     assert checkpoints.latest_step() == 5
     checkpoints.save(make_state(6), {"best": 60})
     assert Checkpoints(tmp_path).restore(make_state(0)).progress == {"best": 60}
+
+
+@pytest.mark.parametrize("name", ["run[v2]", "[!x]{a,b}", "a**b", "?*%20#h", "~", "né\n", "x:"])
+def test_a_folder_may_have_any_name(name, tmp_path):
+    check_path(tmp_path / name)
+    saved = Checkpoints(tmp_path / name / "checkpoints")
+    for step in (1, 2):
+        saved.save(make_state(step), {})
+    restored = Checkpoints(tmp_path / name / "checkpoints").restore(make_state(0)).state
+    jax.tree.map(np.testing.assert_array_equal, restored, make_state(2))
+
+
+@pytest.mark.parametrize("name", ["/gs/run", "/home/settings:/run", "/home/s3:", "/home/run\udcff"])
+def test_a_path_that_holds_no_checkpoints_is_refused(name):
+    with pytest.raises(UserError, match="use another --workdir"):
+        check_path(Path(name))
+
+
+def test_what_cannot_be_read_back_is_told_after_the_first_checkpoint(tmp_path, monkeypatch):
+    # So orbax merges nothing of what it writes, and says nothing.
+    monkeypatch.setattr(checkpoint._Folder, "glob", lambda self, pattern: iter(()))
+    saved = Checkpoints(tmp_path)
+    for save in (lambda: saved.save(make_state(3), {}), lambda: saved.save_best(3, make_state(3).variables)):
+        with pytest.raises(UserError, match=r"/3: this checkpoint cannot be read .* was only just written"):
+            save()
+    assert saved.latest_step() is None
