@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from flax import nnx
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from amsdff_jax.config import Config
@@ -184,10 +185,12 @@ def _errors_told(report: Path) -> Iterator[None]:
 
 def _print_table(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
     columns = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "loss": "loss", "ECE": "ece"}
-    table = Table(title=f"report: {report}")
+    table = Table(title=escape(f"report: {report}"))
     for title in ("split", *columns):
         table.add_column(title, justify="left" if title == "split" else "right")
     for split, values in metrics.items():
         numbers = (values[name] for name in columns.values())
-        table.add_row(split, *(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers))
+        table.add_row(
+            escape(split), *(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers)
+        )
     Console().print(table)
