@@ -197,6 +197,7 @@ class TrainConfig:
     init_from: str = ""  # .pt or safetensors of PyTorch to begin with, optimizer's state included; "": a new head
     data_dependent_init: bool = True  # begin with new layers fitted to the training texts
     epochs: int = 3
+    max_steps: int = 0  # updates of the whole run, where `epochs` would make more; 0: as many as `epochs` make
     batch_size: int = 32  # texts an update, over all devices
     eval_batch_size: int = 64
     accumulation_steps: int = 1  # a batch goes through the model in so many pieces, to save memory
@@ -222,7 +223,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size", "accumulation_steps", "checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
-        for name in ("learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip", "patience",
+        for name in ("max_steps", "learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip", "patience",
                      "evaluate_every"):  # fmt: skip
             value = getattr(self, name)
             require(value >= 0 and math.isfinite(value), f"train.{name}", value, "0 or more")

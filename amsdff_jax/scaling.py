@@ -42,7 +42,10 @@ def measure_scaling(config: Config, devices: Sequence[jax.Device], counts: Seque
     What a step takes by itself is measured right after, on the same batches, which lie on the devices already.
     """
     data = load_data(config.data, config.seed)
-    config = config.replace(train__checkpoint_every=10**9, train__evaluate_every=10**9, train__log_every=1)
+    config = config.replace(
+        train__epochs=10_000, train__max_steps=0,  # longer than it is ever measured
+        train__checkpoint_every=10**9, train__evaluate_every=10**9, train__log_every=1,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="amsdff-scaling-") as folder:
         trainers = {count: make_trainer(config, data, Path(folder) / str(count), devices[:count]) for count in counts}
         results = [[_measure(trainer) for trainer in trainers.values()] for _ in range(rounds)]

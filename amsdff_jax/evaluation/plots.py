@@ -42,7 +42,8 @@ def plot_learning_curves(records: Sequence[Mapping[str, Any]], best_step: int, m
     train = [record for record in records if record["kind"] == "train"]
     validation = [record for record in records if record["kind"] == "validation"]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        lines = [(train, name, GREY, "-", "training, with dropout"), (validation, name, BLUE, "o-", "validation")]
+        line = "-" if len(train) > 1 else "o"
+        lines = [(train, name, GREY, line, "training, with dropout"), (validation, name, BLUE, "o-", "validation")]
         if name == "accuracy" and metric not in ("accuracy", "loss"):
             lines.append((validation, metric, ORANGE, "o--", f"validation {metric}"))
         for source, key, color, style, label in lines:

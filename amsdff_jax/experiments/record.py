@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.errors import UserError
@@ -16,6 +17,11 @@ from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.experiments.settings import RunKey
 from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.validation import build
+
+PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.data_dir")
+
+# Fields that came after the first records. At its default such a field leaves a run as it was, and its record valid.
+NEWER = ("train.max_steps",)
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
 
@@ -125,13 +131,24 @@ def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
     Args:
       settings: nested, ready for JSON; `data` holds the fields of `DataConfig`.
     """
-    places = ("train_file", "validation_file", "test_file", "data_dir")
-    kept = {name: value for name, value in settings["data"].items() if name not in places}
-    digest = hashlib.blake2b(json.dumps({**settings, "data": kept}, sort_keys=True).encode(), digest_size=12)
+    kept = {name: _what_counts(name, values) for name, values in settings.items()}
+    digest = hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=12)
     for split in data:
         if split is not None:
             _add(digest, split)
     return digest.hexdigest()
+
+
+def _what_counts(section: str, values: Any) -> Any:
+    if not isinstance(values, Mapping):
+        return values
+    defaults = getattr(Config(), section)
+    return {
+        name: value
+        for name, value in values.items()
+        if f"{section}.{name}" not in PLACES
+        and not (f"{section}.{name}" in NEWER and value == getattr(defaults, name))
+    }
 
 
 def _add(digest: Any, dataset: TextDataset) -> None:

@@ -36,6 +36,7 @@ class StepRecorder:
         self._progress, self._log, self._display = progress, log, display
         self._learning_rates = learning_rates
         self._total_steps, self._steps_per_epoch, self._log_every = total_steps, steps_per_epoch, log_every
+        self._texts_per_second: float | None = None
         self._recent: deque[tuple[float, float]] = deque(maxlen=STEPS_OF_SPEED)  # (time, texts) of the last steps
 
     def record(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
@@ -49,13 +50,22 @@ class StepRecorder:
             raise NotFiniteError(f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}")
         self._progress.add_step(values)
         texts_per_second, seconds_a_step = self._speed(values["examples"])
+        self._texts_per_second = texts_per_second or None
         self._display.update(
             step, values["loss"], values["accuracy"], texts_per_second, (self._total_steps - step) * seconds_a_step
         )
         if step % self._log_every == 0:
-            rates = {name: float(schedule(step - 1)) for name, schedule in self._learning_rates.items()}
-            speed = {"epoch": step / self._steps_per_epoch, "examples_per_second": texts_per_second}
-            self._log.write("train", step, {**take_means(self._progress.since_record), **rates, **speed})
+            self._write(step)
+
+    def finish(self, step: int) -> None:
+        """Writes what the last record before the end of the run, after `step` steps, has left over."""
+        if self._progress.since_record:
+            self._write(step)
+
+    def _write(self, step: int) -> None:
+        rates = {name: float(schedule(step - 1)) for name, schedule in self._learning_rates.items()}
+        speed = {"epoch": step / self._steps_per_epoch, "examples_per_second": self._texts_per_second}
+        self._log.write("train", step, {**take_means(self._progress.since_record), **rates, **speed})
 
     def _speed(self, texts: float) -> tuple[float, float]:
         self._recent.append((time.perf_counter(), texts))

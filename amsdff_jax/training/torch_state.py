@@ -81,8 +81,8 @@ def begin_from(
         optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, file)
     if step >= total_steps:
         raise UserError(
-            f"{file}: its optimizer has made {step} steps, and this run has only {total_steps}; raise train.epochs, "
-            "or save the weights alone to begin anew"
+            f"{file}: its optimizer has made {step} steps, and this run has only {total_steps}; raise train.epochs "
+            "(and train.max_steps), or save the weights alone to begin anew"
         )
     load_state_dict(model, weights.tensors, file)
     logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)

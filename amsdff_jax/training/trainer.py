@@ -110,7 +110,7 @@ class Trainer:
         self._log_data()
         self._buckets = training_buckets(self._train_tokens, self.config)
         self.steps_per_epoch = math.ceil(len(train_data) / config.train.batch_size)
-        self.total_steps = self.steps_per_epoch * config.train.epochs
+        self.total_steps = self._count_steps()
 
         self.workdir = Path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
         begins = not has_checkpoint(self.workdir)
@@ -206,6 +206,13 @@ class Trainer:
                 if first <= number < last:
                     yield self._make_batch(planned)
 
+    def _count_steps(self) -> int:
+        train, steps = self.config.train, self.steps_per_epoch * self.config.train.epochs
+        if train.max_steps > steps:
+            logger.info("train.epochs=%d ends the run at step %d, before train.max_steps=%d", train.epochs, steps,
+                        train.max_steps)  # fmt: skip
+        return min(train.max_steps or steps, steps)
+
     def _plan(self, epoch: int) -> list[PlannedBatch]:
         return plan_batches(
             self._train_tokens.lengths, self._buckets, self.config.train.batch_size, (self.config.seed, epoch)
@@ -226,12 +233,13 @@ class Trainer:
         self._compile(first, last)
         with RunLog(self.workdir, first) as log, TrainingDisplay(self.total_steps, first) as display:
             self._clock = time.perf_counter()
+            recorder = self._recorder(log, display)
             try:
-                for step in self._steps(
-                    first, last, self._recorder(log, display), StopVote(self._parallel, should_stop)
-                ):
+                for step in self._steps(first, last, recorder, StopVote(self._parallel, should_stop)):
                     if self._evaluation_is_due():
                         self._evaluate_and_keep_best(step, log, should_stop)
+                    if self.finished:
+                        recorder.finish(step)
                     self._save()
                     if self._out_of_patience():
                         break

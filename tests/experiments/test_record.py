@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from amsdff_jax import TextDataset, UserError
+from amsdff_jax import Config, TextDataset, UserError
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.experiments.record import RunRecord, settings_digest
 from amsdff_jax.experiments.settings import RunKey
@@ -38,6 +38,13 @@ def test_a_damaged_record_is_named(tmp_path, content):
         RunRecord.read(tmp_path / "record.json")
 
 
+def test_records_outlive_new_fields():
+    # A new field that leaves old runs as they were belongs in `record.NEWER`, or all committed records are out of date.
+    data = TextDataset(["w1", "w2"], np.array([0, 1]), ("a", "b"))
+    digest = settings_digest(dataclasses.asdict(Config()), DataSplits(data, data, None))
+    assert digest == "390baffd6ee08829c4423ab7"
+
+
 def test_the_digest_depends_on_settings_and_texts_and_not_on_their_place(tiny_config):
     def digest(config, text="w1", label=0):
         train = TextDataset([text, "w2"], np.array([label, 1]), ("a", "b"))
@@ -47,6 +54,6 @@ def test_the_digest_depends_on_settings_and_texts_and_not_on_their_place(tiny_co
     assert digest(tiny_config.replace(data__train_file="elsewhere.csv")) == first
     changed = [
         digest(tiny_config.replace(train__epochs=4)), digest(tiny_config.replace(data__max_length=23)),
-        digest(tiny_config, text="w3"), digest(tiny_config, label=1),
+        digest(tiny_config.replace(train__max_steps=4)), digest(tiny_config, text="w3"), digest(tiny_config, label=1),
     ]  # fmt: skip
-    assert len({first, *changed}) == 5
+    assert len({first, *changed}) == 6

@@ -55,8 +55,13 @@ def test_resumed_run_ends_bitwise_the_same(stop_at, tiny_trainer, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, whole.state, resumed.state)
     assert_same_weights(whole.model, resumed.model)
     assert without_speed(whole.history) == without_speed(resumed.history)
-    records = [[json.loads(line) for line in (t.workdir / "metrics.jsonl").open()] for t in (whole, resumed)]
-    assert without_speed(records[0]) == without_speed(records[1])
+    assert without_speed(logged(whole)) == without_speed(logged(resumed))
+    # Every fourth step, and what is left over at the end.
+    assert [record["step"] for record in logged(whole) if record["kind"] == "train"] == [4, 8, 12, 16, 18]
+
+
+def logged(trainer: Trainer) -> list[dict]:
+    return [json.loads(line) for line in (trainer.workdir / "metrics.jsonl").open()]
 
 
 def without_speed(records):
@@ -94,6 +99,11 @@ def test_killed_run_resumes_from_the_last_checkpoint(tiny_trainer, tmp_path):
     assert_same_weights(whole.model, resumed.model)
 
 
+@pytest.mark.parametrize(("epochs", "max_steps", "steps"), [(3, 2, 2), (2, 11, 11), (1, 11, 9), (1, 0, 9)])
+def test_a_run_has_as_many_steps_as_epochs_and_max_steps_allow(epochs, max_steps, steps, tiny_trainer):
+    assert tiny_trainer(train__epochs=epochs, train__max_steps=max_steps).total_steps == steps
+
+
 def test_stop_request_saves_and_returns(tiny_trainer):
     trainer = tiny_trainer()
     trainer.train(should_stop=lambda: True)
@@ -114,11 +124,13 @@ def test_best_checkpoint_is_really_the_best(tiny_trainer, tiny_data):
 
 
 def test_early_stopping_ends_the_run(tiny_trainer):
-    trainer = tiny_trainer(train__patience=2, train__epochs=20, train__evaluate_every=9, train__best_metric="accuracy")
+    trainer = tiny_trainer(train__patience=2, train__epochs=20, train__evaluate_every=9, train__best_metric="accuracy",
+                           train__log_every=1000)  # fmt: skip
     values = [record["validation"]["accuracy"] for record in trainer.train()]
     assert trainer.finished
     assert len(values) < 20
     assert max(values[:-2]) >= max(values[-2:])
+    assert [record["step"] for record in logged(trainer) if record["kind"] == "train"] == [9 * len(values)]
     assert (trainer.workdir / "model").exists()
 
 
