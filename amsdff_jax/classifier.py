@@ -1,12 +1,13 @@
 """A trained model as its users know it: texts in, names of classes out."""
 
 import dataclasses
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -14,15 +15,16 @@ from flax import nnx
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import FILLER, PlannedBatch
-from amsdff_jax.data.chunks import Pause, chunks
-from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.chunks import Pause, chunks, until_error
+from amsdff_jax.data.texts import Tag, Text, characters, checked, is_pair, numbered, unlabelled
 from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, softmax
-from amsdff_jax.evaluation.inference import Inference
+from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, require_finite
 from amsdff_jax.explanation.explain import Explainer, Explanation
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.forks import claim_process
 from amsdff_jax.training.step import Variables
 from amsdff_jax.validation import require
 
@@ -35,9 +37,6 @@ CHARACTERS_IN_CHUNK = 1 << 21  # bounds the memory of very long texts
 # Of texts in masked semantics, each compiled once, when it is first needed. Steps of a third or a half: finer ones
 # would save less padding than their compilation costs.
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-
-Text = str | tuple[str, str]
-Tag = TypeVar("Tag")
 
 
 class ScoredLabel(NamedTuple):
@@ -84,7 +83,8 @@ class Classifier:
     A text is a string, or a tuple of two for a model of pairs. Texts are sorted by length into batches, and every
     padded length is compiled once; results come in the order of the texts. Labels and probabilities are those of
     `scripts/evaluate.py`, but for rounding and for the temperature of a calibrated model. All methods may be
-    called from several threads at a time.
+    called from several threads at a time, but not in a process that was forked after the model was loaded. What is
+    wrong with a text names its place, from 0: "texts[3]: expected a string, got None".
 
     Attributes:
       saved: the model, its tokenizer, class names and maximal length.
@@ -110,6 +110,7 @@ class Classifier:
         Raises:
           UserError: the batch size is not positive, or there is no tokenizer.
         """
+        claim_process()
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
         if saved.tokenizer is None:
             raise UserError("the model has no tokenizer; a classifier of texts needs one")
@@ -151,6 +152,7 @@ class Classifier:
         Raises:
           UserError: the folder is missing, incomplete, damaged or of a newer format.
         """
+        claim_process()
         saved = read_model_folder(folder, **({"compute_dtype": compute_dtype} if compute_dtype else {}))
         calibration = read_calibration(folder, saved.class_names)
         return cls(saved, calibration, batch_size=batch_size, devices=devices)
@@ -165,16 +167,22 @@ class Classifier:
         """Tokens that a text is cut to, special ones included."""
         return self.saved.max_length
 
-    def predict(self, texts: Sequence[Text], top_k: int = 1) -> list[Prediction]:
-        """Labels texts.
+    def predict(self, texts: Iterable[Text] | Text, top_k: int = 1) -> list[Prediction] | Prediction:
+        """Labels texts, or a single one.
 
         Args:
-          texts: strings, or tuples of two.
+          texts: strings, or tuples of two, in a list or a column of a table. A string alone is one text; a tuple of two
+            strings alone is one text of a model that was trained on pairs, and two of any other.
           top_k: as many classes are in `Prediction.top_k`.
 
+        Returns:
+          A prediction for each text in their order; for a single text its prediction, without a list.
+
         Raises:
-          UserError: something that is no text.
+          UserError: something that is no text, or a text that the model's numbers are not finite for.
         """
+        if self._is_single(texts):
+            return self.predict([texts], top_k)[0]
         return list(self.stream(texts, top_k))
 
     def stream(self, texts: Iterable[Text], top_k: int = 1) -> Iterator[Prediction]:
@@ -183,64 +191,103 @@ class Classifier:
         A few thousand texts are read ahead of the prediction that is yielded.
 
         Raises:
-          UserError: something that is no text, once it is reached.
+          UserError: something that is no text, or a text that the model's numbers are not finite for, once it is
+            reached; whatever the reading of `texts` raises is raised there, too.
         """
-        _check_is_list(texts)
-        return (prediction for _, prediction in self.annotate(_untagged(texts), top_k))
+        claim_process()
+        return self._stream(numbered(texts), top_k)
+
+    def _stream(self, texts: Iterable[tuple[int, Text]], top_k: int) -> Iterator[Prediction]:
+        for place, prediction in self.annotate(texts, top_k):
+            if prediction is None:
+                raise UserError(f"texts[{place}]: {NOT_FINITE}")
+            yield prediction
 
     def annotate(
         self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1
     ) -> Iterator[tuple[Tag, Prediction | None]]:
         """Labels the texts of records, in order: (anything, text) becomes (the same thing, prediction).
 
-        Where there is no text, there is no prediction. A `PAUSE` among the items brings out what has been read.
+        Where there is no text, or one that the model's numbers are not finite for, there is no prediction. A `PAUSE`
+        among the items brings out what has been read.
+
+        Raises:
+          UserError: something that is no text, once it is reached.
+        """
+        return itertools.chain.from_iterable(self.annotate_chunks(items, top_k))
+
+    def annotate_chunks(
+        self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1, skip: int = 0
+    ) -> Iterator[list[tuple[Tag, Prediction | None]]]:
+        """The same in lists, as the items go through the model together.
+
+        Where there is no pause among the items, how they are divided depends on them alone. As the last digits of a
+        probability depend on the texts beside it, this gives the same ones after an interruption.
+
+        Args:
+          items: (anything, text).
+          top_k: as many classes are in `Prediction.top_k`.
+          skip: so many items at the beginning are divided with the others, but neither labelled nor yielded.
 
         Raises:
           UserError: something that is no text, once it is reached.
         """
         require(top_k >= 1, "top_k", top_k, "at least 1")
-        for chunk, logits, truncated in self._run(items):
+        for chunk, logits, truncated in self._run(items, skip):
             predictions = self._predictions(logits, truncated, top_k)
-            for tag, text in chunk:
-                yield tag, None if text is None else next(predictions)
+            yield [(tag, None if text is None else next(predictions)) for tag, text in chunk]
 
-    def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
-        """[N,C] float64, the probability of every class; calibrated, if the model is.
+    def predict_proba(self, texts: Iterable[Text] | Text) -> np.ndarray:
+        """[N,C] float64, the probability of every class; calibrated, if the model is. [C] for a single text.
 
         Raises:
-          UserError: something that is no text.
+          UserError: as for `predict`.
         """
         return self._probabilities(self.logits(texts))
 
-    def logits(self, texts: Iterable[Text]) -> np.ndarray:
-        """[N,C] float32, what the model says before softmax and calibration.
+    def logits(self, texts: Iterable[Text] | Text) -> np.ndarray:
+        """[N,C] float32, what the model says before softmax and calibration. [C] for a single text.
 
         Raises:
-          UserError: something that is no text.
+          UserError: as for `predict`.
         """
-        _check_is_list(texts)
+        if self._is_single(texts):
+            return self.logits([texts])[0]
         pieces = [np.zeros((0, len(self.class_names)), np.float32)]
-        pieces += [logits for _, logits, _ in self._run(_untagged(texts))]
-        return np.concatenate(pieces)
+        pieces += [logits for _, logits, _ in self._run(numbered(texts))]
+        logits = np.concatenate(pieces)
+        require_finite(logits, lambda row: f"texts[{row}]")
+        return logits
 
     def explain(self, text: str, class_name: str = "") -> Explanation:
         """What in `text` speaks for a class, by default for the one that wins; `scripts/explain.py` makes pages of it.
 
         Raises:
-          UserError: no such class.
+          UserError: no such class, something that is no text, or one that the model's numbers are not finite for.
         """
+        claim_process()
         with self._preparing:
             self._explainer = self._explainer or Explainer(self.saved)
             return self._explainer.explain(text, class_name)
 
-    def _run(self, items: Iterable[tuple[Any, Text | None] | Pause]) -> Iterator[tuple[list, np.ndarray, np.ndarray]]:
+    def _is_single(self, texts: Any) -> bool:
+        return isinstance(texts, str) or (bool(self.saved.reads_pairs) and is_pair(texts))
+
+    def _run(
+        self, items: Iterable[tuple[Any, Text | None] | Pause], skip: int = 0
+    ) -> Iterator[tuple[list, np.ndarray, np.ndarray]]:
         """Chunks of the items, each with the logits [n,C] of its n texts and whether they were truncated, [n] bool."""
         smallest = self._inference.batch_size
+        errors: list[Exception] = []
+        # What was read before an error comes out before it.
+        items = until_error(checked(items, self.saved.reads_pairs), errors)
         with ThreadPoolExecutor(1) as tokenizing:
             pending = None
             for chunk in chunks(
-                items, smallest, BATCHES_IN_CHUNK * smallest, lambda item: _characters(item[1]), CHARACTERS_IN_CHUNK
+                items, smallest, BATCHES_IN_CHUNK * smallest, lambda item: characters(item[1]), CHARACTERS_IN_CHUNK
             ):
+                claim_process()  # a stream may be begun before a fork and gone on with after it
+                chunk, skip = chunk[skip:], max(skip - len(chunk), 0)
                 # While the devices compute one chunk, the next one is tokenized.
                 following = None
                 if chunk:
@@ -251,10 +298,12 @@ class Classifier:
                 pending = following
             if pending is not None:
                 yield self._finish(*pending)
+        if errors:
+            raise errors[0]
 
     def _prepare(self, texts: list[Text]) -> _Prepared:
         """Tokenizes texts and plans their batches; compiles what is new."""
-        dataset = _dataset(texts, self.class_names, self.saved.reads_pairs)
+        dataset = unlabelled(texts, self.class_names)
         small = len(texts) <= self._small_inference.batch_size
         inference = self._small_inference if small else self._inference
         with self._preparing:
@@ -262,6 +311,7 @@ class Classifier:
             return _Prepared(inference, tokens, inference.plan(self._variables, tokens, self._buckets))
 
     def _finish(self, chunk: list, preparation: Future[_Prepared] | None) -> tuple[list, np.ndarray, np.ndarray]:
+        claim_process()
         if preparation is None:
             return chunk, np.zeros((0, len(self.class_names)), np.float32), np.zeros(0, bool)
         prepared = preparation.result()
@@ -290,8 +340,10 @@ class Classifier:
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         return softmax(logits) if self.calibration is None else self.calibration.probabilities(logits)
 
-    def _predictions(self, logits: np.ndarray, truncated: np.ndarray, top_k: int) -> Iterator[Prediction]:
-        probabilities = self._probabilities(logits)
+    def _predictions(self, logits: np.ndarray, truncated: np.ndarray, top_k: int) -> Iterator[Prediction | None]:
+        """A prediction for every row of logits [n,C], None for one that is not finite."""
+        finite = np.isfinite(logits).all(axis=-1)
+        probabilities = self._probabilities(np.where(finite[:, None], logits, 0))
         # By logits, as `Evaluation.predictions` does: different ones may have the same probability.
         order = np.argsort(-logits, axis=-1, kind="stable")
         abstained, sets = np.zeros(len(logits), bool), None
@@ -300,40 +352,9 @@ class Classifier:
             sets = self.calibration.label_sets(probabilities) if self.calibration.coverage else None
         names = self.class_names
         for row in range(len(logits)):
+            if not finite[row]:
+                yield None
+                continue
             best = tuple(ScoredLabel(names[label], float(probabilities[row, label])) for label in order[row, :top_k])
             label_set = None if sets is None else tuple(names[label] for label in order[row] if sets[row, label])
             yield Prediction(*best[0], best, bool(truncated[row]), bool(abstained[row]), label_set)
-
-
-def _check_is_list(texts: Iterable[Text]) -> None:
-    if isinstance(texts, str):
-        raise UserError(f"expected a list of texts, got one text, {texts[:40]!r}; put it into a list")
-
-
-def _untagged(texts: Iterable[Text]) -> Iterator[tuple[None, Text]]:
-    for text in texts:
-        if text is None:  # which in a record stands for a text that could not be read
-            raise UserError("expected a string, got None")
-        yield None, text
-
-
-def _is_pair(text: Any) -> bool:
-    return isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
-
-
-def _characters(text: Any) -> int:
-    """Roughly what a text takes in memory; of what is no text, one, so that it comes to its error."""
-    return sum(map(len, text)) if _is_pair(text) else len(text) if isinstance(text, str) else 1
-
-
-def _dataset(texts: list[Text], class_names: tuple[str, ...], reads_pairs: bool | None) -> TextDataset:
-    pairs = _is_pair(texts[0]) if reads_pairs is None else reads_pairs
-    why = "as the texts before it" if reads_pairs is None else "as the model was trained on"
-    for text in texts:
-        if not (_is_pair(text) if pairs else isinstance(text, str)):
-            expected = f"a tuple of two strings, {why}" if pairs else "a string"
-            raise UserError(f"expected {expected}, got {repr(text)[:80]}")
-    labels = np.zeros(len(texts), np.int32)
-    if pairs:
-        return TextDataset([first for first, _ in texts], labels, class_names, [second for _, second in texts])
-    return TextDataset(texts, labels, class_names)

@@ -18,7 +18,7 @@ FLOORS = [
         "export.loaders.safetensors",
         "export.loaders.onnx",
     ],
-    ["validation", "json_file"],
+    ["validation", "json_file", "parallel.forks"],
     ["config", "export.output_folder", "parallel.hosts"],
     [
         "data.chunks",
@@ -41,6 +41,7 @@ FLOORS = [
     [
         "data.files",
         "data.folds",
+        "data.texts",
         "parallel.stop_vote",
         "data.tokenization",
         "models.layers",

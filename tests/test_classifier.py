@@ -3,11 +3,15 @@
 import itertools
 import json
 import logging
+import os
 import re
+import signal
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pyarrow
 import pytest
 from flax import nnx
 
@@ -17,7 +21,7 @@ from amsdff_jax.data.chunks import PAUSE
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, write_calibration
 from amsdff_jax.evaluation.evaluator import Evaluator
-from amsdff_jax.interop.model_folder import SavedModel, save_model
+from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.step import Variables
 from tests.conftest import TINY_HEAD, make_texts
@@ -169,21 +173,126 @@ def test_compute_dtype(folders, classifier):
     assert 1e-6 < difference < 0.1
 
 
+class Table:
+    """What the tables of pandas, Polars and PyArrow have in common: columns, whose names come out of a loop over it."""
+
+    columns = ("text", "label")
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ("w1 w2", r"expected a list of texts, got one text, 'w1 w2'; put it into a list"),
-        (["w1", 3], "expected a string, got 3"),
-        (["w1", ("w1", "w2")], r"expected a string, got \('w1', 'w2'\)"),
-        ([("w1", "w2"), "w1"], "expected a tuple of two strings, as the texts before it, got 'w1'"),
-        ([b"w1"], "expected a string, got b'w1'"),
-        (["w1", None, "w2"], "expected a string, got None"),
+        (["w1", 3], r"texts\[1\]: expected a string, got 3"),
+        (["w1", ("w1", "w2")], r"texts\[1\]: expected a string, got \('w1', 'w2'\)"),
+        ([("w1", "w2"), "w1"], r"texts\[1\]: expected a tuple of two strings, as the texts before it, got 'w1'"),
+        ([*["w1"] * 16, ("w1", "w2")], r"texts\[16\]: expected a string"),  # in another chunk than the first
+        ([b"w1"], r"texts\[0\]: expected a string, got b'w1'"),
+        (["w1", None, "w2"], r"texts\[1\]: expected a string, got None"),
+        (pyarrow.array(["w1", None]), r"texts\[1\]: expected a string, got None"),
+        ([["w1", "w2"]], r"texts\[0\]: expected a string, got \['w1', 'w2'\]"),
+        ({"text": "w1", "other": "w2"}, "expected a list of texts, got a dict of 'text', 'other'; give its column"),
+        (Table(), "expected a list of texts, got a Table of 'text', 'label'; give its column"),
+        (pyarrow.table({"body": ["w1"]}), "expected a list of texts, got a Table of 'body'; give its column"),
+        ({"w1", "w2"}, "expected a list of texts, got a set, which has no order"),
+        (b"w1 w2", "expected a list of texts, got bytes; decode it"),
+        (3, "expected a list of texts, got 3"),
+        (None, "expected a list of texts, got None"),
+        (np.array("w1"), "expected a list of texts, got array"),
     ],
 )
 def test_what_is_no_text(classifier, texts, message):
-    for method in (classifier.predict, classifier.predict_proba):
-        with pytest.raises(UserError, match=message):
+    for method in (classifier.predict, classifier.predict_proba, classifier.logits, classifier.stream):
+        with pytest.raises(UserError, match=message) as caught:
+            list(method(texts))
+        assert "\n" not in str(caught.value)
+
+
+def test_columns_of_any_library_are_texts(classifier):
+    texts = ["w1 w2", "w30", "w7 w8 w9"]
+    expected = classifier.logits(texts)
+    columns = [pyarrow.array(texts), pyarrow.table({"text": texts})["text"], np.array(texts), np.array(texts, object)]
+    for column in [*columns, tuple(texts), iter(texts), dict.fromkeys(texts).keys()]:
+        np.testing.assert_array_equal(classifier.logits(column), expected)
+
+
+def test_a_single_text_is_answered_without_a_list(classifier):
+    assert classifier.predict("w1 w2", top_k=2) == classifier.predict(["w1 w2"], top_k=2)[0]
+    np.testing.assert_array_equal(classifier.predict_proba("w1 w2"), classifier.predict_proba(["w1 w2"])[0])
+    np.testing.assert_array_equal(classifier.logits("w1 w2"), classifier.logits(["w1 w2"])[0])
+    assert len(classifier.predict(("w1", "w2"))) == 2
+    with pytest.raises(UserError, match="got one text, 'w1 w2'; put it into a list"):
+        classifier.stream("w1 w2")
+    pairs = Classifier(classifier.saved._replace(reads_pairs=True), batch_size=16, devices=jax.devices()[:1])
+    assert pairs.predict(("w1", "w2")) == pairs.predict([("w1", "w2")])[0]
+    assert pairs.predict_proba(("w1", "w2")).shape == (3,)
+
+
+def test_a_text_that_the_model_has_no_finite_numbers_for_gets_no_label(folders):
+    saved = read_model_folder(folders / "masked")
+    embeddings = saved.model.transformer.embeddings.word_embeddings.embedding
+    embeddings[...] = embeddings[...].at[saved.tokenizer.convert_tokens_to_ids("w39")].set(jnp.nan)
+    damaged = Classifier(saved, batch_size=16, devices=jax.devices()[:1])
+    texts = [*make_texts(17, 0)[0], "w1 w39", "w2", "w39"]
+    texts[:17] = [text.replace("w39", "w1") for text in texts[:17]]
+    stream = damaged.stream(texts)
+    assert [next(stream).label for _ in range(17)] == [prediction.label for prediction in damaged.predict(texts[:17])]
+    with pytest.raises(UserError, match=r"texts\[17\]: the model's logits are NaN or infinite"):
+        next(stream)
+    for method in (damaged.predict, damaged.predict_proba, damaged.logits):
+        with pytest.raises(UserError, match=r"texts\[17\].*: the model's logits are NaN or infinite"):
             method(texts)
+    labelled = list(damaged.annotate(zip(range(20), texts, strict=True)))
+    assert [place for place, prediction in labelled if prediction is None] == [17, 19]
+    with pytest.raises(UserError, match="'w39': the model's logits are NaN or infinite"):
+        damaged.explain("w39")
+    with pytest.raises(UserError, match=r"data, 17 \(and of 1 of the 19 others\): the model's logits are NaN"):
+        evaluate(saved, texts)
+
+
+def test_what_was_read_before_an_error_comes_out_before_it(classifier):
+    def texts():
+        yield from (f"w{number % 40}" for number in range(20))
+        raise OSError("the disk is gone")
+
+    stream = classifier.stream(texts())
+    assert len([next(stream) for _ in range(20)]) == 20
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(stream)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
+def test_a_forked_process_says_at_once_that_it_cannot_answer(folders, classifier):
+    stream = classifier.stream(["w1"] * 100)
+    next(stream)
+    uses = [
+        lambda: classifier.predict("w1"), lambda: classifier.predict_proba(["w1"]), lambda: classifier.logits(["w1"]),
+        lambda: classifier.stream(["w1"]), lambda: list(stream), lambda: list(classifier.annotate([(0, "w1")])),
+        lambda: classifier.explain("w1"), lambda: Classifier.from_pretrained(folders / "masked"),
+        lambda: Classifier(classifier.saved),
+    ]  # fmt: skip
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(60)  # ends a child that waits
+        for use in uses:
+            try:
+                use()
+                os.write(writing, b"answered\n")
+            except BaseException as error:
+                os.write(writing, f"{type(error).__name__}: {error}\n".encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as answers:
+        lines = answers.read().splitlines()
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(lines) == len(uses)
+    for line in lines:
+        assert line.startswith(f"UserError: process {child} was forked from process {os.getpid()}")
+        assert "load the model after the fork" in line
 
 
 def test_a_model_of_pairs_takes_pairs_only(classifier):

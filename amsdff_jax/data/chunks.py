@@ -42,6 +42,14 @@ def chunks(
         yield chunk
 
 
+def until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
+    """Yields `items`; an error of theirs ends them, and is put into `errors` for whoever can raise it in its place."""
+    try:
+        yield from items
+    except Exception as error:
+        errors.append(error)
+
+
 def with_pauses(items: Iterable[Item], patience: float, depth: int) -> Iterator[Item | Pause]:
     """Yields `items` as a slow source gives them, and a `PAUSE` whenever none has come for a while.
 

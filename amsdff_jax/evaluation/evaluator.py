@@ -16,7 +16,7 @@ from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import TokenizedDataset
 from amsdff_jax.evaluation.calibration import softmax
-from amsdff_jax.evaluation.inference import Inference
+from amsdff_jax.evaluation.inference import Inference, require_finite
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.step import Variables
 
@@ -95,7 +95,9 @@ class Evaluator:
 
         Raises:
           StoppedError: `should_stop` said so on any host.
+          UserError: logits that are not finite.
         """
+        texts = dataset
         if isinstance(dataset, TextDataset):
             dataset = tokenize_once(dataset, self._tokenizer, self._config.data.max_length)
         variables = self._inference.prepare(variables)
@@ -113,9 +115,10 @@ class Evaluator:
             for name, values in {"logits": logits, **losses}.items():
                 column = columns.setdefault(name, np.zeros((len(dataset), *values.shape[1:]), np.float32))
                 column[planned.indices[real]] = values[real]
-        return Evaluation(
-            dataset.labels, columns.pop("logits"), columns, truncated=int(dataset.truncated.sum()), seconds=seconds
-        )
+        logits = columns.pop("logits")
+        named = isinstance(texts, TextDataset)
+        require_finite(logits, lambda row: f"{texts.name}, {texts.ids[row]}" if named else f"text {row + 1}")
+        return Evaluation(dataset.labels, logits, columns, truncated=int(dataset.truncated.sum()), seconds=seconds)
 
     def _buckets_for(self, dataset: TokenizedDataset) -> tuple[int, ...]:
         if not self._buckets:

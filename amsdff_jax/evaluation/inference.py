@@ -1,16 +1,34 @@
 """The compiled forward pass, one for everything that runs a finished model over texts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
+import numpy as np
 from flax import nnx
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
 from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.errors import UserError
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.step import Variables, make_eval_step, make_inference_variables
+
+NOT_FINITE = (
+    "the model's logits are NaN or infinite, and say nothing; its numbers are damaged, or too large for bfloat16"
+)
+
+
+def require_finite(logits: np.ndarray, place: Callable[[int], str]) -> None:
+    """Raises `UserError` if any of the logits [N,C] are NaN or infinite, so that they are not taken for an answer.
+
+    Args:
+      place: names the text of a row for people.
+    """
+    rows = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
+    if len(rows):
+        others = f" (and of {len(rows) - 1:,} of the {len(logits) - 1:,} others)" if len(rows) > 1 else ""
+        raise UserError(f"{place(int(rows[0]))}{others}: {NOT_FINITE}")
 
 
 class Inference:

@@ -11,6 +11,7 @@ from flax import nnx
 
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import softmax
+from amsdff_jax.evaluation.inference import require_finite
 from amsdff_jax.explanation.ablation import POOLS, leave_out_pools, leave_out_scales
 from amsdff_jax.explanation.attributions import Attributions, integrate_gradients, make_part_integral
 from amsdff_jax.explanation.reading import Reading, read_text
@@ -18,7 +19,8 @@ from amsdff_jax.interop.model_folder import SavedModel
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.baselines import AttentionClassifier
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.validation import nearest
+from amsdff_jax.parallel.forks import claim_process
+from amsdff_jax.validation import nearest, require
 
 LENGTH_MULTIPLE = 16  # padded lengths are multiples of this, so that few are compiled
 
@@ -165,6 +167,7 @@ class Explainer:
         Raises:
           UserError: the model was saved without a tokenizer, or trained on pairs of texts.
         """
+        claim_process()
         if saved.tokenizer is None:
             raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
         if saved.reads_pairs:
@@ -183,9 +186,11 @@ class Explainer:
           class_name: the class; "": the one that wins.
 
         Raises:
-          UserError: no such class.
+          UserError: no such class, no text, or one that the model's logits are not finite for.
         """
+        claim_process()
         saved = self._saved
+        require(isinstance(text, str), "text", text, "a string")
         if class_name and class_name not in saved.class_names:
             listing = nearest(class_name, saved.class_names) or f"; there are {', '.join(saved.class_names)}"
             raise UserError(f"class_name: the model has no class {class_name!r}{listing}")
@@ -202,6 +207,7 @@ class Explainer:
         with jax.default_matmul_precision("highest"):
             measured = jax.device_get(self._measure(self._state, input_ids, attention_mask))
             logits = measured["logits"]
+            require_finite(logits[None], lambda _: repr(text[:40]))
             target = saved.class_names.index(class_name) if class_name else int(logits.argmax())
             attributions = integrate_gradients(
                 self._part_integral, self._state, input_ids, attention_mask, is_word, target

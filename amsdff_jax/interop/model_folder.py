@@ -18,6 +18,7 @@ from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.json_file import read_json
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.parallel.forks import claim_process
 from amsdff_jax.validation import build, require
 
 FORMAT_VERSION = 1
@@ -126,8 +127,10 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
       **fields: of `ModelConfig`, to be other than saved, such as `compute_dtype="bfloat16"`.
 
     Raises:
-      UserError: the folder is missing, incomplete or damaged.
+      UserError: the folder is missing, incomplete or damaged, or this process a fork of one that has
+        loaded a model.
     """
+    claim_process()
     folder = Path(folder).expanduser()
     config = read_model_config(folder)
     model_config = dataclasses.replace(config.model, **fields)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.parallel.forks import claim_process
 
 AXIS = "data"  # of the mesh, and of collectives under `jax.pmap`
 
@@ -23,7 +24,12 @@ class DataParallel:
     """
 
     def __init__(self, mode: str = "sharded", devices: Sequence[jax.Device] | None = None):
-        """Takes `devices`, by default all there are."""
+        """Takes `devices`, by default all there are.
+
+        Raises:
+          UserError: this process was forked from one that had done so.
+        """
+        claim_process()
         devices = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
         self.mode = mode
         self.mesh = Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
