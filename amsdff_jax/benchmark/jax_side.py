@@ -98,7 +98,10 @@ def _measure_epoch(workload: Workload) -> dict[str, float]:
     # Of two epochs the first, so that neither an evaluation nor the end of a run follows on it.
     never = 10**9
     config = Config.from_dict(workload.epoch_config).replace(
-        model__compute_dtype=workload.dtype, train__epochs=2, train__max_steps=0, train__evaluate_every=never,
+        model__compute_dtype=workload.dtype,
+        train__epochs=2,
+        train__max_steps=0,
+        train__evaluate_every=never,
         train__checkpoint_every=never,
     )
     data = load_data(config.data, config.seed)

@@ -146,8 +146,7 @@ def _what_counts(section: str, values: Any) -> Any:
     return {
         name: value
         for name, value in values.items()
-        if f"{section}.{name}" not in PLACES
-        and not (f"{section}.{name}" in NEWER and value == getattr(defaults, name))
+        if f"{section}.{name}" not in PLACES and not (f"{section}.{name}" in NEWER and value == getattr(defaults, name))
     }
 
 
