@@ -127,7 +127,7 @@ class DataConfig:
     text_column: str = "text"
     text_pair_column: str = ""  # a second text, for tasks on pairs
     label_column: str = "label"
-    label_type: str = "auto"  # auto, name or integer: what the label column holds
+    label_type: str = "auto"  # name: labels as they are written; integer: whole numbers; auto: numbers if most are
 
     tfds_name: str = ""  # tfds: a dataset's name, such as ag_news_subset or glue/sst2
     data_dir: str = ""  # TFDS data directory; "": TFDS' own default

@@ -1,24 +1,34 @@
 """Labelled texts in memory, and their stratified split."""
 
 import dataclasses
-from collections.abc import Sequence
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.validation import nearest, require
 
 
 @dataclasses.dataclass(frozen=True)
 class TextDataset:
     """Texts with their classes.
 
+    Lists, arrays and the columns of a data frame are taken by position; they are kept as lists.
+
     Attributes:
       texts: the N texts.
-      labels: [N] int32, indices into `class_names`.
-      class_names: the C classes, in the order of the logits.
+      labels: [N] int32, indices into `class_names`; class names are turned into these.
+      class_names: the C classes, all different, in the order of the logits.
       text_pairs: the N second texts, or None where a text stands alone.
       ids: N names of the texts for reports, such as their row in a file; by default 0, 1, ...
       name: what messages call the dataset, such as a file's path.
+
+    Raises:
+      UserError: a text that is no string, a label that is no class, fields of other lengths; names the dataset and the
+        first row that is wrong, counted from 0.
     """
 
     texts: Sequence[str]
@@ -29,21 +39,25 @@ class TextDataset:
     name: str = "data"
 
     def __post_init__(self) -> None:
-        labels = np.asarray(self.labels, np.int32)
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
-        if self.ids is None:
-            object.__setattr__(self, "ids", [str(index) for index in range(len(self.texts))])
-        for what, values in (("labels", labels), ("text_pairs", self.text_pairs), ("ids", self.ids)):
-            if values is not None and len(values) != len(self.texts):
-                raise UserError(f"{self.name}: {len(values)} {what} for {len(self.texts)} texts")
-        if not len(self.texts):
+        texts, labels = _listed(self.texts, f"{self.name}: texts"), _listed(self.labels, f"{self.name}: labels")
+        pairs = None if self.text_pairs is None else _listed(self.text_pairs, f"{self.name}: text_pairs")
+        ids = range(len(texts)) if self.ids is None else _listed(self.ids, f"{self.name}: ids")
+        for what, values in (("labels", labels), ("text_pairs", pairs), ("ids", ids)):
+            if values is not None and len(values) != len(texts):
+                raise UserError(f"{self.name}: {len(values)} {what} for {len(texts)} texts")
+        if not texts:
             raise UserError(f"{self.name}: holds no text; expected at least one")
-        if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
-            raise UserError(
-                f"{self.name}: labels run from {labels.min()} to {labels.max()}, expected 0 to "
-                f"{len(self.class_names) - 1} for {len(self.class_names)} classes"
-            )
+        for what, values in (("texts", texts), ("text_pairs", pairs or [])):
+            for row, text in enumerate(values):
+                if not isinstance(text, str):
+                    raise UserError(f"{self.name}: {what}[{row}]: expected a string, got {reprlib.repr(text)}")
+        names = _class_names(_listed(self.class_names, f"{self.name}: class_names"), self.name)
+        fields = {
+            "texts": texts, "labels": _indices(labels, names, self.name), "class_names": names, "text_pairs": pairs,
+            "ids": list(map(str, ids)), "name": str(self.name),
+        }  # fmt: skip
+        for field, value in fields.items():
+            object.__setattr__(self, field, value)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -58,13 +72,14 @@ class TextDataset:
             )
 
     def take(self, indices: np.ndarray, name: str) -> "TextDataset":
-        """The texts at `indices`, in that order."""
+        """The texts at `indices`, in that order, or those for which a mask of N truth values says so."""
+        rows = np.arange(len(self))[indices]
         return TextDataset(
-            texts=[self.texts[index] for index in indices],
-            labels=self.labels[indices],
+            texts=[self.texts[row] for row in rows],
+            labels=self.labels[rows],
             class_names=self.class_names,
-            text_pairs=None if self.text_pairs is None else [self.text_pairs[index] for index in indices],
-            ids=[self.ids[index] for index in indices],
+            text_pairs=None if self.text_pairs is None else [self.text_pairs[row] for row in rows],
+            ids=[self.ids[row] for row in rows],
             name=name,
         )
 
@@ -96,6 +111,7 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
     Raises:
       UserError: no class has the two texts that a split needs.
     """
+    require(0 < fraction < 1, "fraction", fraction, "between 0 and 1")
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     wanted = counts * fraction
     taken = np.floor(wanted).astype(int)
@@ -117,6 +133,47 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
         dataset.take(np.flatnonzero(~split_off), f"{dataset.name} (training part)"),
         dataset.take(np.flatnonzero(split_off), f"{dataset.name} (validation part)"),
     )
+
+
+def _listed(values: Iterable[Any], what: str) -> list[Any]:
+    """The values by position; a data frame's column would find its own by their labels."""
+    if hasattr(values, "__array__"):
+        values = np.asarray(values).tolist()
+    if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
+        raise UserError(f"{what}: expected a list, got {reprlib.repr(values)}")
+    return list(values)
+
+
+def _class_names(names: list[Any], dataset: str) -> tuple[str, ...]:
+    for place, name in enumerate(names):
+        if not isinstance(name, (str, int)) or any("\ud800" <= letter <= "\udfff" for letter in str(name)):
+            raise UserError(f"{dataset}: class_names[{place}]: expected a string of Unicode, got {reprlib.repr(name)}")
+    twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
+    if twice:
+        raise UserError(f"{dataset}: class_names: expected different names, got {twice[0]!r} more than once")
+    return tuple(map(str, names))
+
+
+def _indices(labels: list[Any], class_names: tuple[str, ...], dataset: str) -> np.ndarray:
+    positions = {name: index for index, name in enumerate(class_names)}
+    indices = np.zeros(len(labels), np.int32)
+    for row, label in enumerate(labels):
+        if hasattr(label, "__array__"):  # a number of NumPy's in a list
+            label = np.asarray(label).tolist()
+        if isinstance(label, str):
+            index = positions.get(label, -1)
+        elif isinstance(label, float) and label.is_integer():  # a column with missing values was made one of floats
+            index = int(label)
+        else:
+            index = label if isinstance(label, int) else -1
+        if not 0 <= index < len(class_names):
+            near = nearest(label, class_names) if isinstance(label, str) else ""
+            raise UserError(
+                f"{dataset}: labels[{row}]: expected 0 to {len(class_names) - 1}, or one of the classes "
+                f"{_shortened(class_names)}, got {reprlib.repr(label)}{near}"
+            )
+        indices[row] = index
+    return indices
 
 
 def _shortened(names: Sequence[str]) -> str:

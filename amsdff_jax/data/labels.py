@@ -1,6 +1,10 @@
 """From the values of a label column to classes and their numbers."""
 
+import logging
+import re
+import reprlib
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -9,45 +13,66 @@ from amsdff_jax.config import DataConfig
 from amsdff_jax.errors import UserError
 from amsdff_jax.validation import nearest
 
+logger = logging.getLogger(__name__)
+
+LONGEST_NAME = 1000  # characters
+LONGEST_NUMBER = 50  # digits
+
+# A number as programs write it. What is written otherwise (01, 1_1, +1, 1.10) is a code: every character counts.
+_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.(0+)|\.[0-9]*[1-9])?")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+
 
 def label_of(value: Any, where: str) -> str:
-    """A label as text.
+    """A label as text, the same from every format: numbers as Python and pandas write them, truth values as `True`.
 
     Args:
       where: file, row and column that hold the value, for messages.
 
     Raises:
-      UserError: the value is neither a class name nor an integer.
+      UserError: the value is neither a class name nor a number.
     """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, (str, int)) or not str(value).strip():
-        raise UserError(f"{where}: expected a class name or an integer, got {value!r}")
-    label = str(value).strip()
+    label = _as_text(value)
+    if not label:
+        raise UserError(f"{where}: expected a class name or a number, got {reprlib.repr(value)}")
+    longest = LONGEST_NUMBER if _DECIMAL.fullmatch(label) else LONGEST_NAME
+    if len(label) > longest:
+        raise UserError(
+            f"{where}: expected a class name of at most {LONGEST_NAME:,} characters or a number of at most "
+            f"{LONGEST_NUMBER} digits, got {reprlib.repr(value)}; is this the column of the labels?"
+        )
     if any("\ud800" <= character <= "\udfff" for character in label):
         raise UserError(f"{where}: {label!r} holds half of a character; mend it")
     return label
 
 
 def find_class_names(path: str, labels: list[str], places: list[str], config: DataConfig) -> list[str]:
-    """The classes of a file's labels: names sorted as text, integers as numbers.
+    """The classes of a file's labels.
+
+    Numbers are ordered as numbers, and 1.0 is 1, with a warning where a file holds both. Names are ordered as text.
+
+    Args:
+      labels: as `label_of` gives them.
+      places: where in the file they stand.
 
     Raises:
-      UserError: a label that is no integer among integers, or a single class.
+      UserError: a label that is no number among numbers, or a single class.
     """
-    distinct = set(labels)
-    integers = sum(map(_is_integer, labels))
-    # A stray word among integers is a slip, not a class.
-    if config.label_type == "integer" or (config.label_type == "auto" and 2 * integers > len(labels)):
-        for label, place in zip(labels, places, strict=True):
-            if not _is_integer(label):
-                raise UserError(
-                    f"{path}: {place}, column {config.label_column!r}: {label!r} is not a number, as other labels are; "
-                    "mend it, or set --config.data.label_type=name"
-                )
-        names = [str(value) for value in sorted({int(label) for label in distinct})]
+    numbers = {label: _number(label) for label in set(labels)}
+    if config.label_type == "name" or (config.label_type == "auto" and not _are_numbers(labels, numbers)):
+        ordered = config.label_type == "auto" and all(map(_DECIMAL.fullmatch, numbers))
+        names = sorted(numbers, key=(lambda label: (Decimal(label), label)) if ordered else None)
     else:
-        names = sorted(distinct)
+        for label, place in zip(labels, places, strict=True):
+            number, whole = numbers[label], config.label_type == "integer"
+            if number is None or (whole and "." in number):
+                expected = "a whole number such as 1, -2 or 1.0" if whole else "a number, as other labels are"
+                raise UserError(
+                    f"{path}: {place}, column {config.label_column!r}: {label!r} is not {expected}; mend it, or set "
+                    "--config.data.label_type=name"
+                )
+        names = sorted(set(numbers.values()), key=Decimal)
+        _warn_of_joined(path, numbers)
     if len(names) < 2:
         raise UserError(
             f"{path}: column {config.label_column!r} holds a single class, {names[0]!r}; expected at least two"
@@ -60,27 +85,86 @@ def find_indices(
 ) -> np.ndarray:
     """Where the labels stand in `class_names`, [N] int32.
 
+    A label is the class of its name. Where all classes are numbers 1.0 is 1, too, and where they are True and False
+    case does not count, but for `label_type="name"`: files of other formats write them otherwise.
+
     Raises:
       UserError: a label that is not among them.
     """
-    positions = {name: index for index, name in enumerate(class_names)}
+    names = list(map(str, class_names))
+    positions = {name: index for index, name in enumerate(names)}
+    by_value = {} if config.label_type == "name" else {_value(name): index for index, name in enumerate(names)}
+    if None in by_value or len(by_value) < len(names):
+        by_value = {}
     indices = np.zeros(len(labels), np.int32)
     for row, (label, place) in enumerate(zip(labels, places, strict=True)):
-        if label not in positions and _is_integer(label):
-            label = str(int(label))
-        if label not in positions:
-            known = ", ".join(list(class_names)[:10]) + (", ..." if len(class_names) > 10 else "")
+        index = positions[label] if label in positions else by_value.get(_value(label))
+        if index is None:
+            known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+            header = "; if the row is the header again, remove it" if label == config.label_column else ""
             raise UserError(
                 f"{path}: {place}, column {config.label_column!r}: training never saw the label {label!r}, only "
-                f"{known}{nearest(label, class_names)}"
+                f"{known}{header or nearest(label, names)}"
             )
-        indices[row] = positions[label]
+        indices[row] = index
     return indices
 
 
-def _is_integer(label: str) -> bool:
-    try:
-        int(label)
-    except ValueError:
+def _as_text(value: Any) -> str:
+    """The value as a label, or "" if it is none."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, (float, Decimal)):
+        number = Decimal(_shortest(value)) if isinstance(value, float) else value
+        return format(number, "f") if number.is_finite() else ""
+    return ""
+
+
+def _shortest(value: float) -> str:
+    """The number with as many digits as it takes, which of 0.1 in single precision are not those of the double."""
+    double = repr(value)
+    if len(double) > 16 and not value.is_integer() and np.float32(value) == value:
+        return str(np.float32(value))
+    return double
+
+
+def _number(label: str) -> str | None:
+    """The label without its point if it is a whole number (1 for 1.0), as it is if another; None: it is no number."""
+    match = _NUMBER.fullmatch(label)
+    if not match or label == "-0":
+        return None
+    if "." in label and not match[2]:
+        return label
+    return "0" if match[1] == "-0" else match[1]
+
+
+def _value(label: str) -> str | None:
+    """What a number or a truth value has in common with itself in another format; None: it is neither."""
+    return label.casefold() if label.casefold() in ("true", "false") else _number(label)
+
+
+def _are_numbers(labels: list[str], numbers: dict[str, str | None]) -> bool:
+    others = [label for label, number in numbers.items() if number is None]
+    if any(map(_is_code, others)):
         return False
-    return True
+    # A stray word among numbers is a slip, not a class.
+    return 2 * sum(numbers[label] is not None for label in labels) > len(labels)
+
+
+def _is_code(label: str) -> bool:
+    return any(map(str.isdigit, label)) and not any(map(str.isalpha, label))
+
+
+def _warn_of_joined(path: str, numbers: dict[str, str]) -> None:
+    spellings: dict[str, list[str]] = {}
+    for label, number in sorted(numbers.items()):
+        spellings.setdefault(number, []).append(label)
+    joined = [" and ".join(labels) for labels in spellings.values() if len(labels) > 1]
+    if joined:
+        more = f" and {len(joined) - 5} more" if len(joined) > 5 else ""
+        logger.warning(
+            "%s: labels that are the same number are one class: %s%s; --config.data.label_type=name keeps them apart",
+            path, "; ".join(joined[:5]), more,
+        )  # fmt: skip

@@ -87,7 +87,7 @@ def test_pairs_and_column_names(tmp_path):
         ("d.csv", b"text,label\na,b\nc\n", r"line 3: 1 fields, but the header has 2 \(text, label\)"),
         ("d.csv", b'text,label\na,b\n"c,d\n', "line 3: "),
         ("d.csv", b"text,label\na,b\nc\xe9,d\n", r"line 3, byte 2: not valid UTF-8 \(0xe9\)"),
-        ("d.csv", b"text,label\na,b\nc,\n", "line 3, column 'label': expected a class name or an integer, got ''"),
+        ("d.csv", b"text,label\na,b\nc,\n", "line 3, column 'label': expected a class name or a number, got ''"),
         ("d.csv", b"text,label,text\na,b,c\n", "has more than one column 'text'"),
         ("d.csv", b"text,label\na,1\nb,2\nc,x\n", "line 4, column 'label': 'x' is not a number"),
         ("d.csv", b"text,label\na,b\nc,b\n", "column 'label' holds a single class, 'b'"),

@@ -7,7 +7,6 @@ import pytest
 
 from amsdff_jax import UserError, load_data
 from amsdff_jax.config import DataConfig
-from amsdff_jax.data.dataset import TextDataset, stratified_split
 from tests.conftest import make_texts, write_csv
 
 AG_NEWS = Path(__file__).parents[3] / "shared" / "data" / "tfds"
@@ -61,34 +60,3 @@ def test_missing_train_file_setting():
 def test_files_that_would_not_be_read(field):
     with pytest.raises(UserError, match=rf"data\.{field}: given, but data\.source=bundled reads no files"):
         load_data(DataConfig(source="bundled", **{field: "mine.csv"}))
-
-
-def test_stratified_split_keeps_shares_and_singletons():
-    labels = np.array([0] * 61 + [1] * 30 + [2] * 8 + [3])
-    dataset = TextDataset([f"t{i}" for i in range(100)], labels, ("a", "b", "c", "d"))
-    rest, part = stratified_split(dataset, 0.1, seed=1)
-    assert np.bincount(part.labels, minlength=4).tolist() == [6, 3, 1, 0]
-    assert sorted([*rest.texts, *part.texts]) == sorted(dataset.texts)
-    again = stratified_split(dataset, 0.1, seed=1)[1]
-    other = stratified_split(dataset, 0.1, seed=2)[1]
-    assert part.texts == again.texts != other.texts
-
-
-def test_split_of_singletons_is_refused():
-    dataset = TextDataset(["a", "b"], [0, 1], ("x", "y"))
-    with pytest.raises(UserError, match="too few texts"):
-        stratified_split(dataset, 0.5, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"texts": [], "labels": []}, "holds no text"),
-        ({"texts": ["a"], "labels": [0, 1]}, "2 labels for 1 texts"),
-        ({"texts": ["a"], "labels": [2]}, "labels run from 2 to 2, expected 0 to 1"),
-        ({"texts": ["a"], "labels": [0], "text_pairs": []}, "0 text_pairs for 1 texts"),
-    ],
-)
-def test_datasets_check_themselves(arguments, message):
-    with pytest.raises(UserError, match=message):
-        TextDataset(**arguments, class_names=("x", "y"))

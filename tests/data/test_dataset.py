@@ -1,0 +1,146 @@
+"""Datasets in memory: whatever is taken for texts and labels, and one line for the rest."""
+
+from decimal import Decimal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from amsdff_jax import UserError
+from amsdff_jax.data.dataset import TextDataset, stratified_split
+from amsdff_jax.data.folds import stratified_folds
+
+
+class Column:
+    """As a column of a data frame after a shuffle: `[0]` is what is labelled 0, wherever it stands."""
+
+    def __init__(self, values, order):
+        self._values = dict(zip(order, values, strict=True))
+
+    def __len__(self):
+        return len(self._values)
+
+    def __iter__(self):
+        return iter(self._values.values())
+
+    def __getitem__(self, label):
+        return self._values[label]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(list(self), dtype)
+
+
+@pytest.mark.parametrize("first", [0, 7])
+def test_columns_of_a_shuffled_frame_are_taken_by_position(first):
+    order = np.random.default_rng(0).permutation(41) + first
+    labels = [number % 2 for number in order]
+    columns = [Column([f"{what}{number}" for number in order], order) for what in ("text", "pair", "id")]
+    dataset = TextDataset(columns[0], Column(labels, order), ("even", "odd"), columns[1], columns[2])
+    parts = [dataset, *stratified_split(dataset, 0.3, seed=1), *stratified_folds(dataset, 3, seed=1)[0]]
+    for part in (*parts, parts[1].join(parts[2])):
+        numbers = [int(text.removeprefix("text")) for text in part.texts]
+        assert [number % 2 for number in numbers] == part.labels.tolist()
+        assert list(part.text_pairs) == [f"pair{number}" for number in numbers]
+        assert list(part.ids) == [f"id{number}" for number in numbers]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 1], (0, 1, 1), np.array([0, 1, 1], np.uint8), np.array([0, 1, 1], object), jnp.array([0, 1, 1]),
+        [np.int64(0), np.int16(1), jnp.int32(1)], [False, True, True], np.array([False, True, True]),
+        [0.0, 1.0, np.float32(1)], np.array([0.0, 1.0, 1.0]), iter([0, 1, 1]),
+        ["neg", "pos", "pos"], np.array(["neg", "pos", "pos"]), np.array(["neg", "pos", "pos"], object),
+    ],
+)  # fmt: skip
+def test_labels_are_indices_or_class_names(labels):
+    dataset = TextDataset(["a", "b", "c"], labels, ("neg", "pos"))
+    assert dataset.labels.tolist() == [0, 1, 1]
+    assert dataset.labels.dtype == np.int32
+
+
+def test_names_of_digits_are_names_not_indices():
+    assert TextDataset(["a", "b"], ["1", "0"], ("1", "0")).labels.tolist() == [0, 1]
+    assert TextDataset(["a", "b"], [1, 0], ("1", "0")).labels.tolist() == [1, 0]
+
+
+DEEP = eval("[" * 60 + "]" * 60)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"texts": [], "labels": []}, "holds no text"),
+        ({"texts": None}, "texts: expected a list, got None"),
+        ({"texts": "ab"}, "texts: expected a list, got 'ab'"),
+        ({"texts": {"a": 1, "b": 2}}, "texts: expected a list, got "),
+        ({"texts": {"a", "b"}}, "texts: expected a list, got "),
+        ({"texts": ["a", None]}, r"texts\[1\]: expected a string, got None"),
+        ({"texts": ["a", float("nan")]}, r"texts\[1\]: expected a string, got nan"),
+        ({"texts": [b"a", "b"]}, r"texts\[0\]: expected a string, got b'a'"),
+        ({"texts": np.array([["a", "b"], ["c", "d"]])}, r"texts\[0\]: expected a string, got \['a', 'b'\]"),
+        ({"texts": ["a", DEEP]}, r"texts\[1\]: expected a string, got \[\[\[\[\[\[\[\.\.\."),
+        ({"labels": [0]}, "1 labels for 2 texts"),
+        ({"labels": None}, "labels: expected a list, got None"),
+        ({"labels": 1}, "labels: expected a list, got 1"),
+        ({"labels": [0, 2]}, r"labels\[1\]: expected 0 to 1, or one of the classes neg, pos, got 2$"),
+        ({"labels": [0, -1]}, r"labels\[1\]: .* got -1"),
+        ({"labels": np.array([0, 2**32 + 1])}, r"labels\[1\]: .* got 4294967297"),
+        ({"labels": np.array([2**64 - 1, 0], np.uint64)}, r"labels\[0\]: .* got 18446744073709551615"),
+        ({"labels": [0, 10**400]}, r"labels\[1\]: .* got 1000+\.\.\.0+$"),
+        ({"labels": [0.5, 1.7]}, r"labels\[0\]: .* got 0\.5"),
+        ({"labels": [0, float("nan")]}, r"labels\[1\]: .* got nan"),
+        ({"labels": [0, float("inf")]}, r"labels\[1\]: .* got inf"),
+        ({"labels": [0, None]}, r"labels\[1\]: .* got None"),
+        ({"labels": [0, Decimal(1)]}, r"labels\[1\]: .* got Decimal"),
+        ({"labels": ["neg", "poss"]}, r"labels\[1\]: .* got 'poss'; did you mean pos\?"),
+        ({"labels": ["0", "1"]}, r"labels\[0\]: .* got '0'"),
+        ({"labels": ["neg", 1j]}, r"labels\[1\]: .* got 1j"),
+        ({"labels": [[0, 1], [1, 0]]}, r"labels\[0\]: .* got \[0, 1\]"),
+        ({"labels": np.eye(2)}, r"labels\[0\]: .* got \[1\.0, 0\.0\]"),
+        ({"labels": [[0], [1, 1]]}, r"labels\[0\]: .* got \[0\]"),
+        ({"class_names": ("x", "x")}, "class_names: expected different names, got 'x' more than once"),
+        ({"class_names": "ab"}, "class_names: expected a list, got 'ab'"),
+        ({"class_names": ("x", None)}, r"class_names\[1\]: expected a string of Unicode, got None"),
+        ({"class_names": ("x", "\ud83d")}, r"class_names\[1\]: expected a string of Unicode, got '.ud83d'"),
+        ({"text_pairs": ["a"]}, "1 text_pairs for 2 texts"),
+        ({"text_pairs": ["a", None]}, r"text_pairs\[1\]: expected a string, got None"),
+        ({"ids": ["a", "b", "c"]}, "3 ids for 2 texts"),
+        ({"ids": 7}, "ids: expected a list, got 7"),
+    ],
+)  # fmt: skip
+def test_what_is_no_dataset_is_one_line_with_the_row(fields, message):
+    with pytest.raises(UserError, match="^mine: " + message) as caught:
+        TextDataset(**{"texts": ["a", "b"], "labels": [0, 1], "class_names": ("neg", "pos"), "name": "mine"} | fields)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_take_by_mask_and_by_index():
+    dataset = TextDataset(["a", "b", "c"], [0, 1, 0], ("x", "y"))
+    assert dataset.take(np.array([True, False, True]), "part").texts == ["a", "c"]
+    assert dataset.take([True, True, True], "part").texts == ["a", "b", "c"]
+    assert dataset.take([2, 0], "part").ids == ["2", "0"]
+
+
+def test_stratified_split_keeps_shares_and_singletons():
+    labels = np.array([0] * 61 + [1] * 30 + [2] * 8 + [3])
+    dataset = TextDataset([f"t{i}" for i in range(100)], labels, ("a", "b", "c", "d"))
+    rest, part = stratified_split(dataset, 0.1, seed=1)
+    assert np.bincount(part.labels, minlength=4).tolist() == [6, 3, 1, 0]
+    assert sorted([*rest.texts, *part.texts]) == sorted(dataset.texts)
+    again = stratified_split(dataset, 0.1, seed=1)[1]
+    other = stratified_split(dataset, 0.1, seed=2)[1]
+    assert part.texts == again.texts != other.texts
+
+
+def test_split_of_singletons_is_refused():
+    dataset = TextDataset(["a", "b"], [0, 1], ("x", "y"))
+    with pytest.raises(UserError, match="too few texts"):
+        stratified_split(dataset, 0.5, seed=0)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, 1.5, float("nan")])
+def test_a_fraction_is_a_share(fraction):
+    with pytest.raises(UserError, match="fraction: expected between 0 and 1"):
+        stratified_split(TextDataset(["a", "b"], [0, 1], ("x", "y")), fraction, seed=0)
