@@ -27,9 +27,10 @@ from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.training.inputs import check_split, record_test_split
 from amsdff_jax.training.step import Variables
 from amsdff_jax.training.trainer import Trainer
-from amsdff_jax.training.workdir import read_run_config
+from amsdff_jax.training.workdir import lock_workdir, read_run_config
 
 logger = logging.getLogger(__name__)
 
@@ -56,36 +57,8 @@ def train_run(
     workdir = Path(workdir)
     data = load_data(config.data, config.seed)
     trainer = make_trainer(config, data, workdir)
-    should_stop = stop_signal()
-    trainer.train(should_stop=should_stop)
-    if not trainer.finished:
-        logger.info("stopped and saved; run the same command again to go on")
-        return False
-    report = workdir / "report"
-    if _is_written(report):
-        logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
-        return True
-    splits = {"validation": data.validation, "test": data.test}
-    reporter = _Reporter(read_model_folder(workdir / "model"), trainer.config)
-    try:
-        metrics = {
-            name: reporter.evaluate(dataset, report, should_stop)
-            for name, dataset in splits.items()
-            if dataset is not None
-        }
-    except StoppedError:
-        logger.info("training is done and saved, but not the report; run the same command again to write it")
-        return False
-    if is_first_host():
-        with _errors_told(report):
-            write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
-            named = {"train": data.train} | {name: dataset for name, dataset in splits.items() if dataset is not None}
-            record_training(
-                workdir / "model", config, named, metrics, steps=trainer.total_steps, best_step=trainer.best_step
-            )
-            write_metrics(report, metrics)
-        _print_table(metrics, report)
-    return True
+    with lock_workdir(workdir):
+        return _train_and_report(trainer, data, config, stop_signal())
 
 
 def make_trainer(
@@ -117,7 +90,8 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
       The metrics.
 
     Raises:
-      UserError: no finished run, no such split, or anything wrong with the file.
+      UserError: no finished run, no such split, one that has changed since the run was made, or anything wrong with
+        the file.
     """
     workdir = Path(workdir)
     config = read_run_config(workdir)
@@ -134,6 +108,7 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
             raise UserError(
                 f"{workdir}: the run's data has no {split} split; name one in the config, or use --file=FILE"
             )
+        check_split(workdir, split, dataset)
     metrics = reporter.evaluate(dataset, directory)
     if is_first_host():
         with _errors_told(directory):
@@ -141,6 +116,41 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
             record_metrics(workdir / "model", {name: metrics})
         _print_table({name: metrics}, directory)
     return metrics
+
+
+def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should_stop: Callable[[], bool]) -> bool:
+    workdir = trainer.workdir
+    trainer.train(should_stop=should_stop)
+    if not trainer.finished:
+        logger.info("stopped and saved; run the same command again to go on")
+        return False
+    report = workdir / "report"
+    if _is_written(report):
+        logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
+        return True
+    splits = {"validation": data.validation, "test": data.test}
+    reporter = _Reporter(read_model_folder(workdir / "model"), trainer.config)
+    try:
+        metrics = {
+            name: reporter.evaluate(dataset, report, should_stop)
+            for name, dataset in splits.items()
+            if dataset is not None
+        }
+    except StoppedError:
+        logger.info("training is done and saved, but not the report; run the same command again to write it")
+        return False
+    if is_first_host():
+        with _errors_told(report):
+            write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
+            named = {"train": data.train} | {name: dataset for name, dataset in splits.items() if dataset is not None}
+            record_training(
+                workdir / "model", config, named, metrics, steps=trainer.total_steps, best_step=trainer.best_step
+            )
+            write_metrics(report, metrics)
+            if data.test is not None:
+                record_test_split(workdir, data.test)
+        _print_table(metrics, report)
+    return True
 
 
 class _Reporter:

@@ -1,6 +1,7 @@
 """Labelled texts in memory, and their stratified split."""
 
 import dataclasses
+import hashlib
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -61,6 +62,15 @@ class TextDataset:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of texts and labels; names of classes, texts and dataset do not count."""
+        digest = hashlib.blake2b(self.labels.tobytes(), digest_size=16)
+        for text in (*self.texts, *(self.text_pairs or ())):
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        return digest.hexdigest()
 
     def require_classes(self, class_names: Sequence[str], owner: str) -> None:
         """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order."""

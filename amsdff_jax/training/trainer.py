@@ -35,6 +35,7 @@ from amsdff_jax.training.checkpoint import Checkpoints, checksum, has_checkpoint
 from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.display import TrainingDisplay
 from amsdff_jax.training.initialization import fit_new_layers
+from amsdff_jax.training.inputs import RunInputs, SplitRecord
 from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import encoder_schedule, peak_learning_rates, unit_schedule
 from amsdff_jax.training.progress import RunProgress, take_means
@@ -42,7 +43,7 @@ from amsdff_jax.training.recorder import NotFiniteError, StepRecorder
 from amsdff_jax.training.run_log import RunLog
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model, update_model
 from amsdff_jax.training.torch_state import begin_from
-from amsdff_jax.training.workdir import open_workdir
+from amsdff_jax.training.workdir import lock_workdir, open_workdir
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,8 @@ class Trainer:
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch
         self._progress = RunProgress(self._train_tokens.fingerprint, self.total_steps, list(self.class_names))
 
-        open_workdir(self.workdir, self.config)
+        inputs = RunInputs(self.class_names, model.encoder_config, SplitRecord.of(train_data), SplitRecord.of(val_data))
+        open_workdir(self.workdir, self.config, inputs)
         self._checkpoints = Checkpoints(self.workdir / "checkpoints")
 
     @property
@@ -177,13 +179,14 @@ class Trainer:
         Raises:
           UserError: a loss that is not finite, a checkpoint that cannot be read or written.
         """
-        if self._checkpoints.latest_step() is not None:
-            self._resume()
-        last = self.total_steps if stop_after is None else min(stop_after, self.total_steps)
-        if not self.finished and (int(self.state.step) < last or self._evaluation_is_due()):
-            self._run(last, should_stop)
-        if self.finished:
-            self._finish()
+        with lock_workdir(self.workdir):
+            if self._checkpoints.latest_step() is not None:
+                self._resume()
+            last = self.total_steps if stop_after is None else min(stop_after, self.total_steps)
+            if not self.finished and (int(self.state.step) < last or self._evaluation_is_due()):
+                self._run(last, should_stop)
+            if self.finished:
+                self._finish()
         return self.history
 
     def run_evaluation(self, dataset: TextDataset) -> Evaluation:

@@ -1,63 +1,177 @@
-"""The folder of a run, which belongs to one configuration."""
+"""The folder of a run, which belongs to one configuration, one set of inputs and one process at a time."""
 
+import contextlib
 import dataclasses
 import json
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
 from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.training.checkpoint import check_path, has_checkpoint
+from amsdff_jax.training.inputs import RunInputs
+
+logger = logging.getLogger(__name__)
+
+# These may be others from one session of a run to the next: they change no update of the weights but by rounding.
+OF_THE_SESSION = (
+    "parallel.mode", "model.attention", "model.rematerialize", "train.eval_batch_size", "train.evaluate_every",
+    "train.patience", "train.checkpoint_every", "train.log_every",
+)  # fmt: skip
+
+# Nothing reads these once a run has a checkpoint.
+OF_THE_START = ("train.init_from", "train.data_dependent_init", "model.reinit_encoder")
+
+# All others that begin so say where the inputs come from, and the inputs themselves are compared.
+OF_THE_INPUTS = ("data.", "model.encoder")
+OF_THE_BATCHES = ("data.max_length", "data.num_buckets", "data.buckets")
 
 
-def open_workdir(workdir: Path, config: Config) -> None:
-    """Makes the folder and writes `config.json`, or checks that the one there says the same.
+@contextlib.contextmanager
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """Keeps other processes from training in a folder, which is made if need be, until they may or this one ends.
 
-    With several hosts only the first writes. How the devices share the work may change from one
-    session of a run to the next.
+    The lock is the first host's, which writes, and ends with its process, however that ends. A process that has it
+    may take it again.
 
     Raises:
-      UserError: the folder cannot be written, or holds a run of another configuration.
+      UserError: another process has it, or the folder cannot be written.
     """
-    file = workdir / "config.json"
-    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
-    of_the_session = {"parallel": wanted["parallel"]}
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            if is_first_host():
-                write_json(file, wanted)
-            return
-    except OSError as error:
-        raise UserError(f"{workdir}: cannot be written ({error.strerror}); choose another --workdir") from None
-    found = read_json(file, "the configuration of a run; use another --workdir")
-    changed = _differences(found | of_the_session, wanted)
-    if changed:
-        raise UserError(
-            f"{workdir}: holds a run of another configuration ({'; '.join(changed)}); use another --workdir"
-        )
+    if not is_first_host():
+        yield
+        return
+    file = workdir.absolute() / ".lock"
+    lock = filelock.FileLock(file, timeout=0, is_singleton=True, thread_local=False)
+    with contextlib.ExitStack() as held:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            file.touch()
+            held.enter_context(lock)
+        except filelock.Timeout:
+            raise UserError(
+                f"{workdir}: another process is training there; wait for its end, or use another --workdir"
+            ) from None
+        except NotImplementedError:
+            logger.warning("%s: this file system has no locks; train in it with one process at a time", workdir)
+        except OSError as error:
+            raise _unwritable(workdir, error) from None
+        yield
+
+
+def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> None:
+    """Makes the folder and writes what the run is, or checks that the run in it can go on as `config` says.
+
+    A run without a checkpoint has nothing to lose, and is begun anew. With several hosts only the first writes.
+
+    Raises:
+      UserError: the folder cannot be written, or holds a run of another configuration or of other inputs.
+    """
+    check_path(workdir)
+    with lock_workdir(workdir):
+        wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+        if has_checkpoint(workdir):
+            found = RunInputs.read(workdir)
+            wanted = _go_on(workdir, wanted, inputs_are_known=found is not None)
+            if found:
+                _require_same(workdir, found, inputs)
+                inputs = dataclasses.replace(inputs, test=found.test)
+        if is_first_host():
+            try:
+                write_json(workdir / "config.json", wanted)
+                inputs.write(workdir)
+            except OSError as error:
+                raise _unwritable(workdir, error) from None
 
 
 def read_run_config(workdir: Path) -> Config:
     """The configuration of the run in a folder.
 
+    A field that is not in it, as in a run of an earlier version, has its default. One that only a later version
+    knows is left aside with a warning.
+
     Raises:
       UserError: there is none, or it cannot be read.
     """
     file = workdir / "config.json"
-    content = read_json(file, "the config.json in the folder of a run")
+    content, unknown = _split_fields(
+        read_json(file, "the config.json in the folder of a run"), dataclasses.asdict(Config())
+    )
+    if unknown:
+        logger.warning("%s: %s: of another version and left aside", file, ", ".join(unknown))
     try:
         return Config.from_dict(content)
     except UserError as error:
         raise UserError(f"{file}: not the config of a run ({error})") from None
 
 
-def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            difference
-            for key in sorted(found.keys() | wanted.keys())
-            for difference in _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-        ]
-    return [] if found == wanted else [f"{name} was {found!r}, is {wanted!r}"]
+def _go_on(workdir: Path, wanted: dict[str, Any], inputs_are_known: bool) -> dict[str, Any]:
+    """The settings with which the run in `workdir` goes on, if it can with those that are `wanted`."""
+    file = workdir / "config.json"
+    if not file.exists():
+        return wanted
+    found = json.loads(json.dumps(dataclasses.asdict(read_run_config(workdir))))
+    refused, taken, ignored = [], [], []
+    for name, before, after in _differences(found, wanted):
+        if name in OF_THE_START:
+            ignored.append(name)
+            section, field = name.split(".")
+            wanted[section] = wanted[section] | {field: before}
+        elif name in OF_THE_SESSION:
+            taken.append(f"{name}={after!r} (was {before!r})")
+        elif not (inputs_are_known and name.startswith(OF_THE_INPUTS) and name not in OF_THE_BATCHES):
+            refused.append(f"{name} was {before!r}, is {after!r}")
+    if refused:
+        raise UserError(
+            f"{workdir}: holds a run of another configuration ({'; '.join(refused)}); use another --workdir, to which "
+            f"`convert.py to-torch --layout=trainer {workdir} FILE.pt` and `--init_from=FILE.pt` take its weights and "
+            "optimizer along"
+        )
+    if taken:
+        logger.warning("%s: goes on with %s", workdir, ", ".join(taken))
+    if ignored:
+        logger.warning("%s: goes on from its checkpoint, which %s does not change", workdir, " and ".join(ignored))
+    return wanted
+
+
+def _require_same(workdir: Path, found: RunInputs, inputs: RunInputs) -> None:
+    different = "; ".join(found.differences(inputs))
+    if different:
+        raise UserError(f"{workdir}: holds a run with {different}; bring back what it was, or use another --workdir")
+
+
+def _unwritable(workdir: Path, error: OSError) -> UserError:
+    reason = error.strerror or error
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        reason = "a file, or a link to nothing, is in its place"
+    return UserError(f"{workdir}: cannot be written ({reason}); use another --workdir")
+
+
+def _split_fields(
+    content: Mapping[str, Any], known: Mapping[str, Any], prefix: str = ""
+) -> tuple[dict[str, Any], list[str]]:
+    """The fields that are `known`, and the names of those that are not."""
+    fields, unknown = {}, []
+    for name, value in content.items():
+        if name not in known:
+            unknown.append(prefix + name)
+        elif isinstance(known[name], Mapping) and isinstance(value, Mapping):
+            fields[name], others = _split_fields(value, known[name], f"{prefix}{name}.")
+            unknown += others
+        else:
+            fields[name] = value
+    return fields, unknown
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Iterator[tuple]:
+    """Dotted name, value in `found` and value in `wanted` of each field that is another; both have the same names."""
+    for name in sorted(wanted):
+        if isinstance(wanted[name], Mapping):
+            yield from _differences(found[name], wanted[name], f"{prefix}{name}.")
+        elif found[name] != wanted[name]:
+            yield prefix + name, found[name], wanted[name]

@@ -141,19 +141,18 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_trainer):
         trainer.train()
 
 
-def test_another_configuration_is_refused(tiny_trainer):
-    tiny_trainer()
-    with pytest.raises(UserError, match=r"train\.epochs was 3, is 4.*another --workdir"):
-        tiny_trainer(train__epochs=4)
-
-
-def test_other_data_is_refused(tiny_trainer, tiny_config, tiny_data, tmp_path):
+def test_a_run_goes_on_with_the_same_data_only(tiny_trainer, tiny_config, tiny_data, tmp_path):
     tiny_trainer().train(stop_after=2)
+    with pytest.raises(UserError, match=r"train\.epochs was 3, is 4.*another --workdir.*--init_from"):
+        tiny_trainer(train__epochs=4)
     model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
-    swapped = tiny_data.train.take(np.arange(len(tiny_data.train))[::-1], "swapped")
-    trainer = Trainer(model, tiny_config, swapped, tiny_data.validation, tmp_path / "run", devices=jax.devices()[:1])
-    with pytest.raises(UserError, match="other training data"):
-        trainer.train()
+    for number, what in enumerate(("training", "validation")):
+        splits = list(tiny_data[:2])
+        splits[number] = splits[number].take(np.arange(len(splits[number]))[::-1], "swapped")
+        with pytest.raises(
+            UserError, match=rf"run: holds a run with other {what} data .*now swapped.*another --workdir"
+        ):
+            Trainer(model, tiny_config, *splits, tmp_path / "run", devices=jax.devices()[:1])
 
 
 def test_new_layers_are_fitted_to_the_training_texts_once(tiny_trainer, tiny_config, tiny_data, tmp_path):

@@ -1,0 +1,171 @@
+"""What a run may be gone on with, what it may not, and that one process at a time writes in its folder."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from amsdff_jax import UserError
+from amsdff_jax.config import Config, EncoderConfig
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.training.inputs import RunInputs, SplitRecord, check_split, record_test_split
+from amsdff_jax.training.workdir import OF_THE_SESSION, OF_THE_START, lock_workdir, open_workdir, read_run_config
+
+
+def make_dataset(name: str, number: int = 5, **fields) -> TextDataset:
+    texts = {"texts": [f"{name} {index}" for index in range(number)], "labels": np.arange(number) % 2}
+    return TextDataset(**{**texts, "class_names": ("low", "high"), "name": name, **fields})
+
+
+TRAIN, VALIDATION, TEST = (make_dataset(f"{name}.csv") for name in ("train", "validation", "test"))
+INPUTS = RunInputs(TRAIN.class_names, EncoderConfig(), SplitRecord.of(TRAIN), SplitRecord.of(VALIDATION))
+
+# A value other than the default.
+CHANGES = {
+    "parallel.mode": "pmap", "model.attention": "xla", "model.rematerialize": True, "train.eval_batch_size": 7,
+    "train.evaluate_every": 3, "train.patience": 2, "train.checkpoint_every": 9, "train.log_every": 1,
+    "train.init_from": "a.pt", "train.data_dependent_init": False, "model.reinit_encoder": True,
+}  # fmt: skip
+
+
+def change(name: str, value) -> Config:
+    return Config().replace(**{name.replace(".", "__"): value})
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """The folder of a run that has saved a checkpoint."""
+    folder = tmp_path / "run"
+    open_workdir(folder, Config(), INPUTS)
+    (folder / "checkpoints" / "latest" / "3").mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", OF_THE_SESSION)
+def test_what_changes_no_weight_may_change(name, workdir, caplog):
+    open_workdir(workdir, change(name, CHANGES[name]), INPUTS)
+    assert f"goes on with {name}={CHANGES[name]!r} (was " in caplog.text
+    assert read_run_config(workdir) == change(name, CHANGES[name])
+
+
+@pytest.mark.parametrize("name", OF_THE_START)
+def test_what_only_the_start_reads_is_left_as_it_was(name, workdir, caplog):
+    open_workdir(workdir, change(name, CHANGES[name]), INPUTS)
+    assert f"from its checkpoint, which {name} does not change" in caplog.text
+    assert read_run_config(workdir) == Config()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("data.train_file", "moved.csv"), ("data.tokenizer", "moved"), ("data.source", "tfds"),
+     ("data.validation_fraction", 0.5), ("model.encoder", "moved"), ("model.encoder_config", "moved.json")],
+)  # fmt: skip
+def test_where_the_inputs_come_from_may_change_if_they_are_the_same(name, value, workdir):
+    open_workdir(workdir, change(name, value), INPUTS)
+    assert read_run_config(workdir) == change(name, value)
+    (workdir / "inputs.json").unlink()  # as in a run of an earlier version, of which nothing is known
+    with pytest.raises(UserError, match=rf"{name} was '?{value}.*use another --workdir"):
+        open_workdir(workdir, Config(), INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", 1), ("model.name", "cnn"), ("model.compute_dtype", "bfloat16"), ("data.max_length", 99),
+     ("data.num_buckets", 3), ("loss.ce", 0.5), ("train.epochs", 5), ("train.batch_size", 16),
+     ("train.learning_rate", 0.1), ("train.best_metric", "loss"), ("train.accumulation_steps", 2)],
+)  # fmt: skip
+def test_what_changes_weights_is_refused_with_a_way_out(name, value, workdir):
+    before = (workdir / "config.json").read_bytes()
+    with pytest.raises(
+        UserError, match=rf"run: .*{name} was .*, is {value!r}.*--layout=trainer .*/run FILE.pt.*--init"
+    ):
+        open_workdir(workdir, change(name, value), INPUTS)
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def test_without_a_checkpoint_a_run_begins_anew(tmp_path):
+    open_workdir(tmp_path, Config(), INPUTS)
+    others = dataclasses.replace(INPUTS, train=SplitRecord.of(TEST))
+    open_workdir(tmp_path, change("train.epochs", 5), others)
+    assert read_run_config(tmp_path) == change("train.epochs", 5)
+    assert RunInputs.read(tmp_path) == others
+
+
+def test_runs_of_other_versions_go_on(workdir, caplog):
+    file = workdir / "config.json"
+    content = json.loads(file.read_text())
+    del content["model"]["rematerialize"], content["loss"], content["seed"]
+    content["train"]["of_tomorrow"] = content["mode_of_tomorrow"] = 3
+    file.write_text(json.dumps(content))
+    open_workdir(workdir, Config(), INPUTS)
+    assert "config.json: train.of_tomorrow, mode_of_tomorrow: of another version" in caplog.text
+    assert "goes on with" not in caplog.text
+    assert json.loads(file.read_text())["model"]["rematerialize"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": SplitRecord.of(make_dataset("train.csv", 6))},
+         r"other training data \(train.csv: 5 texts; now train.csv: 6\)"),
+        ({"validation": SplitRecord.of(make_dataset("validation.csv", labels=np.ones(5)))}, "other validation data"),
+        ({"validation": SplitRecord.of(make_dataset("validation.csv", text_pairs=["x"] * 5))}, "other validation data"),
+        ({"class_names": ("high", "low")}, "other classes .number 0 was 'low', is 'high'"),
+        ({"class_names": ("low", "high", "top")}, "other classes .number 2 was None, is 'top'"),
+        ({"encoder": EncoderConfig(dropout=0.5)}, "another encoder .dropout was 0.1, is 0.5"),
+    ],
+)  # fmt: skip
+def test_other_inputs_are_refused(changes, message, workdir):
+    with pytest.raises(UserError, match=f"run: holds a run with {message}.*another --workdir"):
+        open_workdir(workdir, Config(), dataclasses.replace(INPUTS, **changes))
+
+
+def test_a_split_that_has_changed_is_not_evaluated_as_the_runs(workdir, caplog):
+    record_test_split(workdir, TEST)
+    open_workdir(workdir, Config(), INPUTS)  # does not forget it
+    for split, dataset in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
+        check_split(workdir, split, dataset)
+        check_split(workdir, split, dataclasses.replace(dataset, name="moved.csv"))
+        changed = dataset.take(np.array([0, 1, 2]), dataset.name)
+        with pytest.raises(UserError, match=rf"{split}.csv: has other .*the {split} data .*5 then, 3 now.*--file"):
+            check_split(workdir, split, changed)
+    (workdir / "inputs.json").unlink()
+    check_split(workdir, "train", TEST)
+    assert "does not say what data" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"train": 3}', '{"class_names": [1], "encoder": {"dim": "x"}}'])
+def test_a_damaged_record_of_inputs_is_named(content, workdir):
+    (workdir / "inputs.json").write_text(content)
+    with pytest.raises(UserError, match=r"inputs\.json: .*delete it"):
+        open_workdir(workdir, Config(), INPUTS)
+
+
+def test_one_process_at_a_time(workdir):
+    holder = "import filelock, sys; a = filelock.FileLock(sys.argv[1]); a.acquire(); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, workdir / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="run: another process is training there"), lock_workdir(workdir):
+            pass
+        process.kill()
+    with lock_workdir(workdir), lock_workdir(workdir):  # what a killed process held is free
+        pass
+
+
+@pytest.mark.parametrize("place", ["file", "below a file", "dangling link"])
+def test_a_folder_that_cannot_be_made_is_named(place, tmp_path):
+    path = tmp_path / "x"
+    if place == "dangling link":
+        path.symlink_to(tmp_path / "nothing")
+    else:
+        path.write_text("")
+    path = path / "run" if place == "below a file" else path
+    with pytest.raises(
+        UserError, match=r"x(/run)?: cannot be written \(a file, or a link to nothing.*another --workdir"
+    ):
+        open_workdir(path, Config(), INPUTS)
