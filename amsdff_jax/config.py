@@ -19,6 +19,9 @@ from ml_collections import ConfigDict
 from amsdff_jax.errors import UserError
 from amsdff_jax.validation import build, field_names, nearest_field, require, require_choice
 
+# What is larger is a mistake, which would take all memory or time before it came out.
+LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
@@ -37,7 +40,16 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim"):
-            require(getattr(self, name) > 0, f"encoder {name}", getattr(self, name), "a positive number")
+            largest = MOST_MODULES if name == "n_layers" else LARGEST_SIZE
+            require(
+                0 < getattr(self, name) <= largest, f"encoder {name}", getattr(self, name),
+                f"a positive number, at most {largest:,}",
+            )  # fmt: skip
+        for name in ("dropout", "attention_dropout"):
+            require(0 <= getattr(self, name) < 1, f"encoder {name}", getattr(self, name), "from 0 to below 1")
+        require(
+            0 <= self.initializer_range < 1, "encoder initializer_range", self.initializer_range, "from 0 to below 1"
+        )
         require(
             0 <= self.pad_token_id < self.vocab_size, "encoder pad_token_id", self.pad_token_id,
             f"from 0 to below vocab_size={self.vocab_size}",
@@ -77,17 +89,22 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_choice("model.name", self.name, MODEL_NAMES)
         require(
-            bool(self.kernel_sizes) and all(size > 0 and size % 2 == 1 for size in self.kernel_sizes),
-            "model.kernel_sizes", self.kernel_sizes, "one or more odd positive numbers, such as (1, 3, 5)",
+            0 < len(self.kernel_sizes) <= MOST_MODULES
+            and all(0 < size <= MOST_MODULES and size % 2 == 1 for size in self.kernel_sizes),
+            "model.kernel_sizes", self.kernel_sizes,
+            f"one or more odd positive numbers below {MOST_MODULES}, such as (1, 3, 5)",
         )  # fmt: skip
         require(
             bool(self.pools) and list(self.pools) == [name for name in POOL_NAMES if name in self.pools],
             "model.pools", self.pools, f"one or more of {', '.join(POOL_NAMES)}, in this order",
         )  # fmt: skip
-        require(self.num_experts > 0, "model.num_experts", self.num_experts, "at least 1")
+        require(
+            0 < self.num_experts <= MOST_MODULES, "model.num_experts", self.num_experts,
+            f"at least 1, at most {MOST_MODULES}",
+        )  # fmt: skip
         require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
         require(
-            self.num_classes == 0 or self.num_classes > 1, "model.num_classes", self.num_classes,
+            self.num_classes == 0 or 1 < self.num_classes <= LARGEST_SIZE, "model.num_classes", self.num_classes,
             "at least 2, or 0 to take the number from the data",
         )  # fmt: skip
         for name in ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate"):

@@ -1,11 +1,11 @@
 """JSON and other text files: written whole or not at all, read within bounds."""
 
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.regular_file import check_regular
 
 LARGEST_FILE = 1 << 24  # bytes that are read; parsed, each may take twenty
 DEEPEST_NESTING = 100  # of objects and lists within each other
@@ -14,14 +14,12 @@ DEEPEST_NESTING = 100  # of objects and lists within each other
 def read_json(file: Path, expected: str) -> dict[str, Any]:
     """The object in a JSON file, in UTF-8 with or without a byte order mark.
 
-    Only a regular file is read: a named pipe would wait for ever, and a device never end.
-
     Args:
       expected: what the file should be, such as "an encoder's config.json", and perhaps the way out; errors end in it.
 
     Raises:
-      UserError: the file is missing, larger than `LARGEST_FILE`, no JSON, nested deeper than `DEEPEST_NESTING`,
-        or holds anything but an object.
+      UserError: the file is missing, no regular file, larger than `LARGEST_FILE`, no JSON, nested deeper than
+        `DEEPEST_NESTING`, or holds anything but an object.
     """
     try:
         content = json.loads(_read_bytes(file).decode("utf-8-sig"))
@@ -55,12 +53,11 @@ def write_text(file: Path, content: str) -> None:
 
 
 def _read_bytes(file: Path) -> bytes:
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise OSError("a folder" if file.is_dir() else "no regular file")
+    check_regular(file)
     with file.open("rb") as stream:
         data = stream.read(LARGEST_FILE + 1)
     if len(data) > LARGEST_FILE:
-        raise OSError(f"more than {LARGEST_FILE >> 20} MiB")
+        raise OSError(f"it has more than {LARGEST_FILE >> 20} MiB")
     return data
 
 

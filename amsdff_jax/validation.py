@@ -5,12 +5,15 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from amsdff_jax.errors import UserError
+
+LONGEST = 200  # characters of a value or a name from outside, in a message
+MOST_PARTS = 8  # of a list in a message
 
 
 def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -18,11 +21,11 @@ def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     kinds = typing.get_type_hints(kind)
     values = values.to_dict() if isinstance(values, ConfigDict) else values
     if not isinstance(values, Mapping):
-        raise UserError(f"{prefix.rstrip('.') or 'settings'}: expected names and values, got {values!r}")
+        raise UserError(f"{prefix.rstrip('.') or 'settings'}: expected names and values, got {_shown(values)}")
     arguments = {}
     for name, value in values.items():
         if name not in kinds:
-            raise UserError(f"{prefix}{name}: no such field{nearest(name, kinds)}")
+            raise UserError(f"{prefix}{name!s:.{LONGEST}}: no such field{nearest(name, kinds)}")
         if dataclasses.is_dataclass(kinds[name]):
             arguments[name] = build(kinds[name], value, f"{prefix}{name}.")
         else:
@@ -53,12 +56,18 @@ def nearest_field(name: str, names: Iterable[str]) -> str:
 def require(condition: bool, field: str, value: Any, expected: str) -> None:
     """Raises `UserError` naming the field, what it should hold and what it holds, unless `condition` is true."""
     if not condition:
-        raise UserError(f"{field}: expected {expected}, got {value!r}")
+        raise UserError(f"{field}: expected {expected}, got {_shown(value)}")
 
 
 def require_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises `UserError` with the choices and the nearest of them, unless `value` is one."""
     require(value in choices, field, value, f"one of {', '.join(map(repr, choices))}{nearest(value, choices)}")
+
+
+def first_of(parts: Sequence[str], separator: str = ", ") -> str:
+    """Parts of a message, joined; the first few of many, each shortened, and how many more there are."""
+    more = f" and {len(parts) - MOST_PARTS:,} more" if len(parts) > MOST_PARTS else ""
+    return separator.join(part if len(part) <= LONGEST else f"{part[:LONGEST]}…" for part in parts[:MOST_PARTS]) + more
 
 
 def _coerce(value: Any, kind: Any, field: str) -> Any:
@@ -68,28 +77,36 @@ def _coerce(value: Any, kind: Any, field: str) -> Any:
         if isinstance(value, str) and value.startswith(("(", "[")):  # a tuple from the command line
             try:
                 value = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}") from None
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # MemoryError: nested too deeply
+                raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}") from None
         for option in typing.get_args(kind):
             try:
                 return _coerce(value, option, field)
             except UserError:
                 continue
-        raise UserError(f"{field}: {value!r} is none of {_describe(kind)}")
+        raise UserError(f"{field}: {_shown(value)} is none of {_describe(kind)}")
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
-            raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+            raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}")
         arguments = typing.get_args(kind)
         if arguments[-1] is Ellipsis:
             return tuple(_coerce(item, arguments[0], field) for item in value)
         if len(value) != len(arguments):
-            raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+            raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}")
         return tuple(_coerce(item, item_kind, field) for item, item_kind in zip(value, arguments, strict=True))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}") from None
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    raise UserError(f"{field}: expected {_describe(kind)}, got {value!r}")
+    raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _describe(kind: Any) -> str:

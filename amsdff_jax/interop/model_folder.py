@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
+from amsdff_jax.interop.dimensions import check_sizes
+from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.json_file import read_json
@@ -22,7 +24,6 @@ from amsdff_jax.parallel.forks import claim_process
 from amsdff_jax.validation import build, require
 
 FORMAT_VERSION = 1
-MODEL_TYPE = "amsdff"
 WEIGHTS = "model.safetensors"
 
 # What a model folder may hold: ours, and what tokenizers save.
@@ -134,9 +135,11 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
     folder = Path(folder).expanduser()
     config = read_model_config(folder)
     model_config = dataclasses.replace(config.model, **fields)
-    model = nnx.eval_shape(lambda: MODELS[model_config.name](model_config, config.encoder, rngs=nnx.Rngs(0)))
     weights = folder / WEIGHTS
-    load_state_dict(model, read_safetensors(weights), str(weights))
+    tensors = read_safetensors(weights)
+    check_sizes(model_config, config.encoder, tensors, str(weights), str(folder / "config.json"))
+    model = nnx.eval_shape(lambda: MODELS[model_config.name](model_config, config.encoder, rngs=nnx.Rngs(0)))
+    load_state_dict(model, tensors, str(weights))
     return model
 
 
@@ -169,18 +172,23 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         if kind != MODEL_TYPE or version != FORMAT_VERSION:
             newer = type(version) is int and version > FORMAT_VERSION
             raise UserError(
-                f"holds model_type {kind!r} in format {version!r}, expected {MODEL_TYPE!r} in format {FORMAT_VERSION}"
-                f"{'; it needs a newer version of amsdff-jax' if newer else ''}"
+                f"holds model_type {kind!r:.100} in format {version!r:.100}, expected {MODEL_TYPE!r} in format "
+                f"{FORMAT_VERSION}{'; it needs a newer version of amsdff-jax' if newer else ''}"
             )
         model = build(ModelConfig, content["model"], "model.")
         encoder = build(EncoderConfig, content["encoder"], "encoder.")
         # The folder holds the tokenizer, which is what `encoder` is needed for from here on.
         model = dataclasses.replace(model, encoder=str(folder))
+        model.check_hidden_size(encoder.dim)
         class_names, max_length = content["class_names"], content["max_length"]
         check_class_names(class_names, model.num_classes)
-        require(type(max_length) is int and max_length >= 3, "max_length", max_length, "at least 3")
+        positions = encoder.max_position_embeddings
+        require(
+            type(max_length) is int and 3 <= max_length <= positions, "max_length", max_length,
+            f"at least 3 tokens, at most {positions}, the encoder's positions",
+        )  # fmt: skip
         reads_pairs = content.get("reads_pairs")  # folders of earlier versions do not say
-        require(reads_pairs in (None, True, False), "reads_pairs", reads_pairs, "true, false or null")
+        require(reads_pairs is None or type(reads_pairs) is bool, "reads_pairs", reads_pairs, "true, false or null")
         return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None

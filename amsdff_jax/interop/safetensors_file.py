@@ -1,14 +1,16 @@
 """Reads and writes safetensors files as NumPy arrays, bfloat16 included."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, deserialize
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.regular_file import check_regular, is_lfs_pointer
 
 # The format's names of types; safetensors.numpy lacks bfloat16.
 DTYPES = {
@@ -16,21 +18,27 @@ DTYPES = {
     "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 
+MOST_DIMENSIONS = 32
+
 
 def read_safetensors(file: Path) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file.
 
     Raises:
-      UserError: the file is missing or damaged, or holds a type that weights do not have.
+      UserError: the file is missing or damaged, or holds a type or a shape that weights do not have.
     """
     try:
-        return {name: _array(**entry) for name, entry in deserialize(file.read_bytes())}
+        check_regular(file)
+        with safe_open(file, framework="numpy"):  # compares the header with the file's size before all of it is read
+            pass
+        entries = deserialize(file.read_bytes())
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error}); expected a safetensors file") from None
     except SafetensorError as error:
+        if is_lfs_pointer(file):
+            raise UserError(f"{file}: only points to the weights; fetch them with `git lfs pull`") from None
         raise UserError(f"{file}: not a readable safetensors file ({error})") from None
-    except KeyError as error:
-        raise UserError(f"{file}: holds a tensor of type {error}; expected one of {', '.join(DTYPES)}") from None
+    return {name: _array(file, name, **entry) for name, entry in entries}
 
 
 def write_safetensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -49,5 +57,14 @@ def write_safetensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
         raise UserError(f"{file}: cannot be written ({error.strerror})") from None
 
 
-def _array(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
+def _array(file: Path, name: str, dtype: str, shape: list[int], data: bytearray) -> np.ndarray:
+    if dtype not in DTYPES:
+        raise UserError(f"{file}: {name} is of type {dtype}; expected one of {', '.join(DTYPES)}")
+    itemsize = np.dtype(DTYPES[dtype]).itemsize
+    # NumPy counts the bytes of an array without its empty axes too.
+    largest = math.prod(max(size, 1) for size in shape) * itemsize
+    if len(shape) > MOST_DIMENSIONS or largest >= 1 << 63 or math.prod(shape) * itemsize != len(data):
+        raise UserError(
+            f"{file}: {name} has shape {str(shape)[:100]}, which is none of an array of {len(data):,} bytes"
+        )
     return np.frombuffer(data, DTYPES[dtype]).reshape(shape)

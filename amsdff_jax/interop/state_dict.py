@@ -5,7 +5,7 @@ those follow from the kind of leaf. NumPy only: nothing here needs PyTorch.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,6 +14,9 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.validation import LONGEST, MOST_PARTS, first_of
+
+MOST_CANDIDATES = 300  # names among which the nearest are sought; among more it takes too long
 
 
 class Leaf(NamedTuple):
@@ -124,16 +127,13 @@ def load_state_dict(model: nnx.Module, tensors: Mapping[str, np.ndarray], source
       source: what error messages call the place the tensors come from.
 
     Raises:
-      UserError: missing, extra or misshapen tensors, all of them in one message.
+      UserError: tensors that are missing, unknown, misshapen, or hold NaN or infinity; the first few of each kind, in
+        one message.
     """
     current = _flat_state(model)
     names = {torch_name(path): path for path in current}
-    faults = []
-    for name in sorted(names.keys() - tensors.keys()):
-        faults.append(f"missing {name}{_candidates(name, tensors.keys() - names.keys())}")
-    for name in sorted(tensors.keys() - names.keys()):
-        faults.append(f"unknown {name}{_candidates(name, names.keys() - tensors.keys())}")
-    loaded = {}
+    missing, unknown = sorted(names.keys() - tensors.keys()), sorted(tensors.keys() - names.keys())
+    faults, loaded = [], {}
     for name, path in names.items():
         if name not in tensors:
             continue
@@ -145,10 +145,20 @@ def load_state_dict(model: nnx.Module, tensors: Mapping[str, np.ndarray], source
         elif not jnp.issubdtype(tensors[name].dtype, kind):
             faults.append(f"{name} holds {tensors[name].dtype}, expected {kind.__name__}")
         else:
-            value = leaf.from_torch(np.asarray(tensors[name]))
-            loaded[path] = jnp.asarray(value, current[path].dtype)
-    if faults:
-        raise UserError(f"{source}: the weights do not fit the model: {'; '.join(faults)}")
+            with np.errstate(over="ignore"):  # what is too large for the type here becomes infinity
+                value = leaf.from_torch(np.asarray(tensors[name])).astype(current[path].dtype, copy=False)
+            if not np.isfinite(value).all():
+                faults.append(f"{name} holds NaN or infinity")
+            elif path[-1] == "running_var" and (value < 0).any():
+                faults.append(f"{name} holds variances below 0")
+            loaded[path] = jnp.asarray(value)
+    if missing or unknown or faults:
+        parts = [
+            _listed("missing", missing, unknown),
+            _listed("unknown", unknown, missing),
+            first_of(faults, separator="; "),
+        ]
+        raise UserError(f"{source}: the weights do not fit the model: {'; '.join(filter(None, parts))}")
     nnx.update(model, traverse_util.unflatten_dict(loaded))
 
 
@@ -156,6 +166,14 @@ def _flat_state(model: nnx.Module) -> dict[tuple, jnp.ndarray]:
     return traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat))))
 
 
-def _candidates(name: str, others) -> str:
-    close = difflib.get_close_matches(name, sorted(others), n=2, cutoff=0.8)
+def _listed(what: str, names: Sequence[str], others: Sequence[str]) -> str:
+    # The nearest names of only those that are shown.
+    shown = [f"{what} {name}{_candidates(name, others)}" for name in names[:MOST_PARTS]]
+    return first_of([*shown, *names[MOST_PARTS:]], separator="; ")
+
+
+def _candidates(name: str, others: Sequence[str]) -> str:
+    if len(others) > MOST_CANDIDATES or len(name) > LONGEST:
+        return ""
+    close = difflib.get_close_matches(name, [other for other in others if len(other) <= LONGEST], n=2, cutoff=0.8)
     return f" (near: {', '.join(close)})" if close else ""

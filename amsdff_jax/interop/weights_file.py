@@ -10,12 +10,10 @@ import numpy as np
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.encoder_files import distilbert_name, fold_segments, reason_to_ignore
 from amsdff_jax.interop.safetensors_file import read_safetensors
+from amsdff_jax.interop.tensor_files import find_state_dict
 from amsdff_jax.interop.torch_checkpoint import read_torch_file
 
 ENCODER = "transformer."  # what the encoder's names begin with
-
-# Where a dict that holds more than weights keeps them.
-STATE_DICT_KEYS = ("model_state_dict", "state_dict")
 
 # Wrappers that put their own name in front: DataParallel and DistributedDataParallel, torch.compile.
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
@@ -24,8 +22,6 @@ WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 OLD_SPELLINGS = (
     (re.compile(r"^distilbert\."), "transformer."),
     (re.compile(r"^transformer\.distilbert\."), "transformer."),
-    (re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"),
-    (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"),
 )
 
 # A key that tells one kind of classifier from those below it.
@@ -70,7 +66,7 @@ def read_weights_file(file: str | Path) -> WeightsFile:
     if file.suffix == ".safetensors":
         stored, training, kind = read_safetensors(file), {}, "safetensors file"
     else:
-        stored, training, kind = _find_state_dict(file, read_torch_file(file))
+        stored, training, kind = find_state_dict(file, read_torch_file(file))
     tensors, renamed, ignored = {}, {}, {}
     for stored_name, tensor in stored.items():
         name = current_name(stored_name)
@@ -83,27 +79,8 @@ def read_weights_file(file: str | Path) -> WeightsFile:
         if name != stored_name:
             renamed[stored_name] = name
         tensors[name] = tensor
-    fold_segments(tensors, ENCODER)
+    fold_segments(tensors, str(file), ENCODER)
     return WeightsFile(kind, _model_name(tensors), tensors, renamed, ignored, training)
-
-
-def _find_state_dict(file: Path, content: Any) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
-    if not isinstance(content, Mapping):
-        raise UserError(f"{file}: holds a {type(content).__name__}, expected a state dict or a checkpoint with one")
-    key = next((key for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), None)
-    if key is None:
-        stored, training, kind = content, {}, "bare state dict"
-    else:
-        stored = content[key]
-        training = {name: value for name, value in content.items() if name != key}
-        kind = f"checkpoint with {key}" + (f", {', '.join(map(str, training))}" if training else "")
-    strangers = [
-        name for name, value in stored.items() if not (isinstance(name, str) and isinstance(value, np.ndarray))
-    ]
-    if strangers or not stored:
-        found = f"its entry {strangers[0]!r} is a {type(stored[strangers[0]]).__name__}" if strangers else "it is empty"
-        raise UserError(f"{file}: no state dict of tensors ({found}), and none under {' or '.join(STATE_DICT_KEYS)}")
-    return dict(stored), training, kind
 
 
 def current_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
@@ -9,12 +10,13 @@ from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.errors import UserError
-from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
+from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
+from amsdff_jax.validation import first_of
 
 logger = logging.getLogger(__name__)
 
@@ -111,21 +113,27 @@ class PretrainedClassifier(nnx.Module):
                 "model.encoder: empty; name an encoder, or give the sizes of a random one with "
                 "--config.model.encoder_config=FILE"
             )
-        folder = find_encoder(config.encoder) if config.encoder else config.encoder_config
-        model = cls(config, read_encoder_config(folder), rngs=nnx.Rngs(seed))
+        folder = find_encoder(config.encoder) if config.encoder else Path(config.encoder_config)
+        sizes = read_encoder_config(folder)
+        pretrained = config.encoder and not config.reinit_encoder
+        if pretrained:  # first, because a module of other sizes than the weights have may be too large to be built
+            weights = read_encoder_weights(folder)
+            check_encoder_sizes(sizes, weights.tensors, str(weights.file), str(folder / "config.json"))
+            encoder = nnx.eval_shape(lambda: DistilBertEncoder(sizes, rngs=nnx.Rngs(0)))
+            load_state_dict(encoder, weights.tensors, str(weights.file))
+        model = cls(config, sizes, rngs=nnx.Rngs(seed))
         model.awaits_data = cls.can_fit_new_layers
         if not config.encoder:
             logger.info("encoder: random weights, as asked for (model.encoder is empty)")
-        elif config.reinit_encoder:
+        elif not pretrained:
             logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)
         else:
-            weights = read_encoder_weights(folder)
-            load_state_dict(model.transformer, weights.tensors, str(folder / "model.safetensors"))
+            nnx.update(model.transformer, nnx.state(encoder))
             new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
             logger.info(
-                "encoder %s: %d tensors loaded, %d ignored%s, %d new (everything after the encoder)",
+                "encoder %s: %d tensors loaded, %d left out%s, %d new (everything after the encoder)",
                 config.encoder, len(weights.tensors), len(weights.ignored),
-                f" ({', '.join(weights.ignored)})" if weights.ignored else "", new,
+                f" ({first_of(weights.ignored)})" if weights.ignored else "", new,
             )  # fmt: skip
         return model
 

@@ -306,7 +306,7 @@ def test_sizes_that_no_file_can_hold_are_refused(weights, tmp_path):
     with pytest.raises(UserError, match=r"has dynamic_fusion\.experts\.1000000000, but not all before it"):
         from_torch(tmp_path / "many.safetensors", tmp_path / "model", encoder_config=ENCODER)
     save_file(weights | {"classifier.8.weight": np.ones((2**40, 0), np.float32)}, tmp_path / "huge.safetensors")
-    with pytest.raises(UserError, match=r"classifier\.8\.weight is missing or no matrix"):
+    with pytest.raises(UserError, match=r"classifier\.8\.weight has shape .* expected a matrix"):
         from_torch(tmp_path / "huge.safetensors", tmp_path / "model", encoder_config=ENCODER)
 
 
