@@ -38,6 +38,7 @@ FLOORS = [
         "interop.torch_pickle",
         "interop.safetensors_file",
     ],
+    ["data.suspect_labels"],
     [
         "data.files",
         "data.folds",

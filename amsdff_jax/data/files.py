@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import logging
 import shutil
 import tempfile
 import zlib
@@ -16,8 +17,11 @@ from typing import Any, BinaryIO, NamedTuple
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.labels import find_class_names, find_indices, label_of
+from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 from amsdff_jax.errors import UserError
 from amsdff_jax.validation import nearest
+
+logger = logging.getLogger(__name__)
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 LONGEST_FIELD = 1 << 27  # characters, so that a quote that is never closed does not swallow the memory
@@ -65,7 +69,7 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
     if not texts:
         raise UserError(f"{path}: holds no rows; expected a header and at least one text")
     known = list(class_names) or find_class_names(path, labels, places, config)
-    return TextDataset(
+    dataset = TextDataset(
         texts=texts,
         labels=find_indices(path, labels, places, config, known),
         class_names=known,
@@ -73,6 +77,10 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
         ids=places,
         name=str(path),
     )
+    if not class_names:  # which else have been looked at before
+        for sentence in (*suspect_classes(dataset), *repeated_headers(dataset, config)):
+            logger.warning("%s: %s", path, sentence)
+    return dataset
 
 
 def read_rows(path: str) -> Iterator[Row]:

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 1000  # characters
 LONGEST_NUMBER = 50  # digits
+HEADER = "if the row is the header again, remove it"
 
 # A number as programs write it. What is written otherwise (01, 1_1, +1, 1.10) is a code: every character counts.
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.(0+)|\.[0-9]*[1-9])?")
@@ -68,8 +69,8 @@ def find_class_names(path: str, labels: list[str], places: list[str], config: Da
             if number is None or (whole and "." in number):
                 expected = "a whole number such as 1, -2 or 1.0" if whole else "a number, as other labels are"
                 raise UserError(
-                    f"{path}: {place}, column {config.label_column!r}: {label!r} is not {expected}; mend it, or set "
-                    "--config.data.label_type=name"
+                    f"{path}: {place}, column {config.label_column!r}: {label!r} is not {expected}; "
+                    f"{HEADER if label == config.label_column else 'mend it, or set --config.data.label_type=name'}"
                 )
         names = sorted(set(numbers.values()), key=Decimal)
         _warn_of_joined(path, numbers)
@@ -101,10 +102,9 @@ def find_indices(
         index = positions[label] if label in positions else by_value.get(_value(label))
         if index is None:
             known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-            header = "; if the row is the header again, remove it" if label == config.label_column else ""
             raise UserError(
                 f"{path}: {place}, column {config.label_column!r}: training never saw the label {label!r}, only "
-                f"{known}{header or nearest(label, names)}"
+                f"{known}{f'; {HEADER}' if label == config.label_column else nearest(label, names)}"
             )
         indices[row] = index
     return indices

@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, DataConfig
+from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 from amsdff_jax.inspection.class_balance import ClassBalance
-from amsdff_jax.inspection.corpus import TITLES
+from amsdff_jax.inspection.corpus import TITLES, Corpus
 from amsdff_jax.inspection.duplicates import Duplicates, Match
 from amsdff_jax.inspection.encodings import Oddity
 from amsdff_jax.inspection.lengths import Lengths
@@ -36,6 +37,7 @@ class Finding:
 
 def find_attention(
     config: Config,
+    corpus: Corpus,
     classes: ClassBalance,
     lengths: tuple[Lengths, ...],
     duplicates: Duplicates,
@@ -46,6 +48,7 @@ def find_attention(
     findings = [
         *_overlaps(duplicates),
         *_conflicts(duplicates),
+        *_labels(corpus, config.data),
         *_classes(classes),
         *_oddities(oddities),
         *_lengths(lengths, config.data.max_length),
@@ -106,6 +109,14 @@ def _conflicts(duplicates: Duplicates) -> Iterator[Finding]:
             f"{texts(conflicts.near)} {_are(conflicts.near)} nearly the same as one with another label",
             conflicts.near_examples,
         )  # fmt: skip
+
+
+def _labels(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
+    for sentence in suspect_classes(corpus.datasets[0]):
+        yield Finding("warning", "classes", sentence)
+    for split, dataset in zip(corpus.names, corpus.datasets, strict=True):
+        for sentence in repeated_headers(dataset, config):
+            yield Finding("warning", "classes", f"in {_of(split)} {sentence}")
 
 
 def _classes(classes: ClassBalance) -> Iterator[Finding]:

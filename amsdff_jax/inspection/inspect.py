@@ -92,7 +92,7 @@ def inspect_splits(
         sources={split: printable(data.name) for split, data in zip(corpus.names, corpus.datasets, strict=True)},
         tokenizer=printable(config.data.tokenizer or config.model.encoder),
         max_length=config.data.max_length,
-        findings=find_attention(config, classes, lengths, duplicates, oddities, writing_systems),
+        findings=find_attention(config, corpus, classes, lengths, duplicates, oddities, writing_systems),
         classes=classes,
         lengths=lengths,
         buckets=buckets,

@@ -99,6 +99,16 @@ def test_conflicts_classes_and_cuts_are_told(inspect):
     assert any(re.match(r"max_length=24 cuts 1\d\.\d % of the training texts", message) for message in notes)
 
 
+def test_classes_that_look_like_slips_are_told(inspect):
+    names = ("A", "a", "NULL", "label")
+    train = dataset([*make_texts(7, 3)[0], "text"], [0, 1, 2, 3] * 2, names)
+    warnings = messages(inspect(train, test=dataset(["text", "other"], [3, 0], names)), "warning")
+    assert "1 class reads like a missing value: 'NULL' (2 texts); leave such rows out" in warnings
+    assert any(message.endswith("how a number is written: 'A' (2 texts) and 'a' (2 texts)") for message in warnings)
+    assert "in the training split 1 row is the header again (7); remove it" in warnings
+    assert "in the test split 1 row is the header again (0); remove it" in warnings
+
+
 def test_texts_in_another_script_are_told(inspect):
     inspection = inspect(dataset([*make_texts(10, 3)[0], "Привет, мир", "Добрый день"]))
     assert "2 texts are mostly in another script than the other 10 of the training split (Cyrillic 2)" in messages(
