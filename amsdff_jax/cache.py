@@ -4,6 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from amsdff_jax.paths import user_path
+
 VARIABLE = "AMSDFF_CACHE"
 
 
@@ -13,8 +15,8 @@ def cache_folder(kind: str) -> Path | None:
     It lies in the folder that the environment variable `AMSDFF_CACHE` names, by default
     `~/.cache/amsdff-jax`. None if the variable is "off".
     """
-    root = os.environ.get(VARIABLE) or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "amsdff-jax"
-    return None if root == "off" else Path(root).expanduser() / kind
+    root = os.environ.get(VARIABLE) or user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "amsdff-jax"
+    return None if root == "off" else user_path(root) / kind
 
 
 def shrink(folder: Path, pattern: str, largest: int) -> None:

@@ -24,6 +24,7 @@ from amsdff_jax.parallel.hosts import (
     join_hosts,
     lost_host_error,
 )
+from amsdff_jax.paths import user_path
 from amsdff_jax.validation import nearest
 
 EXIT_DIFFERENT = 1  # a comparison came out different
@@ -132,6 +133,8 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     if "--config" in arguments[:-1]:  # the same in two words
         place = arguments.index("--config")
         arguments = [*arguments[:place], f"--config={arguments[place + 1]}", *arguments[place + 2 :]]
+    arguments = [re.sub(r"^--?config=(~.*)$", lambda match: f"--config={user_path(match[1])}", argument)
+                 for argument in arguments]  # fmt: skip
     for argument in arguments[1:]:
         _check_config_argument(argument)
     try:

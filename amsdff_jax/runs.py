@@ -27,6 +27,7 @@ from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.paths import user_path
 from amsdff_jax.training.inputs import check_split, record_test_split
 from amsdff_jax.training.step import Variables
 from amsdff_jax.training.trainer import Trainer
@@ -54,7 +55,7 @@ def train_run(
     Raises:
       UserError: anything wrong with settings, data, encoder or folder.
     """
-    workdir = Path(workdir)
+    workdir = user_path(workdir)
     data = load_data(config.data, config.seed)
     trainer = make_trainer(config, data, workdir)
     with lock_workdir(workdir):
@@ -93,7 +94,7 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
       UserError: no finished run, no such split, one that has changed since the run was made, or anything wrong with
         the file.
     """
-    workdir = Path(workdir)
+    workdir = user_path(workdir)
     config = read_run_config(workdir)
     saved = read_model_folder(workdir / "model")
     reporter = _Reporter(saved, config)

@@ -19,6 +19,7 @@ from amsdff_jax.benchmark.compare import compare, prepare_model, print_compariso
 from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
 from amsdff_jax.json_file import write_json
+from amsdff_jax.paths import user_path
 
 PRESET = flags.DEFINE_enum("preset", "minilm", ["minilm", "distilbert"], "Sizes of the encoder.")
 MODEL = flags.DEFINE_string("model", "", "A model folder instead of a preset.")
@@ -37,14 +38,14 @@ def main() -> int:
     shapes = [tuple(map(int, shape.split("x"))) for shape in SHAPES.value]
     epoch = dataclasses.asdict(Config.from_dict(CONFIG.value)) if CONFIG.value else None
     with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as folder:
-        model = Path(MODEL.value) if MODEL.value else Path(folder) / "model"
+        model = user_path(MODEL.value) if MODEL.value else Path(folder) / "model"
         if not MODEL.value:
             prepare_model(PRESET.value, model)
         comparison = compare(model, shapes, ROUNDS.value, STEPS.value, epoch, EPOCH_TEXTS.value)
     print_comparison(comparison)
     if JSON.value:
         try:
-            write_json(Path(JSON.value), comparison)
+            write_json(user_path(JSON.value), comparison)
         except OSError as error:
             raise UserError(f"--json={JSON.value}: cannot be written ({error.strerror})") from None
     return 0 if comparison["agree"] else command_line.EXIT_DIFFERENT

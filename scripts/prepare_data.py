@@ -5,19 +5,18 @@ python scripts/prepare_data.py reuters_r52
 python scripts/prepare_data.py newsgroups20 --output=data
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from amsdff_jax import command_line
 from amsdff_jax.data.prepare import DATASETS, prepare
+from amsdff_jax.paths import user_path
 
 OUTPUT = flags.DEFINE_string("output", "data", "Folder in which each dataset gets a folder of its name.")
 
 
 def main(name: str) -> None:
     """Makes one dataset."""
-    prepare(DATASETS[name], Path(OUTPUT.value).expanduser() / name)
+    prepare(DATASETS[name], user_path(OUTPUT.value) / name)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ was interrupted (exit code 75) and makes failed runs again. Exit code 1: a run f
 """
 
 import dataclasses
-from pathlib import Path
 
 from absl import flags
 
@@ -18,6 +17,7 @@ from amsdff_jax import command_line
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.report import write_experiment_report
 from amsdff_jax.experiments.settings import ExperimentConfig
+from amsdff_jax.paths import user_path
 
 CONFIG = command_line.DEFINE_CONFIG("config", "configs/experiments.py", "Datasets, models and how to train them.")
 DATASETS = flags.DEFINE_list("datasets", [], "Only these.")
@@ -34,7 +34,7 @@ def main() -> int:
     models = MODELS.value or ([] if COMPARE_BASELINES.value else [config.reference])
     config = dataclasses.replace(config, seeds=SEEDS.value or config.seeds, folds=FOLDS.value or config.folds)
     kind = ("-frozen" if config.mode == "frozen" else "") + (f"-{config.folds}folds" if config.folds else "")
-    output = Path(OUTPUT.value or f"results/{command_line.config_name()}{kind}")
+    output = user_path(OUTPUT.value or f"results/{command_line.config_name()}{kind}")
     finished = run_experiment(config, output, command_line.stop_signal(), DATASETS.value, models)
     failed = write_experiment_report(config, output)
     if not finished:

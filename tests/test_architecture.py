@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     [
         "errors",
-        "cache",
+        "paths",
         "regular_file",
         "interop.torch_architecture",
         "export.run_loader",
@@ -19,7 +19,7 @@ FLOORS = [
         "export.loaders.safetensors",
         "export.loaders.onnx",
     ],
-    ["validation", "json_file", "parallel.forks"],
+    ["cache", "validation", "json_file", "parallel.forks"],
     ["config", "export.output_folder", "parallel.hosts"],
     [
         "data.chunks",
@@ -172,6 +172,11 @@ def test_only_the_twin_and_its_users_import_pytorch_and_nothing_tensorflow():
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not {module.split(".")[0] for module in names} & {"torch", "tensorflow"}, name
+
+
+def test_one_function_expands_the_tilde():
+    alone = {"paths", "interop.torch_architecture"}  # the second is a file for others to take away
+    assert not [name for name, file in FILES.items() if "expanduser" in file.read_text("utf-8") and name not in alone]
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda file: file.name)

@@ -11,7 +11,6 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from amsdff_jax.config import DataConfig
@@ -19,6 +18,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.labels import find_class_names, find_indices, label_of
 from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 from amsdff_jax.errors import UserError
+from amsdff_jax.paths import user_path
 from amsdff_jax.validation import nearest
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def scan_rows(path: str) -> Iterator[Row]:
     Raises:
       UserError: no such file, an unknown format, or a file that cannot be read on.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     suffixes = [suffix.lower() for suffix in file.suffixes]
     compressed = suffixes[-1:] == [".gz"]
     kind = suffixes[-2:-1] if compressed else suffixes[-1:]

@@ -12,6 +12,7 @@ from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.files import read_file, read_rows
 from amsdff_jax.data.prepare import DATASETS
 from amsdff_jax.errors import UserError
+from amsdff_jax.paths import user_path
 from amsdff_jax.validation import nearest
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def _files(config: DataConfig) -> Loaded:
         raise UserError("data.train_file: not given; expected a CSV, TSV, JSONL or Parquet file "
                         "(--config.data.train_file=FILE)")  # fmt: skip
     folder = Path(config.train_file).parent
-    if folder.name in DATASETS and not Path(config.train_file).expanduser().exists():
+    if folder.name in DATASETS and not user_path(config.train_file).exists():
         raise UserError(
             f"data.train_file: no file {config.train_file}; make it with "
             f"`python scripts/prepare_data.py {folder.name} --output={folder.parent}`"
@@ -150,7 +151,7 @@ def _tfds(config: DataConfig) -> Loaded:
 
 
 def _tfds_builder(tfds: Any, config: DataConfig) -> Any:
-    options = {"data_dir": config.data_dir} if config.data_dir else {}
+    options = {"data_dir": str(user_path(config.data_dir))} if config.data_dir else {}
     try:
         builder = tfds.builder(config.tfds_name, **options)
         if not builder.is_prepared():

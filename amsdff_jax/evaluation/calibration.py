@@ -13,6 +13,7 @@ from scipy import optimize, special, stats
 
 from amsdff_jax.errors import UserError
 from amsdff_jax.json_file import read_json, write_json
+from amsdff_jax.paths import user_path
 from amsdff_jax.validation import build, require
 
 CALIBRATION = "calibration.json"  # in a model folder
@@ -285,7 +286,7 @@ def write_calibration(folder: str | Path, calibration: Calibration) -> None:
     Raises:
       UserError: the folder cannot be written.
     """
-    file = Path(folder).expanduser() / CALIBRATION
+    file = user_path(folder) / CALIBRATION
     try:
         write_json(file, {"format_version": FORMAT_VERSION, **dataclasses.asdict(calibration)})
     except OSError as error:
@@ -301,7 +302,7 @@ def read_calibration(folder: str | Path, class_names: Sequence[str]) -> Calibrat
     Raises:
       UserError: the file is damaged, of a newer format, or belongs to a model of other classes.
     """
-    file = Path(folder).expanduser() / CALIBRATION
+    file = user_path(folder) / CALIBRATION
     again = "delete it, or calibrate again (scripts/calibrate.py)"
     if not file.exists():
         return None

@@ -18,6 +18,7 @@ from amsdff_jax.evaluation.card_text import card_text
 from amsdff_jax.interop.hub import PACKAGED
 from amsdff_jax.interop.model_folder import read_model_config
 from amsdff_jax.json_file import read_json, write_json, write_text
+from amsdff_jax.paths import user_path
 
 FACTS, CARD = "card.json", "README.md"
 
@@ -35,7 +36,7 @@ def write_model_card(folder: str | Path) -> None:
       UserError: one of these files is damaged.
       OSError: the card cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     config = read_model_config(folder)
     calibration = _read_if_there(folder / CALIBRATION, "a calibration; calibrate again")
     has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
@@ -59,7 +60,7 @@ def record_training(
     Raises:
       OSError: nothing can be written.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     environment = next(iter(metrics.values()))
     facts = {
         "training": {
@@ -91,7 +92,7 @@ def record_metrics(folder: str | Path, metrics: Mapping[str, Mapping[str, Any]])
       UserError: `card.json` is damaged.
       OSError: nothing can be written.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     facts = _read_facts(folder)
     known = facts.get("metrics", {}) | {name: _numbers(values) for name, values in metrics.items()}
     write_json(folder / FACTS, facts | {"metrics": known})
@@ -104,7 +105,7 @@ def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
     Raises:
       OSError: nothing can be written.
     """
-    write_json(Path(folder) / FACTS, {"conversion": {"file": Path(file).name, "kind": kind}})
+    write_json(user_path(folder) / FACTS, {"conversion": {"file": Path(file).name, "kind": kind}})
     write_model_card(folder)
 
 
@@ -125,7 +126,7 @@ def _base_model(encoder: str) -> str:
     """The hub id of an encoder, "" where it has none."""
     if encoder in PACKAGED:
         return PACKAGED[encoder][2]
-    return "" if not encoder or Path(encoder).exists() else encoder
+    return "" if not encoder or user_path(encoder).exists() else encoder
 
 
 def _data_name(config: Config) -> str:
@@ -140,7 +141,7 @@ def _without_paths(values: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, dict):
             cleaned[name] = _without_paths(value)
-        elif name in PATH_FIELDS and value and (Path(value).is_absolute() or Path(value).expanduser().exists()):
+        elif name in PATH_FIELDS and value and (Path(value).is_absolute() or user_path(value).exists()):
             cleaned[name] = Path(value).name
         else:
             cleaned[name] = value

@@ -9,6 +9,7 @@ from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.page import make_page
 from amsdff_jax.interop.model_folder import read_model_folder
 from amsdff_jax.json_file import write_json, write_text
+from amsdff_jax.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def write_explanations(
         raise UserError('no text to explain; give one or more, in quotes: "a text" "another text"')
     if compare and len(texts) != 2:
         raise UserError(f"--compare: takes two texts, got {len(texts)}")
-    files = [Path(file).expanduser() for file in (page, numbers) if str(file)]
+    files = [user_path(file) for file in (page, numbers) if str(file)]
     for file in files:
         _check_writable(file)
     if len({file.resolve() for file in files}) < len(files):
@@ -53,7 +54,7 @@ def write_explanations(
             100 * attributions.relative_error, attributions.gradients,
         )  # fmt: skip
         explanations.append(explanation)
-    contents = [make_page(explanations, Path(folder).expanduser().resolve().name, compare)]
+    contents = [make_page(explanations, user_path(folder).resolve().name, compare)]
     contents.append([explanation.to_dict() for explanation in explanations])
     for file, content, write in zip(files, contents, (write_text, write_json), strict=False):
         try:

@@ -15,6 +15,7 @@ from amsdff_jax.export.readme import write_readme
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
 from amsdff_jax.interop.model_folder import SavedModel, load_model, read_model_config
 from amsdff_jax.json_file import write_json
+from amsdff_jax.paths import user_path
 from amsdff_jax.validation import require_choice
 
 LOADERS = Path(__file__).parent / "loaders"
@@ -41,7 +42,7 @@ def export_model(
       UserError: anything wrong with the folders or the file, or a format that lacks a package.
     """
     require_choice("--format", format, tuple(FORMATS))
-    folder, output = Path(folder).expanduser(), Path(output).expanduser().resolve()
+    folder, output = user_path(folder), user_path(output).resolve()
     check_replaceable(output)
     write = find_writer(format)
     config, tokenizer = read_model_config(folder), load_tokenizer(folder)

@@ -27,6 +27,7 @@ from amsdff_jax.inspection.terminal import print_inspection
 from amsdff_jax.inspection.writing_systems import find_writing_systems
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.json_file import write_json, write_text
+from amsdff_jax.paths import user_path
 from amsdff_jax.validation import require
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ def inspect_data(
       UserError: anything wrong with settings, data, tokenizer or the files to write.
     """
     require(0.6 <= similarity <= 1, "--similarity", similarity, "from 0.6 to 1")
-    require(Path(json_file) != Path(output), "--json", json_file, "another file than --output")
-    files = [Path(file) for file in (output, json_file) if file]
+    files = [user_path(file) for file in (output, json_file) if file]
+    require(len(files) == len(set(files)), "--json", json_file, "another file than --output")
     for file in files:  # before the work, not after it
         with _errors_told(file):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ def inspect_data(
     inspection = inspect_splits(load_data(config.data, config.seed), tokenizer, config, name, similarity)
     for file in files:
         with _errors_told(file):
-            if file == Path(output):
+            if file == files[0]:
                 write_text(file, render_page(inspection))
             else:
                 write_json(file, dataclasses.asdict(inspection))

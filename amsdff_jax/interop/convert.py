@@ -21,6 +21,7 @@ from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.catalogue import MODELS
+from amsdff_jax.paths import user_path
 from amsdff_jax.training.torch_state import checkpoint_settings, read_run_state, trainer_checkpoint
 from amsdff_jax.validation import require
 
@@ -117,7 +118,7 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
     Raises:
       UserError: no such source, or a file that cannot be written.
     """
-    source, file = Path(source).expanduser(), Path(file).expanduser()
+    source, file = user_path(source), user_path(file)
     if file.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
         raise UserError(f"{file}: expected a name that ends in .pt or .safetensors")
     if (source / "checkpoints").is_dir():
@@ -146,8 +147,8 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def _find(name: str, flag: str) -> Path | None:
-    if not name or Path(name).exists():
-        return Path(name) if name else None
+    if not name or user_path(name).exists():
+        return user_path(name) if name else None
     try:
         return find_encoder(name)
     except UserError:

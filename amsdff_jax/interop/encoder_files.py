@@ -12,6 +12,7 @@ from amsdff_jax.config import EncoderConfig
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.tensor_files import find_tensor_file, read_tensor_file
 from amsdff_jax.json_file import read_json
+from amsdff_jax.paths import user_path
 from amsdff_jax.validation import build, first_of
 
 # transformers' BertConfig -> DistilBertConfig, field by field.
@@ -77,7 +78,7 @@ def read_encoder_config(path: str | Path) -> EncoderConfig:
     Raises:
       UserError: no such file, not JSON, or a model of another kind.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     file = path / "config.json" if path.is_dir() else path
     values = read_json(file, "an encoder's config.json")
     kind = values.get("model_type")

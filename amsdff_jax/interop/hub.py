@@ -6,6 +6,7 @@ from pathlib import Path
 
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.tensor_files import SAFETENSORS_FILES, TORCH_FILES, has_tensor_file
+from amsdff_jax.paths import user_path
 
 # Short names of encoders that come as a package from PyPI: the package's module, the folder in it,
 # and the same encoder on the hub.
@@ -31,7 +32,7 @@ def find_encoder(name: str, field: str = "model.encoder") -> Path:
     Raises:
       UserError: nothing of that name; the message lists what was tried and the ways out.
     """
-    folder = _with_encoder(Path(name).expanduser())
+    folder = _with_encoder(user_path(name))
     if (folder / "config.json").exists():
         return folder
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -63,7 +64,7 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
                         "--config.data.tokenizer=FOLDER, or minilm-l6")  # fmt: skip
     if not tokenizer:
         return find_encoder(encoder)
-    folder = _with_encoder(Path(tokenizer).expanduser())
+    folder = _with_encoder(user_path(tokenizer))
     return folder if folder.is_dir() else find_encoder(tokenizer, "data.tokenizer")
 
 

@@ -21,6 +21,7 @@ from amsdff_jax.json_file import read_json
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.parallel.forks import claim_process
+from amsdff_jax.paths import user_path
 from amsdff_jax.validation import build, require
 
 FORMAT_VERSION = 1
@@ -69,7 +70,7 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
     Raises:
       UserError: the folder cannot be written, or holds something else.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = user_path(folder).resolve()
     _check_replaceable(folder)
     partial, former = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "former"))
     config = {
@@ -132,7 +133,7 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
         loaded a model.
     """
     claim_process()
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     config = read_model_config(folder)
     model_config = dataclasses.replace(config.model, **fields)
     weights = folder / WEIGHTS
@@ -154,7 +155,7 @@ def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
       UserError: the folder is missing, incomplete (without a tokenizer, say) or damaged.
     """
     config, model = read_model_config(folder), load_model(folder, **fields)
-    tokenizer = load_tokenizer(Path(folder).expanduser())
+    tokenizer = load_tokenizer(user_path(folder))
     return SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs)
 
 
@@ -164,7 +165,7 @@ def read_model_config(folder: str | Path) -> FolderConfig:
     Raises:
       UserError: the file is missing or damaged.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     file = folder / "config.json"
     content = read_json(file, "the config.json of a model folder")
     try:

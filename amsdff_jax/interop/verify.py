@@ -13,6 +13,7 @@ from amsdff_jax.errors import UserError
 from amsdff_jax.interop.model_folder import FolderConfig, load_model, read_model_config
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
 from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.paths import user_path
 
 # The stages in the order in which they are computed: name in a file of reference numbers, field of the output.
 STAGES = {
@@ -74,16 +75,16 @@ def verify(
     Raises:
       UserError: something cannot be read, does not fit, or needs PyTorch and there is none.
     """
-    config, file = read_model_config(folder), Path(file).expanduser()
+    config, file = read_model_config(folder), user_path(file)
     reference = read_safetensors(file) if file.suffix == ".safetensors" else {}
     if "input_ids" in reference:
         if texts or save_reference:
             raise UserError(f"{file}: holds reference numbers with inputs of their own; give no texts, save nothing")
         _check_reference(file, reference, config)
     else:
-        reference = _run_in_pytorch(config, file, *_tokens(Path(folder), config, texts))
+        reference = _run_in_pytorch(config, file, *_tokens(user_path(folder), config, texts))
         if save_reference:
-            write_safetensors(Path(save_reference), reference)
+            write_safetensors(user_path(save_reference), reference)
     # In float32 whatever the model was trained in, for so PyTorch computes here.
     output = load_model(folder, compute_dtype="float32")(reference["input_ids"], reference["attention_mask"])
     mask = reference["attention_mask"].astype(bool)

@@ -12,6 +12,7 @@ from amsdff_jax.interop.encoder_files import distilbert_name, fold_segments, rea
 from amsdff_jax.interop.safetensors_file import read_safetensors
 from amsdff_jax.interop.tensor_files import find_state_dict
 from amsdff_jax.interop.torch_checkpoint import read_torch_file
+from amsdff_jax.paths import user_path
 
 ENCODER = "transformer."  # what the encoder's names begin with
 
@@ -62,7 +63,7 @@ def read_weights_file(file: str | Path) -> WeightsFile:
     Raises:
       UserError: not a file of weights, or one that is refused; nothing in it has been run.
     """
-    file = Path(file).expanduser()
+    file = user_path(file)
     if file.suffix == ".safetensors":
         stored, training, kind = read_safetensors(file), {}, "safetensors file"
     else:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 from amsdff_jax.classifier import Prediction
 from amsdff_jax.errors import UserError
+from amsdff_jax.paths import user_path
 from amsdff_jax.prediction.inputs import Record
 
 FORMATS = ("jsonl", "csv")
@@ -74,7 +75,7 @@ class Output:
             self._write(header)
             return
         try:
-            self._stream = self._open(Path(path).expanduser(), resume)
+            self._stream = self._open(user_path(path), resume)
             begun = self._stream.seekable() and self._stream.tell()
         except OSError as error:
             raise UserError(f"--output={path}: cannot be written ({error.strerror})") from None

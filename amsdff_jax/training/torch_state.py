@@ -19,6 +19,7 @@ from amsdff_jax.interop.state_dict import load_state_dict, parameter_names, to_s
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.paths import user_path
 from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
 from amsdff_jax.training.optimizer import peak_learning_rates, schedule_shares
 from amsdff_jax.training.progress import RunProgress
@@ -43,7 +44,7 @@ def read_run_state(workdir: str | Path) -> RunState:
     Raises:
       UserError: no run in that folder, no checkpoint yet, or one that cannot be read.
     """
-    workdir = Path(workdir)
+    workdir = user_path(workdir)
     config = read_run_config(workdir)
     if not has_checkpoint(workdir):
         raise UserError(f"{workdir}: this run has no checkpoint yet")

@@ -31,6 +31,7 @@ from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host, require_same_on_all_hosts, wait_for_all_hosts
 from amsdff_jax.parallel.stop_vote import StopVote
+from amsdff_jax.paths import user_path
 from amsdff_jax.training.checkpoint import Checkpoints, checksum, has_checkpoint
 from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.display import TrainingDisplay
@@ -113,7 +114,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(train_data) / config.train.batch_size)
         self.total_steps = self._count_steps()
 
-        self.workdir = Path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
+        self.workdir = user_path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
         begins = not has_checkpoint(self.workdir)
         if begins and (self.workdir / "model").exists():
             raise UserError(

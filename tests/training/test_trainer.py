@@ -104,11 +104,12 @@ def test_a_run_has_as_many_steps_as_epochs_and_max_steps_allow(epochs, max_steps
     assert tiny_trainer(train__epochs=epochs, train__max_steps=max_steps).total_steps == steps
 
 
-def test_stop_request_saves_and_returns(tiny_trainer):
-    trainer = tiny_trainer()
+def test_stop_request_saves_and_returns(tiny_trainer, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trainer = tiny_trainer("~/run[v2]")
     trainer.train(should_stop=lambda: True)
     assert not trainer.finished
-    again = tiny_trainer()
+    again = tiny_trainer(tmp_path / "run[v2]")
     again.train(stop_after=3)
     assert int(again.state.step) == 3
 
