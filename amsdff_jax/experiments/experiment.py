@@ -18,6 +18,7 @@ from amsdff_jax.experiments.frozen import run_frozen
 from amsdff_jax.experiments.record import Outcome, RunRecord, settings_digest
 from amsdff_jax.experiments.settings import TFIDF, ExperimentConfig, RunKey
 from amsdff_jax.experiments.tfidf import run_tfidf
+from amsdff_jax.training.workdir import lock_workdir
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +46,20 @@ def run_experiment(
       Whether all runs have been made.
 
     Raises:
-      UserError: no such dataset or variant; a record that cannot be written.
+      UserError: no such dataset or variant; a record that cannot be written; another process that is at it.
     """
     chosen = config.select(datasets, variants)
-    _set_outdated_aside(config.select(datasets, []), output)
-    batches = list(_plan(chosen))
-    for number, keys in enumerate(batches, start=1):
-        try:
-            if should_stop():
-                raise StoppedError
-            _make(chosen, keys, output, should_stop, f"{number} of {len(batches)}")
-        except StoppedError:
-            logger.info("stopped; run the same command again to go on")
-            return False
+    with lock_workdir(output / "unfinished"):
+        _set_outdated_aside(config.select(datasets, []), output)
+        batches = list(_plan(chosen))
+        for number, keys in enumerate(batches, start=1):
+            try:
+                if should_stop():
+                    raise StoppedError
+                _make(chosen, keys, output, should_stop, f"{number} of {len(batches)}")
+            except StoppedError:
+                logger.info("stopped; run the same command again to go on")
+                return False
     return True
 
 

@@ -55,7 +55,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
             held.enter_context(lock)
         except filelock.Timeout:
             raise UserError(
-                f"{workdir}: another process is training there; wait for its end, or use another --workdir"
+                f"{workdir}: another process is training there; wait for its end, or use another folder"
             ) from None
         except NotImplementedError:
             logger.warning("%s: this file system has no locks; train in it with one process at a time", workdir)
