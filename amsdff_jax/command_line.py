@@ -1,9 +1,7 @@
 """What the scripts share: flags with errors in one line, logging, exit codes."""
 
-import itertools
 import logging
 import os
-import re
 import signal
 import sys
 import traceback
@@ -12,8 +10,8 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict, config_flags
 
+from amsdff_jax.arguments import define_config, parse_arguments
 from amsdff_jax.errors import UserError
 from amsdff_jax.parallel.compilation import keep_compiled_steps
 from amsdff_jax.parallel.hosts import (
@@ -24,17 +22,13 @@ from amsdff_jax.parallel.hosts import (
     join_hosts,
     lost_host_error,
 )
-from amsdff_jax.paths import user_path
-from amsdff_jax.validation import nearest
 
 EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
 EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
 EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goes on (EX_TEMPFAIL)
 
-HELP = frozenset({"--help", "-help", "-h"})
-
-DEFINE_CONFIG = config_flags.DEFINE_config_file
+DEFINE_CONFIG = define_config
 
 
 def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, takes_texts: bool = False) -> None:
@@ -49,9 +43,7 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        arguments = _parse_flags(sys.argv)
-        if not takes_texts:
-            _check_command(arguments, commands or {})
+        arguments = parse_arguments(sys.argv, commands or {}, takes_texts)
         _set_up_logging()
         keep_compiled_steps()
         _join_hosts()
@@ -123,80 +115,3 @@ def _join_hosts() -> None:
     join_hosts(*(values[name] for name in names))
     if not is_first_host():
         logging.getLogger().setLevel(logging.WARNING)
-
-
-def _parse_flags(arguments: list[str]) -> list[str]:
-    """Sets the flags; returns what is no flag. Asked for help, it prints it and ends the process."""
-    if HELP.intersection(itertools.takewhile(lambda argument: argument != "--", arguments)):
-        print(sys.modules["__main__"].__doc__.strip(), flags.FLAGS.main_module_help(), sep="\n")
-        sys.exit(0)
-    if "--config" in arguments[:-1]:  # the same in two words
-        place = arguments.index("--config")
-        arguments = [*arguments[:place], f"--config={arguments[place + 1]}", *arguments[place + 2 :]]
-    arguments = [re.sub(r"^--?config=(~.*)$", lambda match: f"--config={user_path(match[1])}", argument)
-                 for argument in arguments]  # fmt: skip
-    for argument in arguments[1:]:
-        _check_config_argument(argument)
-    try:
-        return flags.FLAGS(arguments)[1:]
-    except flags.UnrecognizedFlagError as error:
-        raise UserError(f"--{error.flagname}: no such flag{nearest(error.flagname, list(flags.FLAGS))}; "
-                        "see --help") from None  # fmt: skip
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # what ml_collections lets through
-        _check_overrides(arguments)
-        raise UserError(" ".join(str(error).split())) from None
-
-
-def _check_command(arguments: list[str], commands: Mapping[str, str]) -> None:
-    if not commands:
-        if arguments:
-            raise UserError(f"{arguments[0]}: expected a flag, --NAME=VALUE; see --help")
-        return
-    usage = "; ".join(f"{command} {names}".strip() for command, names in commands.items())
-    if not arguments or arguments[0] not in commands:
-        given = f"{arguments[0]}: no such command{nearest(arguments[0], commands)}" if arguments else "no command"
-        raise UserError(f"{given}; there are {usage}")
-    names = commands[arguments[0]].split()
-    fewest = sum(not name.startswith("*") for name in names)
-    if len(arguments) - 1 < fewest or (len(arguments) - 1 > fewest == len(names)):
-        raise UserError(
-            f"{arguments[0]}: expected {commands[arguments[0]] or 'nothing more'}, got {len(arguments) - 1} arguments"
-        )
-    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
-        owners = [command for command in commands if f"{command}: " in flag.help]
-        if flag.present and owners and arguments[0] not in owners:
-            raise UserError(f"--{flag.name}: a flag of {owners[0]}, not of {arguments[0]}")
-
-
-def _check_config_argument(argument: str) -> None:
-    """Raises `UserError` unless a `--config=FILE` names a file; ml_collections would answer much later."""
-    match = re.match(r"--?config=(.*)$", argument)
-    if not match:
-        return
-    path = Path(match[1].split(":")[0])
-    if not path.is_file():
-        others = sorted(str(file) for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        listing = f"; {path.parent} has {', '.join(others)}" if others else ""
-        raise UserError(f"--config: no file {str(path)!r}{nearest(str(path), others) or listing}")
-    if path.suffix != ".py":  # which would be run as Python all the same
-        raise UserError(f"--config: expected a file of Python with get_config, such as configs/files.py, got {path}")
-
-
-def _check_overrides(arguments: list[str]) -> None:
-    """Raises `UserError` for the first `--config.NAME=` that the config does not have."""
-    file = next(match[1] for argument in arguments if (match := re.match(r"--?config=(.*)$", argument)))
-    config = config_flags.config_flags.ConfigFileFlagParser("config").parse(file)
-    names = _dotted_names(config, "config.")
-    for argument in arguments:
-        match = re.match(r"--?(?:no)?(config\.[^=]*)", argument)
-        if match and match[1] not in names:
-            raise UserError(f"--{match[1]}: no such field{nearest(match[1], names)}")
-
-
-def _dotted_names(config: ConfigDict, prefix: str) -> list[str]:
-    names = []
-    for name, value in config.items():
-        names += _dotted_names(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [prefix + name]
-    return names

@@ -33,9 +33,9 @@ def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     return kind(**arguments)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
     """A hint such as `; did you mean train.epochs?`, or an empty string when nothing is near."""
-    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -50,7 +50,8 @@ def field_names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 def nearest_field(name: str, names: Iterable[str]) -> str:
     """A hint like that of `nearest`, for dotted names: first a field that is called the same in another section."""
     names = list(names)
-    return nearest(name, [other for other in names if other.split(".")[-1] == name.split(".")[-1]] or names)
+    namesakes = [other for other in names if other.split(".")[-1] == name.split(".")[-1]]
+    return nearest(name, namesakes, cutoff=0.0) if namesakes else nearest(name, names)
 
 
 def require(condition: bool, field: str, value: Any, expected: str) -> None:
@@ -110,5 +111,8 @@ def _shown(value: Any) -> str:
 
 
 def _describe(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
-    return names.get(kind, str(kind))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", ...: "..."}
+    if kind in names:
+        return names[kind]
+    parts = [_describe(part) for part in typing.get_args(kind)]
+    return f"({', '.join(parts)})" if typing.get_origin(kind) is tuple else " or ".join(parts) or str(kind)

@@ -33,7 +33,7 @@ EPOCH_TEXTS = flags.DEFINE_integer("epoch_texts", 10_000, "At most so many texts
 
 def main() -> int:
     """Measures and prints; returns the exit code."""
-    if not all(re.fullmatch(r"[1-9]\d*x[1-9]\d*", shape) for shape in SHAPES.value):
+    if not SHAPES.value or not all(re.fullmatch(r"[1-9]\d*x[1-9]\d*", shape) for shape in SHAPES.value):
         raise UserError(f"--shapes: expected batches such as 32x64,16x256, got {','.join(SHAPES.value)}")
     shapes = [tuple(map(int, shape.split("x"))) for shape in SHAPES.value]
     epoch = dataclasses.asdict(Config.from_dict(CONFIG.value)) if CONFIG.value else None

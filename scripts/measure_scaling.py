@@ -19,7 +19,7 @@ flags.mark_flag_as_required("config")
 
 def main() -> None:
     """Measures and prints."""
-    if not all(number.isdigit() and int(number) for number in DEVICES.value):
+    if not DEVICES.value or not all(number.isdigit() and int(number) for number in DEVICES.value):
         raise UserError(f"--devices: expected numbers such as 1,2, got {','.join(DEVICES.value)}")
     counts = [int(number) for number in DEVICES.value]
     devices = provide_devices(max(counts))

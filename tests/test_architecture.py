@@ -20,7 +20,7 @@ FLOORS = [
         "export.loaders.onnx",
     ],
     ["cache", "validation", "json_file", "parallel.forks"],
-    ["config", "export.output_folder", "parallel.hosts"],
+    ["arguments", "config", "export.output_folder", "parallel.hosts"],
     [
         "data.chunks",
         "data.dataset",

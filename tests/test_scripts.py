@@ -12,6 +12,7 @@ from tests.conftest import make_texts, write_csv
 from tests.processes import Disturbance, run_script
 
 ROOT = Path(__file__).parent.parent
+FILES = f"--config={ROOT}/configs/files.py"
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
         (["--config=configs/quickstart.py", "--workdir=/proc/run"], "/proc/run: cannot be written"),
         (["--config=configs/quickstart.py", "--workdri=x"], "--workdri: no such flag; did you mean workdir?"),
         (["--config=pyproject.toml"], "--config: expected a file of Python with get_config"),
-        ([], "--config"),
+        ([], "--config: not given"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -117,6 +118,43 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in errors[0]
     assert "Traceback" not in output
     assert output.splitlines()[-1] == errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train.py", ["--config.train.epochs=3"], "--config: not given; expected a file with settings"),
+        ("train.py", [FILES, FILES], "--config: given twice"),
+        ("train.py", [FILES, "--config.train.epochs="], "--config.train.epochs=: expected a whole number"),
+        ("train.py", ["--config.train.epochs=three", FILES], "--config.train.epochs=three: expected a whole number"),
+        ("train.py", [FILES, "--config.train.decay_all=maybe"], "decay_all=maybe: expected true or false"),
+        ("train.py", [FILES, "--config.model.kernel_sizes=(1,"], "such as --config.model.kernel_sizes='(1, 3, 5)'"),
+        ("train.py", [FILES, "--config.train.epochs[0]=3"], "no such field; did you mean config.train.epochs?"),
+        ("train.py", [FILES, "--epochs=3"], "--epochs: no such flag; did you mean config.train.epochs?"),
+        ("train.py", [FILES, "--config.train=3"], "--config.train=3: expected --config.train.FIELD=VALUE"),
+        ("train.py", ["--config={tmp}/broken.py"], "broken.py, line 3: KeyError: 'nowhere'"),
+        ("train.py", ["--config={tmp}/empty.py"], "empty.py: AttributeError: module 'empty' has no attribute"),
+        ("train.py", ["--config={tmp}/nothing.py"], "expected get_config to return a ConfigDict, got NoneType"),
+        ("run_experiments.py", ["--config.mode=x"], "--config: no file 'configs/experiments.py'"),
+        ("predict.py", ["--model=x", "-1 point for this"], "comes after --, as in: -- '-1 point for this'"),
+        ("predict.py", ["--model=x", "--nice"], "a text that begins with - comes after --"),
+        ("explain.py", ["--model=", "a"], "--model: given without a value"),
+        ("calibrate.py", ["--model=x"], "--file: not given (A CSV"),
+        ("convert.py", ["verify", "a", "b", "-1"], "comes after --, as in: -- -1"),
+        ("measure_scaling.py", [FILES, "--devices="], "--devices: expected numbers such as 1,2"),
+        ("benchmark.py", ["--rounds=0"], "--rounds=0: expected a positive integer"),
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_is_one_line_that_says_what_is_right(script, arguments, message, run, tmp_path):
+    (tmp_path / "broken.py").write_text("def get_config():\n    settings = {}\n    return settings['nowhere']\n")
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "nothing.py").write_text("def get_config():\n    pass\n")
+    code, output = run(script, *(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert code == 2, output
+    (error,) = output.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
 
 
 @pytest.mark.slow
