@@ -1,6 +1,7 @@
 """JSON and other text files: written whole or not at all, read within bounds."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,21 @@ def read_json(file: Path, expected: str) -> dict[str, Any]:
 
 def write_json(file: Path, content: Any) -> None:
     """Writes JSON through a temporary file, so that neither a reader nor a killed process leaves half of it."""
-    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(file, to_json(content, indent=2) + "\n")
+
+
+def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """JSON with null in place of NaN and infinity, which JSON has no numbers for.
+
+    Args:
+      indent: None: on one line.
+      default: makes something that JSON knows of what it does not.
+    """
+    try:
+        return json.dumps(content, allow_nan=False, ensure_ascii=False, indent=indent, default=default)
+    except ValueError:  # of such a number
+        content = json.loads(json.dumps(content, default=default), parse_constant=lambda _: None)
+        return json.dumps(content, allow_nan=False, ensure_ascii=False, indent=indent)
 
 
 def write_text(file: Path, content: str) -> None:

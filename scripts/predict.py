@@ -9,7 +9,7 @@ from absl import flags
 
 from amsdff_jax import command_line
 from amsdff_jax.classifier import BATCH_SIZE
-from amsdff_jax.prediction.outputs import FORMATS
+from amsdff_jax.prediction.lines import FORMATS
 from amsdff_jax.prediction.run import predict
 
 MODEL = flags.DEFINE_string("model", None, "A model folder, such as a run's model/.")
@@ -20,7 +20,7 @@ TEXT_PAIR_COLUMN = flags.DEFINE_string("text_pair_column", "", "Column with seco
 KEEP_COLUMNS = flags.DEFINE_list("keep_columns", [], "Columns of the input to write beside the prediction.")
 OUTPUT = flags.DEFINE_string("output", "", "A .jsonl or .csv file; by default the standard output.")
 FORMAT = flags.DEFINE_enum("format", "", ["", *FORMATS], "By default as the output's ending says, else jsonl.")
-RESUME = flags.DEFINE_bool("resume", False, "Go on after the last complete line of the output.")
+RESUME = flags.DEFINE_bool("resume", False, "Go on with an output that was begun by the same command.")
 TOP_K = flags.DEFINE_integer("top_k", 1, "As many of the most likely classes are written.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch_size", BATCH_SIZE, "Texts that go through the model together.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("compute_dtype", "", ["", "auto", "float32", "bfloat16"], "By default as saved.")

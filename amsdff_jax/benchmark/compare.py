@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import logging
 import os
 import statistics
@@ -26,7 +25,7 @@ from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.model_folder import SavedModel, read_model_config, save_model
-from amsdff_jax.json_file import read_json
+from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 
 logger = logging.getLogger(__name__)
@@ -110,7 +109,7 @@ def _run(side: str, workload: Workload, folder: Path) -> dict[str, Any]:
     results.unlink(missing_ok=True)
     environment = os.environ | ENVIRONMENT | {CACHE_VARIABLE: str(folder / "cache")}
     workload = dataclasses.replace(workload, started=time.time())
-    task.write_text(json.dumps(dataclasses.asdict(workload)), encoding="utf-8")
+    write_json(task, dataclasses.asdict(workload))
     command = [sys.executable, "-m", f"amsdff_jax.benchmark.{side}_side", str(task), str(results)]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if finished.returncode or not results.exists():

@@ -1,7 +1,6 @@
 """What both sides of the benchmark compute, and how they tell what it took."""
 
 import dataclasses
-import json
 import resource
 import statistics
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from amsdff_jax.json_file import read_json
+from amsdff_jax.json_file import read_json, write_json
 
 WARM_UP = 1  # calls before the clock starts
 LEARNING_RATE = 5e-5
@@ -48,7 +47,7 @@ def run_worker(measure: Callable[[Workload], dict[str, Any]]) -> None:
     task, results = map(Path, sys.argv[1:])
     measured = measure(Workload(**read_json(task, "a workload")))
     measured["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    results.write_text(json.dumps(measured), encoding="utf-8")
+    write_json(results, measured)
 
 
 def make_batch(shape: tuple[int, int], vocab_size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """The folder of a trained model: everything that is needed to use it, here or in PyTorch."""
 
 import dataclasses
-import json
 import re
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from amsdff_jax.interop.dimensions import check_sizes
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
 from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
-from amsdff_jax.json_file import read_json
+from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.parallel.forks import claim_process
@@ -89,8 +88,7 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
         if saved.tokenizer is not None:
             saved.tokenizer.save_pretrained(partial)
         write_safetensors(partial / WEIGHTS, to_state_dict(saved.model))
-        content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        (partial / "config.json").write_text(content, encoding="utf-8")
+        write_json(partial / "config.json", config)
         shutil.rmtree(former, ignore_errors=True)
         if folder.exists():
             folder.rename(former)

@@ -55,8 +55,9 @@ def calibrate_model(
     dataset = read_file(file, data, saved.class_names)
     pairs = dataset.text_pairs
     texts = dataset.texts if pairs is None else list(zip(dataset.texts, pairs, strict=True))
-    logits = Classifier(saved, batch_size=batch_size).logits(texts)
+    classifier = Classifier(saved, batch_size=batch_size)
     try:
+        logits = classifier.logits(texts)
         calibration = calibrate(
             logits, dataset.labels, saved.class_names, target_precision, coverage, file=Path(file).name
         )

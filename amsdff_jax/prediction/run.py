@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from amsdff_jax.classifier import BATCH_SIZE, Classifier, Text
+from amsdff_jax.classifier import BATCH_SIZE, Classifier, Prediction
 from amsdff_jax.data.chunks import Pause
+from amsdff_jax.data.texts import Text
 from amsdff_jax.errors import UserError
 from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, file_records, standard_input_records
-from amsdff_jax.prediction.outputs import Layout, Output, choose_format
+from amsdff_jax.prediction.lines import Layout, choose_format, error_of
+from amsdff_jax.prediction.outputs import Output
+from amsdff_jax.prediction.progress import describe_origin
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,9 @@ def predict(
       keep_columns: of the input, to be written beside the prediction.
       output: a file; "": the standard output.
       format: "jsonl" or "csv"; "": by the ending of `output`.
-      resume: go on after the last complete line of `output`.
+      resume: go on with `output`, if it was begun with the same model, input and arguments. In the end a file's rows
+        give the same bytes as without an interruption, on the same machine with the same `batch_size`; lines of the
+        standard input give the same labels, but may be divided otherwise, which moves the last digit of a probability.
       top_k: number of classes to write for each text.
       batch_size: texts that go through the model together.
       compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
@@ -78,20 +83,28 @@ def predict(
         label_sets=calibration is not None and calibration.coverage > 0,
         keep_columns=tuple(keep_columns),
     )
-    with Output(output, layout, resume) as lines:
+    flags = {
+        "format": format, "top_k": layout.top_k, "text_column": text_column, "text_pair_column": text_pair_column,
+        "keep_columns": list(keep_columns),
+    }  # fmt: skip
+    origin = describe_origin(model, classifier, flags) if output else None
+    with Output(output, layout, origin, resume) as lines:
         if lines.done:
             logger.info("%s: going on after row %d", output, lines.done)
         tally = _Tally(lines.done)
         try:
             with _progress(bool(output)) as progress:
                 task = progress.add_task(f"{lines.done:,} rows")
-                for record, prediction in classifier.annotate(_items(records, lines.done), layout.top_k):
-                    lines.write(record, prediction)
-                    tally.add(record, truncated=prediction is not None and prediction.truncated)
+                # `lines.done` grows, but what is to be skipped is what is there now.
+                items = _items(records, lines, lines.done)
+                for answers in classifier.annotate_chunks(items, layout.top_k, skip=lines.done):
+                    lines.write(answers)
+                    tally.add(answers)
                     progress.update(task, description=tally.progress)
+            lines.finish()
         except KeyboardInterrupt:
             way_out = "; --resume goes on with the next" if output else ""
-            logger.info("stopped after row %d%s", tally.row, way_out)
+            logger.info("stopped after row %d%s", lines.done, way_out)
             return False
     tally.finish(output)
     return True
@@ -103,43 +116,47 @@ def _begun(records: Iterator[Record]) -> Iterator[Record]:
     return itertools.chain(first, records)
 
 
-def _items(records: Iterable[Record | Pause], done: int) -> Iterator[tuple[Record, Text | None] | Pause]:
-    """What the classifier takes: every record with its text, from behind the first `done` of them."""
+def _items(records: Iterable[Record | Pause], lines: Output, done: int) -> Iterator[tuple[Record, Text | None] | Pause]:
+    """What the classifier takes: every record with its text, those that the output holds already shown to it."""
     for record in records:
         if isinstance(record, Pause):
             yield record
-        elif record.row > done:
-            yield record, record.text
+            continue
+        if record.row <= done:
+            lines.skip(record)
+        yield record, record.text
 
 
 class _Tally:
     """Counts what was written."""
 
     def __init__(self, done: int):
-        self.row = done
+        self._row = done
         self._written = self._truncated = self._errors = 0
         self._first_error = ""
         self._start = time.perf_counter()
 
-    def add(self, record: Record, truncated: bool) -> None:
-        self.row = record.row
-        self._written += 1
-        self._truncated += truncated
-        self._errors += bool(record.error)
-        self._first_error = self._first_error or record.error
+    def add(self, answers: Iterable[tuple[Record, Prediction | None]]) -> None:
+        for record, prediction in answers:
+            error = error_of(record, prediction)
+            self._row = record.row
+            self._written += 1
+            self._truncated += prediction is not None and prediction.truncated
+            self._errors += bool(error)
+            self._first_error = self._first_error or error
 
     @property
     def progress(self) -> str:
         """One line of how far it is."""
         errors = f", {self._errors:,} with an error" if self._errors else ""
-        return f"{self.row:,} rows{errors}, {self._written / (time.perf_counter() - self._start):,.0f}/s"
+        return f"{self._row:,} rows{errors}, {self._written / (time.perf_counter() - self._start):,.0f}/s"
 
     def finish(self, output: str) -> None:
-        """Says what was done; raises `UserError` if no row at all could be read."""
-        if self._errors and self._errors == self.row:
-            raise UserError(f"none of the {self._errors} rows could be read; the first: {self._first_error}")
+        """Says what was done; raises `UserError` if no row at all could be labelled."""
+        if self._errors and self._errors == self._row:
+            raise UserError(f"none of the {self._errors} rows could be labelled; the first: {self._first_error}")
         truncated = f", {self._truncated:,} of them cut to the model's length" if self._truncated else ""
-        errors = f"; {self._errors:,} could not be read, see their error" if self._errors else ""
+        errors = f"; {self._errors:,} could not be labelled, see their error" if self._errors else ""
         goes_to = f" to {output}" if output else ""
         seconds = time.perf_counter() - self._start
         logger.info("%s rows%s in %.1f s%s%s", f"{self._written:,}", goes_to, seconds, truncated, errors)

@@ -11,6 +11,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.json_file import to_json
 from amsdff_jax.parallel.hosts import is_first_host
 
 
@@ -44,7 +45,7 @@ class RunLog:
         if not self._writes:
             return
         with self._errors_told():
-            self._stream.write((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
+            self._stream.write((to_json({"kind": kind, "step": step, **values}) + "\n").encode())
             for name, value in values.items():
                 if isinstance(value, (int, float)):
                     summary = scalar(f"{kind}/{name}", value)

@@ -1,14 +1,18 @@
 """Files and pipes of texts to files and pipes of predictions."""
 
+import contextlib
 import csv
+import datetime
 import gzip
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -17,8 +21,12 @@ from amsdff_jax import Classifier, EnhancedAMSDFF, UserError
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
-from amsdff_jax.interop.model_folder import SavedModel, save_model
+from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.prediction.calibrate_model import calibrate_model, print_calibration
+from amsdff_jax.prediction.inputs import Record
+from amsdff_jax.prediction.lines import Layout
+from amsdff_jax.prediction.outputs import Output
+from amsdff_jax.prediction.progress import Origin
 from amsdff_jax.prediction.run import predict
 from tests.conftest import TINY_HEAD, make_texts, write_csv
 from tests.processes import ROOT, run_script
@@ -133,44 +141,215 @@ def test_a_bad_row_is_a_record_and_the_others_follow(folder, tmp_path):
 
 def test_a_file_without_one_good_row_is_an_error(folder, tmp_path):
     (tmp_path / "d.jsonl").write_text('{"body": "w1"}\n{"body": "w2"}\n')
-    with pytest.raises(UserError, match="none of the 2 rows could be read; the first: line 1: no column 'text'"):
+    with pytest.raises(UserError, match="none of the 2 rows could be labelled; the first: line 1: no column 'text'"):
         predict(str(folder), file=str(tmp_path / "d.jsonl"), output=str(tmp_path / "out.jsonl"))
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
 def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path):
     file, output = write_file(tmp_path / "d.csv"), tmp_path / name
-    options = {"file": file, "text_column": "body", "keep_columns": ["body"], "output": str(output)}
+    # Of 40 texts 16 go through the model together, then 24.
+    options = {
+        "file": file, "text_column": "body", "keep_columns": ["body"], "output": str(output), "batch_size": 16
+    }  # fmt: skip
     predict(str(folder), **options)
-    whole = output.read_bytes()
-    for length in (0, 3, whole.index(b"\n") + 1, len(whole) // 2, len(whole) - 70, len(whole) - 1, len(whole)):
+    whole, progress = output.read_bytes(), tmp_path / f"{name}.progress"
+    told = progress.read_bytes()
+    for length in (0, 3, whole.index(b"\n") + 1, len(whole) // 2, len(whole) - 1, len(whole)):
         output.write_bytes(whole[:length])
+        progress.write_bytes(told[: -9 if length == 0 else None])
         predict(str(folder), **options, resume=True)
         assert output.read_bytes() == whole, length
+        assert progress.read_bytes() == told
     with pytest.raises(UserError, match=r"is there already; go on with it \(--resume\), or delete it"):
         predict(str(folder), **options)
+    assert output.read_bytes() == whole
+    with open(file, "a", encoding="utf-8") as stream:
+        stream.write("40,w1 w2\n")
+    predict(str(folder), **options, resume=True)
+    assert output.read_bytes().startswith(whole)
+    assert output.read_bytes()[len(whole) :].count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("weights", "was begun with another model; go on with the same, or choose another file"),
+        ("tokenizer", "was begun with another model;"),
+        ("calibration", "was begun with another calibration;"),
+        ("first row", "rows 1 to 16 of the input are not those that it was begun with"),
+        ("last row", "rows 1 to 40 of the input are not those that it was begun with"),
+        ("kept column", "rows 1 to 40 of the input are not those that it was begun with"),
+        ("fewer rows", "holds 40 rows, but the input only 39"),
+        ({"text_column": "id"}, "was begun with --text_column=body; go on with the same"),
+        ({"top_k": 2, "keep_columns": []}, "was begun with --top_k=1 and --keep_columns=id;"),
+        ({"compute_dtype": "bfloat16"}, "was begun with --compute_dtype=float32;"),
+        ({"format": "csv"}, "was begun with --format=jsonl;"),
+    ],
+)
+def test_resume_goes_on_with_nothing_but_what_the_output_was_begun_with(folder, change, message, tmp_path):
+    model, file, output = shutil.copytree(folder, tmp_path / "model"), tmp_path / "d.jsonl", tmp_path / "out.jsonl"
+    options = {"text_column": "body", "keep_columns": ["id"], "output": str(output), "batch_size": 16}
+    write_file(file)
+    predict(str(model), file=str(file), **options)
+    whole = output.read_bytes()[: -1 if change == "first row" else None]
+    output.write_bytes(whole)
+    (model / "README.md").write_text("other words about the same model")
+    rows = [f"{row}\n" for row in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    if change == "weights":
+        weights = bytearray((model / "model.safetensors").read_bytes())
+        weights[-2] ^= 1
+        (model / "model.safetensors").write_bytes(weights)
+    elif change == "tokenizer":
+        definition = json.loads((model / "tokenizer.json").read_text())
+        definition["normalizer"]["lowercase"] = False
+        (model / "tokenizer.json").write_text(json.dumps(definition))
+    elif change == "calibration":
+        write_calibration(model, Calibration(NAMES, 0.5))
+    elif change == "first row":
+        file.write_text("".join([rows[0].replace("w", "W"), *rows[1:]]), encoding="utf-8")
+    elif change == "last row":
+        file.write_text("".join([*rows[:-1], rows[-1].replace("w4", "w5")]), encoding="utf-8")
+    elif change == "kept column":
+        file.write_text("".join([rows[0].replace('"id": 0', '"id": 99'), *rows[1:]]), encoding="utf-8")
+    elif change == "fewer rows":
+        file.write_text("".join(rows[:-1]), encoding="utf-8")
+    else:
+        options |= change
+    with pytest.raises(UserError, match=message) as caught:
+        predict(str(model), file=str(file), **options, resume=True)
+    assert "\n" not in str(caught.value)
+    assert output.read_bytes() == whole
+
+
+def test_resume_of_the_standard_input(folder, tmp_path, monkeypatch):
+    lines, output = tmp_path / "lines", tmp_path / "out.jsonl"
+    texts = make_texts(50, 5)[0]
+    options = {"output": str(output), "batch_size": 16}
+
+    def give(texts):
+        lines.write_text("".join(f"{text}\n" for text in texts))
+        monkeypatch.setattr(sys, "stdin", lines.open())
+
+    give(texts[:30])
+    predict(str(folder), **options)
+    give(texts)
+    predict(str(folder), **options, resume=True)
+    assert [line["row"] for line in read_lines(output)] == list(range(1, 51))
+    whole = output.read_bytes()
+    give(["w1", *texts])
+    with pytest.raises(UserError, match="rows 1 to 50 of the input are not those that it was begun with"):
+        predict(str(folder), **options, resume=True)
     assert output.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("content", "progress", "message"),
     [
-        ("out.csv", b"row,label\n1,low\n", "has other columns than this command writes"),
-        (
-            "out.jsonl",
-            b'{"row": 1, "label": "low", "probability": 0.5, "top_k": [], "truncated": false}\n',
-            "other columns",
-        ),
-        ("out.jsonl", b'{"row": 3}\n', "record 1 does not say that it is row 1"),
-        ("out.jsonl", b"my notes\n", "this is no output of the same command"),
+        (b"my notes\n", None, "out.jsonl.progress: is missing, and nothing else says with which model"),
+        (b'{"row": 1, "label": "low"}\n', b"{}\n", "out.jsonl.progress: does not say with which model and input"),
+        (b'{"row": 1, "label": "low"}\n', b"[" * 9999, "out.jsonl.progress: does not say with which model and input"),
+        (b"my notes\n", "TOLD", "was changed after it had been written"),
+        (b'{"row": 1, "label": "low", "probability": 1.0, "truncated": false}\n' * 2, "TOLD", "was changed after"),
     ],
 )
-def test_resume_leaves_other_files_alone(folder, name, content, message, tmp_path):
-    output = tmp_path / name
+def test_resume_leaves_other_files_alone(folder, content, progress, message, tmp_path):
+    output, beside = tmp_path / "out.jsonl", tmp_path / "out.jsonl.progress"
+    predict(str(folder), ["w1"], output=str(output))
     output.write_bytes(content)
-    with pytest.raises(UserError, match=message):
+    if progress is None:
+        beside.unlink()
+    elif progress != "TOLD":
+        beside.write_bytes(progress)
+    with pytest.raises(UserError, match=message) as caught:
         predict(str(folder), ["w1"], output=str(output), resume=True)
+    assert "\n" not in str(caught.value)
     assert output.read_bytes() == content
+
+
+def test_one_process_at_a_time_writes_an_output(folder, tmp_path):
+    output = tmp_path / "out.jsonl"
+    layout, origin = Layout("jsonl"), Origin("", "", {})
+    with Output(str(output), layout, origin) as lines:
+        lines.write([(Record(1, None, {}, "broken"), None)])
+        content = output.read_bytes()
+        for resume in (False, True):
+            with pytest.raises(UserError, match="is being written by another process; wait for it, or choose another"):
+                predict(str(folder), ["w1"], output=str(output), resume=resume)
+        assert output.read_bytes() == content
+    with Output(str(output), layout, origin, resume=True) as lines:
+        assert lines.done == 1
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(folder, tmp_path):
+    file, output = write_file(tmp_path / "d.csv"), tmp_path / "out.jsonl"
+    options = {"file": file, "text_column": "body", "output": str(output), "batch_size": 16}
+    predict(str(folder), **options)
+    whole = output.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (10, len(whole) - 10):
+        output.unlink()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(
+                UserError, match=r"out.jsonl: cannot be written \(File too large\); make room and go on"
+            ):
+                predict(str(folder), **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        predict(str(folder), **options, resume=True)
+        assert output.read_bytes() == whole
+
+
+def test_kept_columns_are_valid_json(folder, tmp_path):
+    def refuse(constant):
+        pytest.fail(f"{constant} is no JSON")
+
+    columns = {
+        "text": ["w1", "w2", "w3"],
+        "number": [1.5, float("nan"), float("-inf")],
+        "raw": [b"\x00\xff", b"abc", None],
+        "nested": [{"x": [1.0, float("inf")]}, {"x": []}, None],
+        "day": [datetime.date(2024, 2, 29)] * 3,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "d.parquet")
+    options = {"file": str(tmp_path / "d.parquet"), "keep_columns": [*columns][1:]}
+    predict(str(folder), **options, output=str(tmp_path / "out.jsonl"))
+    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["input"] for line in lines] == [
+        {"number": 1.5, "raw": "AP8=", "nested": {"x": [1.0, None]}, "day": "2024-02-29"},
+        {"number": None, "raw": "YWJj", "nested": {"x": []}, "day": "2024-02-29"},
+        {"number": None, "raw": None, "nested": None, "day": "2024-02-29"},
+    ]
+    predict(str(folder), **options, output=str(tmp_path / "out.csv"))
+    with (tmp_path / "out.csv").open(newline="") as stream:
+        first = next(csv.DictReader(stream))
+    assert (first["input.raw"], first["input.nested"]) == ("AP8=", '{"x": [1.0, null]}')
+    nested = '{"text": "w1", "deep": ' + "[" * 900 + "]" * 900 + "}\n"
+    (tmp_path / "d.jsonl").write_text(nested)
+    for name in ("deep.jsonl", "deep.csv"):  # whatever the limit is, a line
+        with contextlib.suppress(UserError):
+            predict(str(folder), file=str(tmp_path / "d.jsonl"), keep_columns=["deep"], output=str(tmp_path / name))
+        assert (tmp_path / name).stat().st_size
+
+
+def test_a_text_without_finite_logits_is_a_record_with_an_error(folder, tmp_path, monkeypatch):
+    saved = read_model_folder(folder)
+    embeddings = saved.model.transformer.embeddings.word_embeddings.embedding
+    embeddings[...] = embeddings[...].at[saved.tokenizer.convert_tokens_to_ids("w39")].set(jnp.inf)
+    damaged = Classifier(saved, batch_size=16, devices=jax.devices()[:1])
+    monkeypatch.setattr(Classifier, "from_pretrained", lambda *_, **__: damaged)
+    predict(str(folder), ["w1", "w39", "w2"], output=str(tmp_path / "out.jsonl"))
+    lines = read_lines(tmp_path / "out.jsonl")
+    assert [line["row"] for line in lines] == [1, 2, 3]
+    assert ["label" in line for line in lines] == [True, False, True]
+    assert lines[1]["error"].startswith("the model's logits are NaN or infinite")
+    with pytest.raises(UserError, match="none of the 1 rows could be labelled; the first: the model's logits are NaN"):
+        predict(str(folder), ["w39"], output=str(tmp_path / "out.csv"))
+    monkeypatch.setattr("amsdff_jax.prediction.calibrate_model.Classifier", lambda *_, **__: damaged)
+    held_out = write_csv(tmp_path / "d.csv", ["w1", "w39"] * 5, ["low", "high"] * 5)
+    with pytest.raises(UserError, match=r"d.csv: texts\[1\] \(and of 4 of the 9 others\): the model's logits are NaN"):
+        calibrate_model(str(folder), str(held_out), DataConfig())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""How a record and its prediction are written: as a line of JSONL or CSV."""
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from amsdff_jax.classifier import Prediction
+from amsdff_jax.errors import UserError
+from amsdff_jax.evaluation.inference import NOT_FINITE
+from amsdff_jax.json_file import to_json
+from amsdff_jax.prediction.inputs import Record
+
+FORMATS = ("jsonl", "csv")
+
+
+class Layout(NamedTuple):
+    """What every line of an output holds.
+
+    Attributes:
+      format: one of `FORMATS`.
+      top_k: number of classes; from 2 on they have fields of their own.
+      abstains: whether the model may abstain.
+      label_sets: whether it gives sets of labels.
+      keep_columns: columns of the input.
+    """
+
+    format: str
+    top_k: int = 1
+    abstains: bool = False
+    label_sets: bool = False
+    keep_columns: tuple[str, ...] = ()
+
+
+def choose_format(path: str, format: str = "") -> str:
+    """`format`, or what the ending of the output's name says; JSONL without a name.
+
+    Raises:
+      UserError: neither says it.
+    """
+    if format or not path:
+        return format or "jsonl"
+    ending = Path(path).suffix.lower().removeprefix(".")
+    if ending not in FORMATS:
+        endings = " or ".join(f".{name}" for name in FORMATS)
+        raise UserError(f"--output={path}: expected a name ending in {endings}, or --format={'|'.join(FORMATS)}")
+    return ending
+
+
+def header(layout: Layout) -> bytes:
+    """What comes before the first line."""
+    return _csv_line(_columns(layout)) if layout.format == "csv" else b""
+
+
+def beginning(row: int, layout: Layout) -> bytes:
+    """What the line of a row begins with."""
+    return f"{row},".encode() if layout.format == "csv" else f'{{"row": {row}, '.encode()
+
+
+def line(record: Record, prediction: Prediction | None, layout: Layout) -> bytes:
+    """The line of a record, with its end."""
+    if layout.format == "csv":
+        return _csv_line(_csv_fields(record, prediction, layout))
+    try:
+        text = to_json(_json_fields(record, prediction, layout), default=_plain)
+    except RecursionError:  # the input was not too deep to be read, but nearly so
+        kept = dict.fromkeys(record.kept)
+        text = to_json(_json_fields(record._replace(kept=kept, error="a kept column is nested too deep"), None, layout))
+    # JSON has an escape for a surrogate that stands alone, and it is what `backslashreplace` makes.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def error_of(record: Record, prediction: Prediction | None) -> str:
+    """Why a record has no prediction; "" if it has one."""
+    return "" if prediction is not None else record.error or NOT_FINITE
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no form for: bytes in Base64, as other programs write them, anything else as it is printed."""
+    return base64.b64encode(value).decode() if isinstance(value, (bytes, bytearray, memoryview)) else str(value)
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.6g}")
+
+
+def _json_fields(record: Record, prediction: Prediction | None, layout: Layout) -> dict[str, Any]:
+    fields: dict[str, Any] = {"row": record.row}
+    if prediction is None:
+        fields["error"] = error_of(record, prediction)
+    else:
+        fields |= {"label": prediction.label, "probability": _rounded(prediction.probability)}
+        if layout.top_k > 1:
+            fields["top_k"] = [
+                {"label": label, "probability": _rounded(probability)} for label, probability in prediction.top_k
+            ]
+        fields["truncated"] = prediction.truncated
+        if layout.abstains:
+            fields["abstained"] = prediction.abstained
+        if layout.label_sets:
+            fields["label_set"] = prediction.label_set
+    if layout.keep_columns:
+        fields["input"] = record.kept
+    return fields
+
+
+def _columns(layout: Layout) -> list[str]:
+    others = [f"{name}_{place}" for place in range(2, layout.top_k + 1) for name in ("label", "probability")]
+    return [
+        "row", "label", "probability", *others, "truncated", *(["abstained"] if layout.abstains else []),
+        *(["label_set"] if layout.label_sets else []), "error", *(f"input.{name}" for name in layout.keep_columns),
+    ]  # fmt: skip
+
+
+def _csv_fields(record: Record, prediction: Prediction | None, layout: Layout) -> list[Any]:
+    fields: dict[str, Any] = {"row": record.row, "error": error_of(record, prediction)}
+    if prediction is not None:
+        for place, (label, probability) in enumerate(prediction.top_k, start=1):
+            ending = "" if place == 1 else f"_{place}"
+            fields |= {f"label{ending}": label, f"probability{ending}": _rounded(probability)}
+        fields["truncated"] = str(prediction.truncated).lower()
+        fields["abstained"] = str(prediction.abstained).lower()
+        fields["label_set"] = to_json(prediction.label_set)
+    fields |= {f"input.{name}": _csv_value(value) for name, value in record.kept.items()}
+    return [fields.get(column, "") for column in _columns(layout)]
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, (dict, list, tuple)):
+        try:
+            return to_json(value, default=_plain)
+        except RecursionError:
+            return "nested too deep"
+    return _plain(value) if isinstance(value, (bytes, bytearray, memoryview)) else value
+
+
+def _csv_line(fields: Sequence[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue().encode("utf-8", "backslashreplace")
