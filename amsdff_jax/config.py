@@ -16,6 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from amsdff_jax.class_weights import parse_class_weights
 from amsdff_jax.errors import UserError
 from amsdff_jax.validation import build, field_names, nearest_field, require, require_choice
 
@@ -188,7 +189,7 @@ class LossConfig:
     focal_gamma: float = 2.0
     smoothing: float = 0.1  # probability spread evenly over all classes
     temperature: float = 0.07  # of the contrastive loss
-    class_weights: tuple[float, ...] | str = ""  # "balanced", or one weight a class; "": all equal
+    class_weights: Any = ""  # "": all equal; "balanced", "(1.0, 2.0)" in the order of the classes, "{neg: 1, pos: 2}"
 
     def __post_init__(self) -> None:
         parts = (self.ce, self.focal, self.label_smoothing, self.contrastive)
@@ -197,11 +198,7 @@ class LossConfig:
         require(sum(parts) > 0, "loss.ce", self.ce, "above 0, or another part of the loss above 0")
         require(0 <= self.smoothing < 1, "loss.smoothing", self.smoothing, "from 0 to below 1")
         require(self.temperature > 0, "loss.temperature", self.temperature, "above 0")
-        if isinstance(self.class_weights, str):
-            require_choice("loss.class_weights", self.class_weights, ("", "balanced"))
-        else:
-            require(all(weight >= 0 for weight in self.class_weights), "loss.class_weights", self.class_weights,
-                     "weights of 0 or more")  # fmt: skip
+        object.__setattr__(self, "class_weights", parse_class_weights(self.class_weights))
 
 
 LOSS_PARTS = ("ce", "focal", "label_smoothing", "contrastive")

@@ -65,14 +65,16 @@ def require_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     require(value in choices, field, value, f"one of {', '.join(map(repr, choices))}{nearest(value, choices)}")
 
 
-def first_of(parts: Sequence[str], separator: str = ", ") -> str:
+def first_of(parts: Sequence[str], separator: str = ", ", most: int = MOST_PARTS) -> str:
     """Parts of a message, joined; the first few of many, each shortened, and how many more there are."""
-    more = f" and {len(parts) - MOST_PARTS:,} more" if len(parts) > MOST_PARTS else ""
-    return separator.join(part if len(part) <= LONGEST else f"{part[:LONGEST]}…" for part in parts[:MOST_PARTS]) + more
+    more = f" and {len(parts) - most:,} more" if len(parts) > most else ""
+    return separator.join(part if len(part) <= LONGEST else f"{part[:LONGEST]}…" for part in parts[:most]) + more
 
 
 def _coerce(value: Any, kind: Any, field: str) -> Any:
     """`value` as the annotated type `kind`; an int may stand for a float and a list for a tuple."""
+    if kind is Any:  # the dataclass checks it by itself
+        return value
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         if isinstance(value, str) and value.startswith(("(", "[")):  # a tuple from the command line

@@ -21,6 +21,7 @@ FLOORS = [
         "export.loaders.onnx",
     ],
     ["cache", "validation", "json_file", "parallel.forks"],
+    ["class_weights"],
     ["arguments", "config", "export.output_folder", "parallel.hosts"],
     [
         "data.chunks",
@@ -34,7 +35,6 @@ FLOORS = [
         "models.backend",
         "models.dropout",
         "models.matmul",
-        "training.losses",
         "interop.state_dict",
         "interop.torch_pickle",
         "interop.safetensors_file",
@@ -48,6 +48,7 @@ FLOORS = [
         "data.tokenization",
         "models.layers",
         "interop.torch_checkpoint",
+        "training.losses",
         "training.optimizer",
     ],
     [

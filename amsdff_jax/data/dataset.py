@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from amsdff_jax.errors import UserError
-from amsdff_jax.validation import nearest, require
+from amsdff_jax.validation import first_of, nearest, require
+
+MOST_LISTED = 20  # classes in a line of the log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +78,8 @@ class TextDataset:
         """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order."""
         if self.class_names != tuple(class_names):
             raise UserError(
-                f"{self.name}: its {len(self.class_names)} classes ({_shortened(self.class_names)}) are not the "
-                f"{len(class_names)} of {owner} ({_shortened(class_names)}); read it with these, as read_file does "
+                f"{self.name}: its {len(self.class_names)} classes ({first_of(self.class_names)}) are not the "
+                f"{len(class_names)} of {owner} ({first_of(class_names)}); read it with these, as read_file does "
                 "when it is given class_names"
             )
 
@@ -145,6 +147,14 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
     )
 
 
+def by_class(class_names: Sequence[str], values: Iterable[Any]) -> str:
+    """A value of every class for the log, such as `neg 41, pos 42`."""
+    listed = [f"{name} {value}" for name, value in zip(class_names, values, strict=True)]
+    return "".join(
+        letter if letter.isprintable() else repr(letter)[1:-1] for letter in first_of(listed, most=MOST_LISTED)
+    )
+
+
 def _listed(values: Iterable[Any], what: str) -> list[Any]:
     """The values by position; a data frame's column would find its own by their labels."""
     if hasattr(values, "__array__"):
@@ -180,11 +190,7 @@ def _indices(labels: list[Any], class_names: tuple[str, ...], dataset: str) -> n
             near = nearest(label, class_names) if isinstance(label, str) else ""
             raise UserError(
                 f"{dataset}: labels[{row}]: expected 0 to {len(class_names) - 1}, or one of the classes "
-                f"{_shortened(class_names)}, got {reprlib.repr(label)}{near}"
+                f"{first_of(class_names)}, got {reprlib.repr(label)}{near}"
             )
         indices[row] = index
     return indices
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

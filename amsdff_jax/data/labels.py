@@ -11,7 +11,7 @@ import numpy as np
 
 from amsdff_jax.config import DataConfig
 from amsdff_jax.errors import UserError
-from amsdff_jax.validation import nearest
+from amsdff_jax.validation import first_of, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -101,10 +101,9 @@ def find_indices(
     for row, (label, place) in enumerate(zip(labels, places, strict=True)):
         index = positions[label] if label in positions else by_value.get(_value(label))
         if index is None:
-            known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
             raise UserError(
                 f"{path}: {place}, column {config.label_column!r}: training never saw the label {label!r}, only "
-                f"{known}{f'; {HEADER}' if label == config.label_column else nearest(label, names)}"
+                f"{first_of(names)}{f'; {HEADER}' if label == config.label_column else nearest(label, names)}"
             )
         indices[row] = index
     return indices
@@ -163,8 +162,7 @@ def _warn_of_joined(path: str, numbers: dict[str, str]) -> None:
         spellings.setdefault(number, []).append(label)
     joined = [" and ".join(labels) for labels in spellings.values() if len(labels) > 1]
     if joined:
-        more = f" and {len(joined) - 5} more" if len(joined) > 5 else ""
         logger.warning(
-            "%s: labels that are the same number are one class: %s%s; --config.data.label_type=name keeps them apart",
-            path, "; ".join(joined[:5]), more,
+            "%s: labels that are the same number are one class: %s; --config.data.label_type=name keeps them apart",
+            path, first_of(joined, "; "),
         )  # fmt: skip

@@ -9,12 +9,12 @@ import numpy as np
 
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.validation import first_of
 
 # What pandas, R, SQL and spreadsheets write where there is no value.
 MISSING = frozenset(
     {"nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "none", "null", "nil", "nat", "<null>", "#null!"}
 )
-LISTED = 5  # of a kind, in a sentence
 
 # Takes no room, but is no format character for Unicode: variation selectors, fillers of Hangul, a blank of Braille.
 _BLANK = frozenset(map(chr, (*range(0xFE00, 0xFE10), 0x34F, 0x115F, 0x1160, 0x3164, 0x2800)))
@@ -39,11 +39,11 @@ def suspect_classes(dataset: TextDataset) -> list[str]:
     sentences = []
     if missing:
         what = "1 class reads" if len(missing) == 1 else f"{len(missing)} classes read"
-        sentences.append(f"{what} like a missing value: {_listed(missing, ', ')}; leave such rows out")
+        sentences.append(f"{what} like a missing value: {first_of(missing)}; leave such rows out")
     if twins:
         sentences.append(
             "classes that differ only in case, width, invisible characters, Unicode form or how a number is written: "
-            + _listed(twins, "; ")
+            + first_of(twins, "; ")
         )
     return sentences
 
@@ -57,7 +57,7 @@ def repeated_headers(dataset: TextDataset, config: DataConfig) -> list[str]:
     if not places:
         return []
     what = "1 row is" if len(places) == 1 else f"{len(places):,} rows are"
-    return [f"{what} the header again ({_listed(places, ', ')}); remove it"]
+    return [f"{what} the header again ({first_of(places)}); remove it"]
 
 
 def _form(name: str) -> str:
@@ -78,8 +78,3 @@ def _look_alike(names: Sequence[str]) -> bool:
 def _named(name: str, texts: dict[str, int], escape: bool = False) -> str:
     number = texts[name]
     return f"{ascii(name) if escape else repr(name)} ({number:,} text{'s' if number != 1 else ''})"
-
-
-def _listed(parts: list[str], separator: str) -> str:
-    more = f" and {len(parts) - LISTED:,} more" if len(parts) > LISTED else ""
-    return separator.join(parts[:LISTED]) + more

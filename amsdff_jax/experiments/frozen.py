@@ -137,7 +137,7 @@ class _Sweep:
             self._fit_new_layers(models)
         self._steps_per_epoch = math.ceil(len(data.train) / config.train.batch_size)
         self._total_steps = self._steps_per_epoch * epochs
-        weights = class_weights(config.loss, data.train.labels, classes)
+        weights = class_weights(config.loss, data.train.labels, data.train.class_names)
         # What is frozen has rate 0; the others' is multiplied by each member's own.
         rates = {name: 0.0 if name.startswith("transformer.") else 1.0 for name in parameter_names(model)}
         graphs, variables = split_model(model, rates)

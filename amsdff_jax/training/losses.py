@@ -1,11 +1,18 @@
 """The combined loss, kept per text so that sums and counts, not means of means, are averaged."""
 
+import logging
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from amsdff_jax.config import LOSS_PARTS, LossConfig
+from amsdff_jax.data.dataset import by_class
 from amsdff_jax.errors import UserError
+from amsdff_jax.validation import first_of, nearest
+
+logger = logging.getLogger(__name__)
 
 
 def loss_parts(logits: jax.Array, labels: jax.Array, config: LossConfig) -> dict[str, jax.Array]:
@@ -63,25 +70,45 @@ def combine(parts: dict[str, jax.Array], config: LossConfig) -> jax.Array:
     return sum(getattr(config, name) * parts[name] for name in LOSS_PARTS if name in parts)
 
 
-def class_weights(config: LossConfig, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """The weight of each class in the training loss.
+def class_weights(config: LossConfig, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """The weight of each class in the training loss, which are logged if they differ.
 
     Args:
       labels: [N] integers, all training labels; "balanced" gives class c the weight N / (C * N_c).
+      class_names: the C classes.
 
     Returns:
       [C] float32.
 
     Raises:
-      UserError: the list's length is not the number of classes, or its weights are all 0.
+      UserError: not one weight for each class, or only weights of 0.
     """
-    if config.class_weights == "balanced":
-        counts = np.bincount(labels, minlength=num_classes)
-        return (len(labels) / (num_classes * np.maximum(counts, 1))).astype(np.float32)
-    if not config.class_weights:
-        return np.ones(num_classes, np.float32)
-    if len(config.class_weights) != num_classes or not sum(config.class_weights):
+    given, number = config.class_weights, len(class_names)
+    if not given:
+        return np.ones(number, np.float32)
+    if given == "balanced":
+        counts = np.bincount(labels, minlength=number)
+        weights = len(labels) / (number * np.maximum(counts, 1))
+    elif isinstance(given[0], tuple):
+        weights = _in_order(dict(given), class_names)
+    else:
+        weights = list(given)
+    if len(weights) != number or not sum(weights):
         raise UserError(
-            f"loss.class_weights: expected {num_classes} weights, one a class and not all 0, got {config.class_weights}"
+            f"loss.class_weights: expected {number} weights, one a class and not all 0, got {given}; "
+            f"the classes, in their order: {first_of(class_names)}"
         )
-    return np.array(config.class_weights, np.float32)
+    logger.info("class weights: %s", by_class(class_names, (float(f"{weight:.6g}") for weight in weights)))
+    return np.array(weights, np.float32)
+
+
+def _in_order(weights: dict[str, float], class_names: Sequence[str]) -> list[float]:
+    for name in weights:
+        if name not in class_names:
+            raise UserError(
+                f"loss.class_weights: no class {name!r}, only {first_of(class_names)}{nearest(name, class_names)}"
+            )
+    missing = [name for name in class_names if name not in weights]
+    if missing:
+        raise UserError(f"loss.class_weights: expected a weight for each class, got none for {first_of(missing)}")
+    return [weights[name] for name in class_names]

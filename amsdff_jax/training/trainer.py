@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
-from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.dataset import TextDataset, by_class
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import load_tokenizer
@@ -106,7 +107,7 @@ class Trainer:
         self._reads_pairs = train_data.text_pairs is not None
 
         self._rates = rates = peak_learning_rates(parameter_names(model), config.train)
-        weights = class_weights(config.loss, train_data.labels, len(self.class_names))
+        weights = class_weights(config.loss, train_data.labels, self.class_names)
         self._train_tokens = tokenize_once(train_data, tokenizer, config.data.max_length)
         self._val_tokens = tokenize_once(val_data, tokenizer, config.data.max_length)
         self._log_data()
@@ -369,6 +370,8 @@ class Trainer:
             require_same_on_all_hosts(what, digest)
 
     def _log_data(self) -> None:
+        counts = np.bincount(self._train_tokens.labels, minlength=len(self.class_names))
+        logger.info("%d classes, with so many training texts: %s", len(counts), by_class(self.class_names, counts))
         for name, tokens in (("training", self._train_tokens), ("validation", self._val_tokens)):
             logger.info(
                 "%s: %d texts, median length %d tokens, %d (%.1f%%) cut to %d",

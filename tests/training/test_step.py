@@ -200,13 +200,37 @@ def test_a_waiting_encoder_stays_as_it_is_and_then_warms_up():
     assert max(moved["head"][:8]) == pytest.approx(2e-3, rel=1e-3)
 
 
+NAMES = ("neg", "neu", "pos")
+
+
 def test_balanced_weights_make_classes_equal():
     labels = np.array([0] * 6 + [1] * 3 + [2])
-    weights = class_weights(LossConfig(class_weights="balanced"), labels, 3)
+    weights = class_weights(LossConfig(class_weights="balanced"), labels, NAMES)
     assert (np.bincount(labels) * weights).tolist() == pytest.approx([10 / 3] * 3)
-    assert class_weights(LossConfig(class_weights=(1.0, 2.0, 3.0)), labels, 3).tolist() == [1, 2, 3]
-    with pytest.raises(UserError, match=r"loss\.class_weights: expected 3 weights"):
-        class_weights(LossConfig(class_weights=(1.0, 2.0)), labels, 3)
+
+
+@pytest.mark.parametrize("given", [(1.0, 2.0, 3.5), {"pos": 3.5, "neg": 1, "neu": 2}, "{pos:3.5, neg:1, neu:2}"])
+def test_weights_of_classes_in_their_order_or_by_name_are_logged(given, caplog):
+    caplog.set_level("INFO")
+    assert class_weights(LossConfig(class_weights=given), np.arange(3), NAMES).tolist() == [1, 2, 3.5]
+    assert "class weights: neg 1.0, neu 2.0, pos 3.5" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            (1.0, 2.0),
+            "expected 3 weights, one a class and not all 0, got .*; the classes, in their order: neg, neu, pos",
+        ),
+        ({"neg": 0, "neu": 0, "pos": 0}, "expected 3 weights, one a class and not all 0"),
+        ({"neg": 1, "nue": 2, "pos": 1}, "no class 'nue', only neg, neu, pos; did you mean neu"),
+        ({"neg": 1, "pos": 2}, "expected a weight for each class, got none for neu"),
+    ],
+)
+def test_weights_that_do_not_fit_the_classes_are_one_line(given, message):
+    with pytest.raises(UserError, match=r"loss\.class_weights: " + message):
+        class_weights(LossConfig(class_weights=given), np.arange(3), NAMES)
 
 
 def test_contrastive_loss_ignores_filler():
