@@ -1,7 +1,12 @@
 """The processes of one run, on one machine or many: how they find each other and how they end together."""
 
+import contextlib
 import os
+import socket
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
@@ -38,7 +43,8 @@ def join_hosts(
       connection_timeout: seconds to wait for the others to start.
 
     Raises:
-      UserError: arguments that do not go together, or processes that do not find each other.
+      UserError: arguments that do not go together, or processes that do not find each other. Where some of them are
+        there and others do not come, the process ends, with the same line: nothing can be caught there.
     """
     given = (bool(coordinator_address), num_processes != 0, process_id != -1)
     if any(given):
@@ -48,16 +54,22 @@ def join_hosts(
         require(bool(host) and port.isdigit(), "--coordinator_address", coordinator_address, "HOST:PORT of process 0")
         require(num_processes > 0, "--num_processes", num_processes, "at least 1")
         require(0 <= process_id < num_processes, "--process_id", process_id, f"from 0 to {num_processes - 1}")
+        host = host.strip("[]")  # of an IPv6 address
+        if process_id == 0:
+            _require_free(int(port))
+        else:
+            _wait_for_answer(host, int(port), connection_timeout)
     elif all(int(os.environ.get(name, 1)) <= 1 for name in _TASKS_OF_A_CLUSTER):
         return
     try:
-        jax.distributed.initialize(
-            coordinator_address or None,
-            num_processes or None,
-            process_id if process_id != -1 else None,
-            initialization_timeout=connection_timeout,
-            heartbeat_timeout_seconds=heartbeat_timeout,
-        )
+        with _at_most(connection_timeout):
+            jax.distributed.initialize(
+                coordinator_address or None,
+                num_processes or None,
+                process_id if process_id != -1 else None,
+                initialization_timeout=2 * connection_timeout,
+                heartbeat_timeout_seconds=heartbeat_timeout,
+            )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes of this run did not find each other ({_first_line(error)})") from None
 
@@ -96,6 +108,57 @@ def exit_at_once(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _require_free(port: int) -> None:
+    """Raises `UserError` where JAX would end the process with a signal."""
+    require(0 < port < 1 << 16, "--coordinator_address", port, "a port from 1 to 65535")
+    try:
+        with socket.create_server(("", port)):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--coordinator_address: port {port} cannot be listened on ({os.strerror(error.errno)}); choose another, "
+            "the same for all processes"
+        ) from None
+
+
+def _wait_for_answer(host: str, port: int, timeout: int) -> None:
+    """Returns when process 0 listens. Raises `UserError` where JAX would end the process with a stack of C++."""
+    require(0 < port < 1 << 16, "--coordinator_address", port, "a port from 1 to 65535")
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            socket.create_connection((host, port), max(end - time.monotonic(), 1)).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"--coordinator_address: nothing answers at {host}:{port} within {timeout} s "
+                    f"({error.strerror or error}); start process 0 there, or give its address"
+                ) from None
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _at_most(timeout: int) -> Iterator[None]:
+    """Ends the process with one line if the block takes longer, before JAX does so with a stack of C++."""
+
+    def give_up() -> None:
+        print(
+            f"error: the other processes of this run did not come within {timeout} s; start as many as --num_processes "
+            "says, each with a --process_id of its own, or raise --connection_timeout",
+            file=sys.stderr,
+        )
+        exit_at_once(2)  # as for a `UserError`, which no thread can raise in another
+
+    timer = threading.Timer(timeout, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _first_line(error: Exception) -> str:

@@ -118,9 +118,14 @@ def test_processes_must_see_the_same(run_arguments, tmp_path):
 
 
 def test_a_process_that_finds_no_other_says_so(run_arguments, tmp_path):
-    flags = [f"--coordinator_address=127.0.0.1:{free_port()}", "--num_processes=2", "--process_id=1"]
-    code, output = run_script(tmp_path / "1.txt", "train.py", *run_arguments, *flags, "--connection_timeout=3")
-    assert code != 0
+    flags = [f"--coordinator_address=127.0.0.1:{free_port()}", "--num_processes=2", "--connection_timeout=3"]
+    for number, message in enumerate(("the other processes of this run did not come within 3 s", "nothing answers at")):
+        code, output = run_script(
+            tmp_path / f"{number}.txt", "train.py", *run_arguments, *flags, f"--process_id={number}"
+        )
+        assert code == 2, output
+        assert message in output.splitlines()[-1]
+        assert "Traceback" not in output and "stack trace" not in output
     code, output = run_script(tmp_path / "2.txt", "train.py", *run_arguments, flags[0])
     assert code == 2
     assert "expected all three or none" in output.splitlines()[-1]
