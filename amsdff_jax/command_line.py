@@ -13,6 +13,7 @@ from absl import flags
 
 from amsdff_jax.arguments import define_config, parse_arguments
 from amsdff_jax.errors import UserError
+from amsdff_jax.escaping import printable
 from amsdff_jax.parallel.compilation import keep_compiled_steps
 from amsdff_jax.parallel.hosts import (
     CONNECTION_TIMEOUT,
@@ -22,6 +23,7 @@ from amsdff_jax.parallel.hosts import (
     join_hosts,
     lost_host_error,
 )
+from amsdff_jax.terminal import accept_every_character
 
 EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
@@ -42,6 +44,7 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
       takes_texts: without commands, `main` is called with all arguments that are no flags.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    accept_every_character()
     try:
         arguments = parse_arguments(sys.argv, commands or {}, takes_texts)
         _set_up_logging()
@@ -101,8 +104,18 @@ def config_name(flag: str = "config") -> str:
     return Path(flags.FLAGS[flag].config_filename.split(":")[0]).stem
 
 
+class _OneLine(logging.Formatter):
+    """Lines in which names and texts cannot reach the terminal's controls."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def _set_up_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("absl", "jax", "orbax", "etils", "httpx", "huggingface_hub", "tensorflow_datasets"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 

@@ -1,5 +1,7 @@
 """The one exception that stands for a mistake the user can mend."""
 
+from amsdff_jax.escaping import printable
+
 
 class UserError(ValueError):
     """A mistake in a file, a setting or a command, told in one line.
@@ -9,5 +11,4 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str):
-        # What comes from a file may hold newlines and terminal codes.
-        super().__init__("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message))
+        super().__init__(printable(message))  # what comes from a file may hold newlines and terminal codes

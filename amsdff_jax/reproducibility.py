@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from amsdff_jax.config import PARALLEL_MODES, Config
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.errors import UserError
 from amsdff_jax.runs import make_trainer
+from amsdff_jax.terminal import make_console
 from amsdff_jax.training.step import TrainState
 
 # Relative, between numbers summed in another order. Rounding alone makes 6e-7 on the quickstart, until one of the
@@ -150,7 +150,7 @@ def compare(name: str, reference: Trajectory, other: Trajectory, tolerance: floa
 
 def print_comparisons(reference: Trajectory, comparisons: Sequence[Comparison]) -> bool:
     """Prints the differences step by step, then the largest of each comparison; whether all are equal."""
-    console = Console()
+    console = make_console()
     table = Table("step", "loss", "gradient norm", title="larger relative difference of loss and gradient norm")
     for comparison in comparisons:
         table.add_column(comparison.name, justify="right")

@@ -9,8 +9,6 @@ from typing import Any
 
 import jax
 from flax import nnx
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from amsdff_jax.config import Config
@@ -18,6 +16,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.errors import UserError
+from amsdff_jax.escaping import printable
 from amsdff_jax.evaluation.environment import describe_environment
 from amsdff_jax.evaluation.evaluator import Evaluator, StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
@@ -28,6 +27,7 @@ from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.paths import user_path
+from amsdff_jax.terminal import make_console
 from amsdff_jax.training.inputs import check_split, record_test_split
 from amsdff_jax.training.step import Variables
 from amsdff_jax.training.trainer import Trainer
@@ -196,12 +196,12 @@ def _errors_told(report: Path) -> Iterator[None]:
 
 def _print_table(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
     columns = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "loss": "loss", "ECE": "ece"}
-    table = Table(title=escape(f"report: {report}"))
+    table = Table(title=f"report: {printable(str(report))}")
     for title in ("split", *columns):
         table.add_column(title, justify="left" if title == "split" else "right")
     for split, values in metrics.items():
         numbers = (values[name] for name in columns.values())
         table.add_row(
-            escape(split), *(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers)
+            printable(split), *(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers)
         )
-    Console().print(table)
+    make_console().print(table)

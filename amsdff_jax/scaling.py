@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
 from rich.table import Table
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import load_data
 from amsdff_jax.runs import make_trainer
+from amsdff_jax.terminal import make_console
 from amsdff_jax.training.recorder import STEPS_OF_SPEED
 from amsdff_jax.training.trainer import Trainer
 
@@ -65,7 +65,7 @@ def print_scaling(speeds: Sequence[Speed]) -> None:
     for devices, texts_per_second, outside_step in speeds:
         ratio = texts_per_second / speeds[0].texts_per_second
         table.add_row(str(devices), f"{texts_per_second:.1f}", f"{ratio:.2f}", f"{outside_step:.1%}")
-    Console().print(table)
+    make_console().print(table)
 
 
 def _measure(trainer: Trainer) -> tuple[float, float]:

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up. What stands on one line does not import each other.
 FLOORS = [
+    ["escaping", "terminal"],
     [
         "errors",
         "paths",

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from rich.console import Console
 from rich.table import Table
 
 from amsdff_jax.benchmark.workload import Workload
@@ -27,6 +26,7 @@ from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.model_folder import SavedModel, read_model_config, save_model
 from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.terminal import make_console
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def _table(*titles: str, title: str) -> Table:
 
 def print_comparison(comparison: Mapping[str, Any]) -> None:
     """Prints the tables: steps, compilation, epochs."""
-    console = Console(width=130)
+    console = make_console(width=130)
     results = comparison["results"]
     rates = {dtype: results[f"jax {dtype}"]["matrix_rate"] for dtype in DTYPES}
     console.print(", ".join(f"matrix products in {dtype}: {rate / 1e9:.0f} GF/s" for dtype, rate in rates.items()))

@@ -121,10 +121,11 @@ def verify_export(folder: Path, expected: Expectation) -> Verification:
         runner = Path(__file__).with_name("run_loader.py")
         result = subprocess.run(
             [sys.executable, "-P", str(runner), str(folder.resolve()), str(batches), str(out)],
-            cwd=folder, env=_environment(), capture_output=True, text=True, check=False,
+            cwd=folder, env=_environment(), capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
         if result.returncode or not out.exists():
-            logger.error("load.py: %s", result.stderr.strip())
+            for line in result.stderr.strip().splitlines():
+                logger.error("load.py: %s", line)
             return Verification(*counts, np.inf, np.inf, f"load.py ends with exit code {result.returncode}")
         found = np.load(out)
     if found.shape != evaluation.logits.shape:

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from amsdff_jax.inspection.corpus import Corpus, printable
+from amsdff_jax.escaping import printable
+from amsdff_jax.inspection.corpus import Corpus
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
+from amsdff_jax.escaping import printable
 
 EXCERPT = 240  # characters of a text that a report shows
 BEFORE = 60  # of them before the place of interest
@@ -70,11 +71,6 @@ class Corpus:
     def _find(self, index: int) -> tuple[TextDataset, int]:
         split = self.split_of[index]
         return self.datasets[split], int(index - self._starts[split])
-
-
-def printable(text: str) -> str:
-    r"""The text with what cannot be seen, or harms a terminal, as an escape such as \x00 or \u200b."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def excerpt(text: str, place: int = 0) -> str:

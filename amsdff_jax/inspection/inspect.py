@@ -8,15 +8,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
+from amsdff_jax.escaping import printable
 from amsdff_jax.inspection.class_balance import count_classes
-from amsdff_jax.inspection.corpus import Corpus, printable
+from amsdff_jax.inspection.corpus import Corpus
 from amsdff_jax.inspection.duplicates import find_duplicates
 from amsdff_jax.inspection.encodings import find_oddities
 from amsdff_jax.inspection.findings import find_attention
@@ -28,6 +28,7 @@ from amsdff_jax.inspection.writing_systems import find_writing_systems
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.json_file import write_json, write_text
 from amsdff_jax.paths import user_path
+from amsdff_jax.terminal import make_console
 from amsdff_jax.validation import require
 
 logger = logging.getLogger(__name__)
@@ -70,10 +71,10 @@ def inspect_data(
             else:
                 write_json(file, dataclasses.asdict(inspection))
     # After the files, so that a reader who closes the pipe early does not lose them.
-    console = Console()
+    console = make_console()
     print_inspection(inspection, console)
     for file in files:
-        console.print(f"written: {file}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"written: {printable(str(file))}", soft_wrap=True)
     return inspection
 
 

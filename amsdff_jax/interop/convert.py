@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
+from amsdff_jax.escaping import printable
 from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.dimensions import read_dimensions
 from amsdff_jax.interop.hub import find_encoder
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def describe(file: str | Path) -> str:
-    """What a file of weights is and holds, a line a tensor.
+    """What a file of weights is and holds, a printable line a tensor.
 
     Raises:
       UserError: not a file of weights, or one that is refused; nothing in it has been run.
@@ -45,7 +46,7 @@ def describe(file: str | Path) -> str:
     lines += [f"  renamed: {old} -> {new}" for old, new in weights.renamed.items()]
     lines += [f"  ignored: {name} ({reason})" for name, reason in weights.ignored.items()]
     lines += [f"  beside the weights: {name}, {_summary(value)}" for name, value in weights.training.items()]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def from_torch(

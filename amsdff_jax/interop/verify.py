@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.table import Column, Table
 
 from amsdff_jax.data.tokenization import load_tokenizer
@@ -14,6 +13,7 @@ from amsdff_jax.interop.model_folder import FolderConfig, load_model, read_model
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.paths import user_path
+from amsdff_jax.terminal import make_console
 
 # The stages in the order in which they are computed: name in a file of reference numbers, field of the output.
 STAGES = {
@@ -120,7 +120,7 @@ def print_differences(differences: Sequence[Difference]) -> bool:
     table = Table("stage", *(Column(title, justify="right") for title in ("absolute", "relative")), "")
     for stage, absolute, relative, equal in differences:
         table.add_row(stage, f"{absolute:.1e}", f"{relative:.1e}", "equal" if equal else "DIFFERENT")
-    console = Console()
+    console = make_console()
     console.print(table)
     first = next((difference.stage for difference in differences if not difference.equal), None)
     console.print(f"the first stage that differs is {first}" if first else f"all stages equal within {TOLERANCE:g}")

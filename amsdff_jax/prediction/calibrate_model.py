@@ -3,13 +3,13 @@
 import logging
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from amsdff_jax.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.files import read_file
 from amsdff_jax.errors import UserError
+from amsdff_jax.escaping import printable
 from amsdff_jax.evaluation.calibration import (
     CALIBRATION,
     CALIBRATION_BINS,
@@ -21,6 +21,7 @@ from amsdff_jax.evaluation.calibration import (
 from amsdff_jax.evaluation.model_card import write_model_card
 from amsdff_jax.interop.model_folder import read_model_folder
 from amsdff_jax.prediction.inputs import check_pairs
+from amsdff_jax.terminal import make_console
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def calibrate_model(
 
 def print_calibration(calibration: Calibration, model: str) -> None:
     """Prints what was found, and what it means."""
-    table = Table(title=f"{calibration.texts:,} texts of {calibration.file}")
+    table = Table(title=f"{calibration.texts:,} texts of {printable(calibration.file)}")
     for title in ("", "before", "after"):
         table.add_column(title, justify="right" if title else "left")
     names = {"ece": f"expected calibration error, {CALIBRATION_BINS} bins", "log_loss": "log loss", "brier": "Brier"}
@@ -95,8 +96,8 @@ def print_calibration(calibration: Calibration, model: str) -> None:
         )
         if calibration.label_set_size == 1:
             lines.append("every set is the predicted class alone, which is right at least that often: ask for more")
-    console = Console()
+    console = make_console()
     console.print(table)
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     logger.info("written to %s", Path(model) / CALIBRATION)

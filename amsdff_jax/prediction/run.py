@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from amsdff_jax.classifier import BATCH_SIZE, Classifier, Prediction
@@ -17,6 +16,7 @@ from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, 
 from amsdff_jax.prediction.lines import Layout, choose_format, error_of
 from amsdff_jax.prediction.outputs import Output
 from amsdff_jax.prediction.progress import describe_origin
+from amsdff_jax.terminal import make_console
 
 logger = logging.getLogger(__name__)
 
@@ -166,10 +166,10 @@ def _progress(writes_file: bool) -> Progress:
     """Shown on a terminal that does not show the predictions themselves."""
     shown = sys.stderr.isatty() and (writes_file or not sys.stdout.isatty())
     return Progress(
-        SpinnerColumn(),
+        SpinnerColumn("line"),  # in ASCII
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=make_console(stderr=True),
         transient=True,
         disable=not shown,
     )

@@ -4,10 +4,10 @@ import logging
 import sys
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.terminal import make_console
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class TrainingDisplay:
                 TextColumn("{task.fields[numbers]}"),
                 TimeRemainingColumn(),
             )
-            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._bar = Progress(*columns, console=make_console(stderr=True))
             self._task = self._bar.add_task("", total=total_steps, completed=first_step, numbers="compiling")
 
     def update(self, step: int, loss: float, accuracy: float, texts_per_second: float, seconds_left: float) -> None:

@@ -1,4 +1,4 @@
-"""Runs the classifier in this folder; needs jax, and tokenizers for texts.
+"""Runs the classifier in this folder; needs jax and flatbuffers, and tokenizers for texts.
 
 python load.py "A first text." "A second text."
 """
@@ -33,5 +33,6 @@ def probabilities(texts):
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
     for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
         print(f"{config['class_names'][row.argmax()]}\t{row.max():.4f}\t{text}")
