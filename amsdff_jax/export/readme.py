@@ -8,7 +8,7 @@ from amsdff_jax.export.verification import TOLERANCE, Verification
 from amsdff_jax.interop.model_folder import SavedModel
 
 INSTALL = {
-    "stablehlo": "pip install jax tokenizers",
+    "stablehlo": "pip install jax flatbuffers tokenizers",
     "safetensors": "pip install torch transformers safetensors tokenizers",
     "onnx": "pip install onnxruntime tokenizers",
 }

@@ -25,7 +25,7 @@ from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.layers import BatchNorm
 from tests.compiled import call
 from tests.conftest import TINY_HEAD, make_texts, write_csv
-from tests.processes import run_script
+from tests.processes import ROOT, run_script
 
 CLASSES = ("low", "middle", "high")
 
@@ -142,6 +142,20 @@ def test_script_as_its_readme_says(model_folder, texts_file, tmp_path):
     tokens = saved.tokenizer(text, return_tensors="np")
     logits = np.asarray(call(saved.model, tokens["input_ids"], tokens["attention_mask"]).logits[0], np.float64) / 2.5
     assert float(probability) == pytest.approx(np.exp(logits).max() / np.exp(logits).sum(), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_default_format_needs_no_more_than_a_plain_install(model_folder, texts_file, tmp_path):
+    """In a process of its own, for jax imports what it serializes with when it does so."""
+    out = tmp_path / "out"
+    script = [sys.executable, ROOT / "tests" / "plain_install.py", ROOT / "scripts" / "export.py"]
+    arguments = [f"--model={model_folder}", f"--output={out}", f"--file={texts_file}"]
+    done = subprocess.run([*script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pip install jax flatbuffers tokenizers" in (out / "README.md").read_text(encoding="utf-8")
+    done = subprocess.run([*script, *arguments, "--format=onnx"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("is not installed; pip install 'amsdff-jax[onnx]'\n")
 
 
 @pytest.mark.slow

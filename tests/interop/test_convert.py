@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +20,7 @@ from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_fil
 from amsdff_jax.interop.torch_model import TorchClassifier
 from amsdff_jax.interop.verify import verify
 from tests.compiled import call
+from tests.processes import ROOT
 from tests.test_parity import REFERENCE
 
 BASELINES = ("lstm", "gru", "transformer", "cnn", "attention")
@@ -214,8 +214,7 @@ def test_verify_names_the_first_stage_that_differs(weights, tmp_path):
 
 def run_without_torch(*arguments: str) -> subprocess.CompletedProcess:
     """The script in a process in which torch cannot be imported."""
-    tests = Path(__file__).parent
-    command = [sys.executable, tests / "without_torch.py", tests.parents[1] / "scripts" / "convert.py", *arguments]
+    command = [sys.executable, ROOT / "tests" / "plain_install.py", ROOT / "scripts" / "convert.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 
