@@ -17,7 +17,7 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def shorten(text: str, longest: int) -> str:
+def shorten(text: str, longest: int = 60) -> str:
     """The text, or its beginning and end around a … if it has more than `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 3) :]}"
 

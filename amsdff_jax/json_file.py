@@ -60,7 +60,8 @@ def write_text(file: Path, content: str) -> None:
     """Writes UTF-8 in the same way."""
     temporary = file.with_name(file.name + ".tmp")
     try:
-        temporary.write_text(content, encoding="utf-8")
+        # Half of a character cannot be encoded; in JSON the escape that it becomes stands for it.
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
         temporary.replace(file)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -18,10 +18,10 @@ from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.errors import UserError
 from amsdff_jax.escaping import printable
 from amsdff_jax.evaluation.environment import describe_environment
-from amsdff_jax.evaluation.evaluator import Evaluator, StoppedError
+from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.evaluation.model_card import record_metrics, record_training
-from amsdff_jax.evaluation.report import read_metrics, write_learning_curves, write_metrics, write_report
+from amsdff_jax.evaluation.report import draw_learning_curves, draw_report, read_metrics, write_metrics, write_report
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -115,6 +115,7 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
         with _errors_told(directory):
             write_metrics(directory, {name: metrics})
             record_metrics(workdir / "model", {name: metrics})
+        reporter.draw()
         _print_table({name: metrics}, directory)
     return metrics
 
@@ -142,7 +143,6 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
         return False
     if is_first_host():
         with _errors_told(report):
-            write_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
             named = {"train": data.train} | {name: dataset for name, dataset in splits.items() if dataset is not None}
             record_training(
                 workdir / "model", config, named, metrics, steps=trainer.total_steps, best_step=trainer.best_step
@@ -150,12 +150,14 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
             write_metrics(report, metrics)
             if data.test is not None:
                 record_test_split(workdir, data.test)
+        reporter.draw()
+        draw_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
         _print_table(metrics, report)
     return True
 
 
 class _Reporter:
-    """Evaluates datasets with a saved model and writes their tables and pictures."""
+    """Evaluates datasets with a saved model, writes their tables and then, asked for it, draws their pictures."""
 
     def __init__(self, saved: SavedModel, config: Config):
         graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
@@ -165,6 +167,7 @@ class _Reporter:
         self._evaluator = Evaluator(graph, self._config, saved.tokenizer, parallel)
         self._environment = describe_environment(saved.model)
         self._class_names = saved.class_names
+        self._evaluations: dict[Path, Evaluation] = {}
 
     def evaluate(
         self, dataset: TextDataset, directory: Path, should_stop: Callable[[], bool] = lambda: False
@@ -175,7 +178,13 @@ class _Reporter:
         if is_first_host():
             with _errors_told(directory):
                 write_report(directory, dataset, evaluation, metrics)
+            self._evaluations[directory] = evaluation
         return metrics | {"truncated": evaluation.truncated} | self._environment
+
+    def draw(self) -> None:
+        """The pictures come last, so that one that fails or takes long does not take the numbers with it."""
+        for directory, evaluation in self._evaluations.items():
+            draw_report(directory, self._class_names, evaluation)
 
 
 def _is_written(report: Path) -> bool:

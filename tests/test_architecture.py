@@ -73,9 +73,9 @@ FLOORS = [
     ],
     ["models.amsdff"],
     ["models.catalogue"],
-    ["interop.model_folder", "evaluation.inference", "evaluation.environment", "evaluation.plots"],
+    ["interop.model_folder", "evaluation.inference", "evaluation.environment", "evaluation.drawing"],
     ["evaluation.evaluator", "interop.torch_model", "export.formats", "export.stablehlo", "export.torch_safetensors"],
-    ["evaluation.metrics", "evaluation.card_text", "export.verification"],
+    ["evaluation.metrics", "evaluation.plots", "evaluation.card_text", "export.verification"],
     ["evaluation.model_card", "export.onnx_graph", "export.readme"],
     ["export.exporter"],
     [

@@ -75,8 +75,10 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
     assert "train.epochs was 4, is 9" in output
 
     more = write_csv(tmp_path / "more.csv", *make_texts(23, 5))
+    (report / "more.csv" / "reliability.png").mkdir(parents=True)  # so that this picture cannot be written
     code, output = run("evaluate.py", "--workdir=runs/files", f"--file={more}")
     assert code == 0, output
+    assert output.count("reliability.png: this picture cannot be drawn") == 1
     assert json.loads((report / "more.csv" / "metrics.json").read_text())["more.csv"]["examples"] == 23
     assert "| more.csv | 23 |" in card.read_text()
     code, output = run("evaluate.py", "--workdir=runs/files")

@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from amsdff_jax.escaping import escape_markdown, markdown_code
 from amsdff_jax.interop.model_folder import FolderConfig
 
 COLUMNS = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "weighted F1": "weighted_f1",
@@ -40,9 +41,9 @@ def card_text(config: FolderConfig, facts: Facts, calibration: Facts | None, has
 
 
 def _ordered(metrics: Facts) -> dict[str, Facts]:
-    """The test split first, then validation, then the rest: the first is what the card goes by."""
+    """By split or file, as Markdown: test first, then validation, then the rest: the first is what the card goes by."""
     first = [name for name in ("test", "validation") if name in metrics]
-    return {name: metrics[name] for name in [*first, *(name for name in metrics if name not in first)]}
+    return {escape_markdown(name): metrics[name] for name in [*first, *(name for name in metrics if name not in first)]}
 
 
 def _metadata(config: FolderConfig, metrics: Mapping[str, Facts], training: Facts) -> str:
@@ -76,7 +77,7 @@ def _introduction(config: FolderConfig, facts: Facts) -> str:
     conversion = facts.get("conversion")
     if not conversion:
         return text
-    origin = f"`{_cell(conversion['file'])}` ({_cell(conversion['kind'])})"
+    origin = f"{markdown_code(conversion['file'])} ({escape_markdown(conversion['kind'])})"
     return f"{text}\n\nConverted from {origin}. How these weights were trained is not known here."
 
 
@@ -85,15 +86,16 @@ def _data(config: FolderConfig, training: Facts) -> str:
         return ""
     counts = training["class_counts"]
     rows = [
-        [name, f"{number:,}", *(_range(counts[name], config.class_names))] for name, number in training["texts"].items()
+        [escape_markdown(name), f"{number:,}", *(_range(counts[name], config.class_names))]
+        for name, number in training["texts"].items()
     ]
     table = _table(["split", "texts", "smallest class", "largest class"], rows)
-    return f"## Data\n\n{_cell(training['data'])}.\n\n{table}"
+    return f"## Data\n\n{escape_markdown(training['data'])}.\n\n{table}"
 
 
 def _range(counts: Sequence[int], names: Sequence[str]) -> list[str]:
     order = sorted(range(len(counts)), key=counts.__getitem__)
-    return [f"{names[index]} ({counts[index]:,})" for index in (order[0], order[-1])]
+    return [f"{escape_markdown(names[index])} ({counts[index]:,})" for index in (order[0], order[-1])]
 
 
 def _metrics(metrics: Mapping[str, Facts]) -> str:
@@ -110,17 +112,20 @@ def _per_class(metrics: Mapping[str, Facts], training: Facts) -> str:
     seen = training.get("class_counts", {}).get("train")
     header = ["class", "precision", "recall", "F1", "texts", *(["texts in training"] if seen else [])]
     rows = [
-        [row["class"], *(_number(row[name]) for name in ("precision", "recall", "f1", "support")),
+        [escape_markdown(row["class"]), *(_number(row[name]) for name in ("precision", "recall", "f1", "support")),
          *([_number(seen[index])] if seen else [])]
         for index, row in enumerate(values["per_class"])
     ]  # fmt: skip
-    return f"## Per class ({_cell(split)})\n\n{_table(header, rows)}"
+    return f"## Per class ({split})\n\n{_table(header, rows)}"
 
 
 def _calibration(calibration: Facts | None, metrics: Mapping[str, Facts]) -> str:
     if calibration is None:
         return ""
-    rows = [[name, value if isinstance(value, str) else _number(value)] for name, value in _flat(calibration)]
+    rows = [
+        [escape_markdown(name), escape_markdown(value) if isinstance(value, str) else _number(value)]
+        for name, value in _flat(calibration)
+    ]
     return f"## Calibration\n\nThe content of `calibration.json`:\n\n{_table(['', ''], rows)}"
 
 
@@ -147,7 +152,7 @@ def _limits(config: FolderConfig, metrics: Mapping[str, Facts], training: Facts,
         weakest = sorted((row for row in rows if row["support"]), key=lambda row: row["f1"])[:3]
         if len(rows) > 3:
             named = "; ".join(
-                f"{_cell(row['class'])} (F1 {row['f1']:.3f}, {row['support']:,} texts)" for row in weakest
+                f"{escape_markdown(row['class'])} (F1 {row['f1']:.3f}, {row['support']:,} texts)" for row in weakest
             )
             limits.append(f"Weakest classes ({split}): {named}.")
         unseen = [row["class"] for row in rows if not row["support"]]
@@ -172,13 +177,13 @@ def _training(training: Facts) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     rows = [
         ["parameters", f"{training['num_parameters']:,}"],
-        ["encoder", training["base_model"] or training["settings"]["model"]["encoder"] or "random"],
+        ["encoder", escape_markdown(training["base_model"] or training["settings"]["model"]["encoder"] or "random")],
         ["seed", str(training["seed"])],
         ["steps", f"{training['steps']:,}"],
         ["kept", f"step {training['best_step']:,}, best validation {training['best_metric']}"],
-        ["device", training["device"]],
-        ["versions", versions],
-        *([f"`{name}`", f"`{value}`"] for name, value in training["changed"].items()),
+        ["device", escape_markdown(training["device"])],
+        ["versions", escape_markdown(versions)],
+        *([f"`{name}`", markdown_code(str(value))] for name, value in training["changed"].items()),
     ]
     return (
         f"## Training\n\n{_table(['', ''], rows)}\n\nSettings with a dot are those that are not amsdff-jax "
@@ -229,12 +234,9 @@ To run without amsdff-jax, export it: `python scripts/export.py --model=FOLDER -
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1) if len(header) > 2 else ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|")
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _number(value: float | None) -> str:
@@ -245,4 +247,4 @@ def _number(value: float | None) -> str:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(map(_cell, names[:MOST_NAMED])) + more
+    return ", ".join(map(escape_markdown, names[:MOST_NAMED])) + more

@@ -1,36 +1,39 @@
-"""The report's pictures. Drawn without a display, so they work anywhere."""
+"""The report's pictures, as figures that need no display."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from amsdff_jax.evaluation.drawing import picture_name, room_for
+
 BLUE, ORANGE, GREY = "#2f6db5", "#d9792b", "#9a9a9a"
 
 
-def plot_confusion_matrix(counts: np.ndarray, class_names: Sequence[str], file: Path) -> None:
+def plot_confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draws [C,C] counts, truth down and prediction across, shaded by the share of each true class."""
     number = len(class_names)
-    side = float(np.clip(2.6 + 0.42 * number, 4.2, 18))
+    size = 9 if number <= 12 else 6
+    side = float(np.clip(2.6 + 0.42 * number, 4.2, 18)) + room_for(class_names, size)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    size = 9 if number <= 12 else 6
+    names = list(map(picture_name, class_names))
     tilt = {"rotation": 45, "ha": "right"} if number <= 12 else {"rotation": 90, "ha": "center"}
-    axes.set_xticks(range(number), class_names, fontsize=size, **tilt)
-    axes.set_yticks(range(number), class_names, fontsize=size)
+    axes.set_xticks(range(number), names, fontsize=size, **tilt)
+    axes.set_yticks(range(number), names, fontsize=size)
     for row, column in zip(*np.nonzero(counts), strict=True):
         color = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=size)
+        shown = axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=size)
+        shown.set_in_layout(False)  # it lies inside; measuring thousands of them would take a minute
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix (texts)")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    figure.savefig(file, dpi=120)
+    return figure
 
 
-def plot_learning_curves(records: Sequence[Mapping[str, Any]], best_step: int, metric: str, file: Path) -> None:
+def plot_learning_curves(records: Sequence[Mapping[str, Any]], best_step: int, metric: str) -> Figure:
     """Draws loss and quality against the step, the kept checkpoint marked.
 
     Args:
@@ -54,10 +57,10 @@ def plot_learning_curves(records: Sequence[Mapping[str, Any]], best_step: int, m
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.savefig(file, dpi=120)
+    return figure
 
 
-def plot_reliability(table: np.ndarray, error: float, file: Path) -> None:
+def plot_reliability(table: np.ndarray, error: float) -> Figure:
     """Draws accuracy against confidence from `metrics.calibration_table`, over a histogram of the texts."""
     figure = Figure(figsize=(4.8, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -73,4 +76,4 @@ def plot_reliability(table: np.ndarray, error: float, file: Path) -> None:
     upper.legend(fontsize=8)
     lower.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=BLUE, edgecolor="white")
     lower.set(xlabel="probability of the predicted class", ylabel="texts")
-    figure.savefig(file, dpi=120)
+    return figure

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.evaluation.calibration import calibration_table
+from amsdff_jax.escaping import spreadsheet_cell
+from amsdff_jax.evaluation.calibration import calibration_table, expected_calibration_error
+from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import MEANINGS
 from amsdff_jax.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability
@@ -42,10 +45,11 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 
 
 def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:
-    """Writes the tables and pictures of one split.
+    """Writes the tables of one split.
 
-    `confusion_matrix.csv` and `.png`, `reliability.png`, `per_class.csv`, `predictions.csv` (every
-    text's id, truth, prediction, probability) and `errors.csv` (the most confident mistakes).
+    `confusion_matrix.csv`, `per_class.csv`, `predictions.csv` (every text's id, truth, prediction,
+    probability) and `errors.csv` (the most confident mistakes). The last is for reading: in it, what a
+    spreadsheet would compute as a formula stands behind an apostrophe. In the others names are exact.
     """
     directory.mkdir(parents=True, exist_ok=True)
     names = dataset.class_names
@@ -55,10 +59,6 @@ def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, 
     counts = confusion_matrix(truth, predictions, labels=range(len(names)))
     rows = ([name, *map(int, row)] for name, row in zip(names, counts, strict=True))
     _write_csv(directory / "confusion_matrix.csv", ["true \\ predicted", *names], rows)
-    plot_confusion_matrix(counts, names, directory / "confusion_matrix.png")
-
-    table = calibration_table(truth, predictions, probabilities)
-    plot_reliability(table, metrics["ece"], directory / "reliability.png")
 
     per_class = metrics["per_class"]
     _write_csv(directory / "per_class.csv", list(per_class[0]), (row.values() for row in per_class))
@@ -74,17 +74,31 @@ def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, 
     pairs = dataset.text_pairs is not None
     _write_csv(
         directory / "errors.csv", [*header, "text_pair"] if pairs else header,
-        ([dataset.ids[index], names[truth[index]], names[predictions[index]], f"{confidence[index]:.6f}",
-          f"{probabilities[index, truth[index]]:.6f}", dataset.texts[index],
-          *([dataset.text_pairs[index]] if pairs else [])] for index in wrong),
+        ([spreadsheet_cell(dataset.ids[index]), spreadsheet_cell(names[truth[index]]),
+          spreadsheet_cell(names[predictions[index]]), f"{confidence[index]:.6f}",
+          f"{probabilities[index, truth[index]]:.6f}", spreadsheet_cell(dataset.texts[index]),
+          *([spreadsheet_cell(dataset.text_pairs[index])] if pairs else [])] for index in wrong),
     )  # fmt: skip
 
 
-def write_learning_curves(directory: Path, log: Path, best_step: int, metric: str) -> None:
-    """Writes `learning_curves.png` from the records of a run's `metrics.jsonl`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    plot_learning_curves(records, best_step, metric, directory / "learning_curves.png")
+def draw_report(directory: Path, class_names: Sequence[str], evaluation: Evaluation) -> None:
+    """Draws `confusion_matrix.png` and `reliability.png` of one split."""
+    truth, predictions, probabilities = evaluation.labels, evaluation.predictions, evaluation.probabilities
+    counts = confusion_matrix(truth, predictions, labels=range(len(class_names)))
+    draw(directory / "confusion_matrix.png", class_names, plot_confusion_matrix, counts, class_names)
+    table = calibration_table(truth, predictions, probabilities)
+    error = expected_calibration_error(truth, predictions, probabilities)
+    draw(directory / "reliability.png", (), plot_reliability, table, error)
+
+
+def draw_learning_curves(directory: Path, log: Path, best_step: int, metric: str) -> None:
+    """Draws `learning_curves.png` of the records of a run's `metrics.jsonl`."""
+
+    def plot() -> Figure:
+        records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        return plot_learning_curves(records, best_step, metric)
+
+    draw(directory / "learning_curves.png", (), plot)
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:

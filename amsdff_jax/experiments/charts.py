@@ -1,6 +1,4 @@
-"""The pictures of an experiment."""
-
-from pathlib import Path
+"""The pictures of an experiment, as figures."""
 
 import matplotlib
 import numpy as np
@@ -8,35 +6,39 @@ from matplotlib import cycler
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from amsdff_jax.evaluation.drawing import picture_name, room_for
 from amsdff_jax.evaluation.plots import BLUE, GREY
 from amsdff_jax.experiments.analysis import DatasetAnalysis
 from amsdff_jax.experiments.tables import p_value_text
 
 
-def plot_accuracies(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
+def plot_accuracies(analysis: DatasetAnalysis, reference: str) -> Figure:
     """A bar for every variant, with its standard deviation over the runs if it has several."""
     rows = sorted((row for row in analysis.rows if row.metrics), key=lambda row: row.metrics["accuracy"].mean)
     means = np.array([row.metrics["accuracy"].mean for row in rows])
     deviations = np.array([row.metrics["accuracy"].standard_deviation for row in rows], float)  # NaN for a single run
     spreads = np.nan_to_num(deviations)
-    figure = Figure(figsize=(6.5, 0.36 * len(rows) + 1.2), layout="constrained")
+    names = [picture_name(row.variant) for row in rows]
+    figure = Figure(figsize=(6.5 + room_for(names, 10), 0.36 * len(rows) + 1.2), layout="constrained")
     axes = figure.add_subplot()
     colors = [BLUE if row.variant == reference else GREY for row in rows]
-    axes.barh([row.variant for row in rows], 100 * means, xerr=100 * deviations, color=colors, capsize=3)
+    axes.barh(range(len(rows)), 100 * means, xerr=100 * deviations, color=colors, capsize=3)
+    axes.set_yticks(range(len(rows)), names)
     lowest, highest = (means - spreads).min(), (means + spreads).max()
     margin = max(0.25 * (highest - lowest), 0.002)
     axes.set_xlim(100 * max(lowest - 2 * margin, 0), 100 * min(highest + 2 * margin, 1))
     for place, mean in enumerate(means):
         axes.text(100 * (means + spreads)[place] + 30 * margin, place, f"{100 * mean:.2f}", va="center", fontsize=8)
     axes.set_xlabel("test accuracy, % (the axis does not begin at 0)")
-    axes.set_title(analysis.dataset)
+    axes.set_title(picture_name(analysis.dataset))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
+    return figure
 
 
-def plot_curves(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
+def plot_curves(analysis: DatasetAnalysis, reference: str) -> Figure:
     """Validation accuracy over the epochs, the mean of the runs of every variant."""
-    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    extra = room_for([row.variant for row in analysis.rows], 8)
+    figure = Figure(figsize=(8 + extra, 3.8), layout="constrained")
     axes = figure.add_subplot()
     axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=matplotlib.color_sequences["tab10"]))
     for row in analysis.rows:
@@ -47,21 +49,21 @@ def plot_curves(analysis: DatasetAnalysis, reference: str, file: Path) -> None:
         epochs = [point["epoch"] for point in curves[0][:length]]
         accuracy = np.mean([[point["accuracy"] for point in curve[:length]] for curve in curves], axis=0)
         width = 2.5 if row.variant == reference else 1.2
-        axes.plot(epochs, 100 * accuracy, marker="o", markersize=3, linewidth=width, label=row.variant)
+        axes.plot(epochs, 100 * accuracy, marker="o", markersize=3, linewidth=width, label=picture_name(row.variant))
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy, %")
-    axes.set_title(analysis.dataset)
+    axes.set_title(picture_name(analysis.dataset))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:
         figure.legend(fontsize=8, loc="outside right upper")
-    figure.savefig(file, dpi=120)
+    return figure
 
 
-def plot_significance(analysis: DatasetAnalysis, file: Path) -> None:
+def plot_significance(analysis: DatasetAnalysis) -> Figure:
     """The corrected p value of every pair of variants."""
-    names = [row.variant for row in analysis.rows]
-    size = 0.62 * len(names) + 1.8
+    names = [picture_name(row.variant) for row in analysis.rows]
+    size = 0.62 * len(names) + 1.8 + room_for(names, 10)
     figure = Figure(figsize=(size, size * 0.85), layout="constrained")
     axes = figure.add_subplot()
     shades = np.ma.masked_invalid(np.log10(np.maximum(analysis.p_values, 1e-4)))
@@ -72,5 +74,7 @@ def plot_significance(analysis: DatasetAnalysis, file: Path) -> None:
             axes.text(column, row, p_value_text(value), ha="center", va="center", fontsize=7, color=color)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
-    axes.set_title(f"{analysis.dataset}: p of no difference\n(exact McNemar, Holm over all pairs)", fontsize=10)
-    figure.savefig(file, dpi=120)
+    axes.set_title(
+        f"{picture_name(analysis.dataset)}: p of no difference\n(exact McNemar, Holm over all pairs)", fontsize=10
+    )
+    return figure

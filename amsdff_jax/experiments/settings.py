@@ -68,6 +68,9 @@ class ExperimentConfig:
             self.folds == 0 or self.folds >= 2, "folds", self.folds, "at least 2, or 0 for the dataset's own splits"
         )
         require_choice("mode", self.mode, MODES)
+        for field in ("datasets", "variants"):
+            for name in getattr(self, field):  # which files and folders are called after
+                require(name == Path(name).name, field, name, "names without a slash")
         require(
             bool(self.learning_rates) and all(rate > 0 for rate in self.learning_rates), "learning_rates",
             self.learning_rates, "one or more numbers above 0",

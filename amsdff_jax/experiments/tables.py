@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from amsdff_jax.escaping import escape_markdown
 from amsdff_jax.evaluation.significance import Summary
 from amsdff_jax.experiments.analysis import DatasetAnalysis, Row
 
@@ -81,8 +82,9 @@ def make_summary(analyses: Sequence[DatasetAnalysis]) -> list[tuple[str, ...]]:
 
 
 def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as GitHub shows it."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    """A table as GitHub shows it, with names in the header and in the first column."""
+    named = ((escape_markdown(name), *numbers) for name, *numbers in rows)
+    lines = [map(escape_markdown, header), ["---"] + ["---:"] * (len(header) - 1), *named]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -57,8 +57,8 @@ class Explanation:
       token_attention: [S] weights of the attention pool, or None: the model has none.
       cls_attention: [heads,S] attention of the learned query, or None.
       expert_gates: [E] weights of the experts, or None.
-      scales: for each of the K scales, the model without it; () for a baseline.
-      pools: the same for the three pools.
+      scales: for each of the K scales, the model without it; () for a model without scales.
+      pools: the same for the pools that the model has; () for a baseline.
     """
 
     model_name: str

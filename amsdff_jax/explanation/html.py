@@ -6,10 +6,13 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-LONGEST_PIECE = 60  # characters; of a longer stretch without a mark of its own the middle is left out
+from amsdff_jax.escaping import shorten
 
-# What would be invisible, or change the direction of all that follows.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+# What would be invisible, change the direction of all that follows, or is no character at all.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
 
 
 class Mark(NamedTuple):
@@ -42,9 +45,9 @@ def _control_picture(match: re.Match) -> str:
     return chr(0x2400 + code) if code < 0x20 else f"[U+{code:04X}]"
 
 
-def shorten(text: str, longest: int = LONGEST_PIECE) -> str:
-    """The text, or its beginning and end if it is long."""
-    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 3) :]}"
+def name(text: str) -> str:
+    """A name as HTML, whose direction does not reach what stands around it."""
+    return f"<bdi>{escape(text)}</bdi>"
 
 
 def direction(text: str) -> str:

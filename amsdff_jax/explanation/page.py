@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+from amsdff_jax.escaping import shorten
 from amsdff_jax.explanation.explain import Explanation
-from amsdff_jax.explanation.html import bar, escape, percent, shorten, signed, table
-from amsdff_jax.explanation.sections import text_article, word_text
+from amsdff_jax.explanation.html import bar, escape, name, percent, signed, table
+from amsdff_jax.explanation.sections import named_parts, text_article, word_text
 from amsdff_jax.explanation.style import STYLE
 
 MOST_SHARED_WORDS = 15
@@ -17,14 +18,14 @@ MEANINGS = {
     "by that of [PAD], at the same places, between the same special tokens. The pieces of a word are added up. The "
     "numbers of all words make up the logit's difference; how exactly they do is the completeness error. It is not "
     "what would happen if the word were deleted.",
-    "Attention pool, learned query": "Two of the three pools that make one vector of all tokens are weighted means. "
+    "Attention pool, learned query": "Two of the pools that make one vector of all tokens are weighted means. "
     "The first weighs a token by itself; in the second, a query that was learned in training attends to the tokens, "
     "with several heads. What a token's features hold is by then a mixture of the whole text.",
     "Experts": "Networks side by side, mixed by weights that are computed from the mean over the text.",
     "Scale": "Convolutions over so many neighbouring tokens. Left out: its features, after the activation, are 0 at "
     "every token, and all that follows is computed anew. The residual around the scales stays.",
-    "Pool": "One of three summaries of all tokens: attention pool, learned query, maximum of every feature. Left out: "
-    "its vector is 0 before the layers that fuse the three.",
+    "Pool": "A summary of all tokens: attention pool, learned query, or maximum of every feature. Left out: its vector "
+    "is 0 before the layers that fuse the pools.",
     "Contribution": "The logit with everything less the logit without the part: positive speaks for the class. Parts "
     "stand in for each other and what follows is not linear, so contributions need not add up to anything.",
 }  # fmt: skip
@@ -48,7 +49,7 @@ def make_page(explanations: Sequence[Explanation], model: str, compare: bool = F
     classes = shorten(f"a classifier of the kind “{kind}” with {len(names)} classes: {', '.join(names)}", 300)
     wide = ' class="wide"' if compare else ""
     main_class = ' class="wide compare"' if compare else ""
-    meanings = "".join(f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in MEANINGS.items())
+    meanings = "".join(f"<dt>{term}</dt><dd>{meaning}</dd>" for term, meaning in MEANINGS.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -81,7 +82,7 @@ def _labels(explanations: Sequence[Explanation]) -> list[str]:
 
 
 def _comparison(one: Explanation, other: Explanation) -> str:
-    target = escape(one.class_names[one.target])
+    target = name(one.class_names[one.target])
     parts = [
         f'<article class="both"><h2>Side by side, for {target}</h2>',
         _pairs(
@@ -92,12 +93,12 @@ def _comparison(one: Explanation, other: Explanation) -> str:
     if one.expert_gates is not None:
         gates = enumerate(zip(one.expert_gates, other.expert_gates, strict=True), start=1)
         parts.append(_pairs("Weight of each expert.", [(f"Expert {n}", *pair) for n, pair in gates], percent, "Expert"))
-        rows = []
-        for kind in ("scales", "pools"):
-            for left, right in zip(getattr(one, kind), getattr(other, kind), strict=True):
-                name = f"{kind.capitalize()[:-1]}, {left.name}"
-                rows.append((name, one.contribution(left), other.contribution(right)))
-        parts.append(_pairs(f"Contribution of scales and pools to the logit of {target}.", rows, signed, "Left out"))
+    rows = [
+        (title, one.contribution(left), other.contribution(right))
+        for (title, left), (_, right) in zip(named_parts(one), named_parts(other), strict=True)
+    ]
+    if rows:
+        parts.append(_pairs(f"Contribution of each part to the logit of {target}.", rows, signed, "Left out"))
     shared = _shared_words(one, other)
     if shared:
         parts.append(
@@ -116,9 +117,9 @@ def _pairs(caption: str, rows: Sequence[tuple[str, float, float]], number: Calla
     kind = "weight" if number is percent else "signed"
     largest = 1.0 if number is percent else max(abs(value) for _, *values in rows for value in values)
     cells = [
-        [f"<bdi>{escape(shorten(name))}</bdi>", number(one), bar(one, largest, kind), number(other),
+        [name(shorten(title)), number(one), bar(one, largest, kind), number(other),
          bar(other, largest, kind), signed(other - one) if kind == "signed" else _points(other - one)]
-        for name, one, other in rows
+        for title, one, other in rows
     ]  # fmt: skip
     difference = "Difference" if kind == "signed" else "Difference, in points"
     return table(caption, [heading, "Text 1", "", "Text 2", "", difference], cells, "tnbnbn")

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from amsdff_jax.escaping import shorten
+from amsdff_jax.explanation.ablation import POOLS
 from amsdff_jax.explanation.explain import Explanation, LeftOut
-from amsdff_jax.explanation.html import Mark, bar, escape, marked_text, percent, shorten, signed, table
+from amsdff_jax.explanation.html import Mark, bar, escape, marked_text, name, percent, signed, table
 
 MOST_CLASSES = 10  # in the table of probabilities
 NUMBERED_WORDS = 12  # words with their number in the text
@@ -17,7 +19,7 @@ GOOD_COMPLETENESS = 0.01
 def text_article(explanation: Explanation, title: str) -> str:
     """Everything about one text."""
     label, probability = explanation.class_names[explanation.winner], explanation.probabilities.max()
-    heading = f"<h2>{title}: {escape(label)}, {percent(probability)}</h2>"
+    heading = f"<h2>{title}: {name(label)}, {percent(probability)}</h2>"
     sections = (_classes, _words, _attention, _experts, _left_out, _numbers)
     body = "".join(f"<section>{section(explanation)}</section>" for section in sections)
     return f"<article>{heading}{body}</article>"
@@ -29,6 +31,12 @@ def shown_text(explanation: Explanation) -> tuple[str, str]:
     text = reading.text[: reading.characters_read]
     cut = f'<span class="muted"> … {len(reading.text) - len(text):,} more characters</span>'
     return text, cut if reading.truncated else ""
+
+
+def named_parts(explanation: Explanation) -> list[tuple[str, LeftOut]]:
+    """The scales and pools that the model has, as a table calls them."""
+    kinds = (("Scale", explanation.scales), ("Pool", explanation.pools))
+    return [(f"{kind}, {part.name}", part) for kind, parts in kinds for part in parts]
 
 
 def word_text(explanation: Explanation, index: int) -> str:
@@ -44,7 +52,7 @@ def _classes(explanation: Explanation) -> str:
     if explanation.target not in chosen:
         chosen.append(explanation.target)
     rows = [
-        [escape(explanation.class_names[index]), percent(probabilities[index]), signed(explanation.logits[index]),
+        [name(explanation.class_names[index]), percent(probabilities[index]), signed(explanation.logits[index]),
          bar(probabilities[index], 1, "weight")]
         for index in chosen
     ]  # fmt: skip
@@ -90,7 +98,7 @@ def _words(explanation: Explanation) -> str:
     ]  # fmt: skip
     text, cut = shown_text(explanation)
     rows = [
-        [f"<bdi>{escape(shorten(word_text(explanation, index)))}</bdi>", signed(values[index]),
+        [name(shorten(word_text(explanation, index))), signed(values[index]),
          bar(values[index], largest, "signed")]
         for index in strongest[:LISTED_WORDS]
     ]  # fmt: skip
@@ -121,23 +129,26 @@ def _completeness(explanation: Explanation) -> str:
 
 
 def _attention(explanation: Explanation) -> str:
-    if explanation.token_attention is None:
-        return (f"<h3>Attention</h3><p>A classifier of the kind “{escape(explanation.model_name)}” has no attention "
-                "over the tokens that would show what its one vector is made of.</p>")  # fmt: skip
+    heads = explanation.cls_attention
+    if explanation.token_attention is None and heads is None:
+        kind = f"A classifier of the kind “{escape(explanation.model_name)}”"
+        if explanation.pools:
+            kind = "This model, which pools by the maximum alone (<code>model.pools</code>),"
+        return (f"<h3>Attention</h3><p>{kind} has no attention over the tokens that would show what its one vector is "
+                "made of.</p>")  # fmt: skip
     tokens = len(explanation.reading.tokens)
     parts = [
         "<h3>Attention: what is read</h3>",
         f'<p class="muted">Weights add up to 100 % over the {_plural(tokens, "token")}; an even share would be '
         f"{percent(1 / tokens)}. Attention shows what goes into the pooled vector, not what it speaks for.</p>",
-        "<h4>Attention pool</h4>",
-        _weights(explanation, explanation.token_attention),
     ]
-    heads = explanation.cls_attention
+    if explanation.token_attention is not None:
+        parts += ["<h4>Attention pool</h4>", _weights(explanation, explanation.token_attention)]
     if heads is not None:
         parts += [f"<h4>Learned query, mean of its {len(heads)} heads</h4>", _weights(explanation, heads.mean(axis=0))]
         rows = [
             [f"Head {number}", ", ".join(
-                f"<bdi>{escape(shorten(_token_text(explanation, int(index)), 20))}</bdi>&nbsp;{percent(head[index])}"
+                f"{name(shorten(_token_text(explanation, int(index)), 20))}&nbsp;{percent(head[index])}"
                 for index in np.argsort(-head, kind="stable")[:STRONGEST_TOKENS]
             )]
             for number, head in enumerate(heads, start=1)
@@ -172,7 +183,10 @@ def _token_text(explanation: Explanation, index: int) -> str:
 def _experts(explanation: Explanation) -> str:
     gates = explanation.expert_gates
     if gates is None:
-        return "<h3>Experts</h3><p>Only AMSDFF has experts.</p>"
+        why = "Only AMSDFF has experts."
+        if explanation.pools:
+            why = "This model was made without its experts (<code>model.fusion=False</code>)."
+        return f"<h3>Experts</h3><p>{why}</p>"
     rows = [[f"Expert {number}", percent(gate), bar(gate, 1, "weight")] for number, gate in enumerate(gates, start=1)]
     return "<h3>Expert gates</h3>" + table("The weight of each expert for this text.", ["Expert", "Weight", ""], rows,
                                            "tnb")  # fmt: skip
@@ -180,18 +194,17 @@ def _experts(explanation: Explanation) -> str:
 
 def _left_out(explanation: Explanation) -> str:
     heading = f"<h3>Scales and pools: what they contribute to {_target(explanation)}</h3>"
-    if not explanation.scales:
+    parts = named_parts(explanation)
+    if not parts:
         return f"{heading}<p>Only AMSDFF has scales and pools.</p>"
-    parts = [(f"Scale, {part.name}", part) for part in explanation.scales]
-    parts += [(f"Pool, {part.name}", part) for part in explanation.pools]
     largest = max(abs(explanation.contribution(part)) for _, part in parts)
 
-    def row(name: str, part: LeftOut) -> list[str]:
+    def row(title: str, part: LeftOut) -> list[str]:
         value = explanation.contribution(part)
         winner = int(part.logits.argmax())
         return [
-            name, signed(value), bar(value, largest, "signed"), percent(part.probabilities[explanation.target]),
-            f"{escape(explanation.class_names[winner])}" + ("" if winner == explanation.winner else " (another)"),
+            title, signed(value), bar(value, largest, "signed"), percent(part.probabilities[explanation.target]),
+            name(explanation.class_names[winner]) + ("" if winner == explanation.winner else " (another)"),
         ]  # fmt: skip
 
     everything = percent(explanation.probabilities[explanation.target])
@@ -200,7 +213,20 @@ def _left_out(explanation: Explanation) -> str:
         f"zeros; its probability then, which is {everything} with everything; and the class that would win."
     )
     header = ["Left out", "Contribution", "", "Probability without", "Winner without"]
-    return heading + table(caption, header, [row(*part) for part in parts], "tnbnt")
+    return heading + _parts_left_out(explanation) + table(caption, header, [row(*part) for part in parts], "tnbnt")
+
+
+def _parts_left_out(explanation: Explanation) -> str:
+    """What an AMSDFF of the usual kind has, and this one was made without."""
+    sentences = []
+    if not explanation.scales:
+        sentences.append("This model was made without scales (<code>model.multi_scale=False</code>).")
+    absent = [title for title in POOLS.values() if title not in {part.name for part in explanation.pools}]
+    if absent:
+        sentences.append(f"It has no pool of the kind {' or '.join(absent)} (<code>model.pools</code>).")
+    if len(explanation.pools) == 1:
+        sentences.append("Without its only pool nothing of the text is left.")
+    return f"<p>{' '.join(sentences)}</p>" if sentences else ""
 
 
 def _numbers(explanation: Explanation) -> str:
@@ -212,11 +238,11 @@ def _numbers(explanation: Explanation) -> str:
     for number, head in enumerate(() if explanation.cls_attention is None else explanation.cls_attention, start=1):
         columns.append((f"Head {number}", lambda index, head=head: percent(head[index])))
     rows = [
-        [f"{place}", f"<bdi>{escape(token.name)}</bdi>",
+        [f"{place}", name(token.name),
          *(value(place - 1) for _, value in columns)]
         for place, token in enumerate(explanation.reading.tokens, start=1)
     ]  # fmt: skip
-    header = ["", "Token", *(name for name, _ in columns)]
+    header = ["", "Token", *(title for title, _ in columns)]
     numbers = table("", header, rows, "tt" + "n" * len(columns))
     # In the order of the tab key, so that it can be scrolled without a mouse.
     scrolled = f'<div class="scroll" tabindex="0" role="region" aria-label="All numbers">{numbers}</div>'
@@ -224,7 +250,7 @@ def _numbers(explanation: Explanation) -> str:
 
 
 def _target(explanation: Explanation) -> str:
-    return escape(explanation.class_names[explanation.target])
+    return name(explanation.class_names[explanation.target])
 
 
 def _plural(number: int, noun: str) -> str:

@@ -30,7 +30,7 @@ article { border: 1px solid var(--line); border-radius: .5rem; padding: 1rem 1.2
 table { border-collapse: collapse; width: 100%; margin: .4rem 0; font-variant-numeric: tabular-nums; }
 caption { text-align: start; }
 th, td { text-align: start; padding: .2rem .5rem; border-bottom: 1px solid var(--line); vertical-align: middle; }
-th bdi, td bdi { overflow-wrap: anywhere; }
+bdi { overflow-wrap: anywhere; }
 th { font-weight: 600; } thead th { color: var(--muted); font-size: .875rem; vertical-align: bottom; }
 .number { text-align: end; } td.number { white-space: nowrap; } .bar { width: 35%; } .both .bar { width: 25%; }
 svg { display: block; width: 100%; height: .8rem; min-width: 4rem; }

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import jax
 
+from amsdff_jax.escaping import escape_markdown
 from amsdff_jax.export.verification import TOLERANCE, Verification
 from amsdff_jax.interop.model_folder import SavedModel
+from amsdff_jax.json_file import write_text
 
 INSTALL = {
     "stablehlo": "pip install jax flatbuffers tokenizers",
@@ -43,7 +45,7 @@ def write_readme(
         lengths = f"any number of texts (B) of up to {positions} tokens (S); padding changes nothing"
     else:
         lengths = f"any number of texts (B) of exactly {saved.max_length} tokens (S), padding included"
-    names = ", ".join(saved.class_names)
+    names = ", ".join(map(escape_markdown, saved.class_names))
     files = FILES[format] | {
         "load.py": "runs it",
         "tokenizer.json": f"for the `tokenizers` library; cuts to {saved.max_length} tokens and pads",
@@ -64,7 +66,8 @@ def write_readme(
         else ""
     )
     table = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in files.items())
-    folder.joinpath("README.md").write_text(
+    write_text(
+        folder / "README.md",
         f"""# Text classifier, exported as {format}
 
 Tells {len(saved.class_names)} classes apart: {names}.
@@ -94,5 +97,4 @@ Verified on a CPU with `load.py` before it was written, on {verification.texts} 
 the model's, in float32, by at most {verification.logits:.1e}, probabilities (at temperature 1) by \
 {verification.probabilities:.1e}; {TOLERANCE:g} is allowed.
 """,
-        encoding="utf-8",
     )

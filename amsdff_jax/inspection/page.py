@@ -52,6 +52,7 @@ def render_page(inspection: Inspection) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{title}</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1>"
         f'<p class="soft">{sources}. Tokens: {html.escape(inspection.tokenizer)}.</p>'
         f"{_findings(inspection)}<nav>{links}</nav>{sections}</body></html>\n"

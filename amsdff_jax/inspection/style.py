@@ -13,6 +13,7 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 p { margin: .4rem 0; max-width: 48rem; }
+h1, p, li { overflow-wrap: anywhere; }
 .soft, .soft a { color: var(--soft); }
 a { color: var(--accent); }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; }

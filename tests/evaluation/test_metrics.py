@@ -10,7 +10,7 @@ from amsdff_jax.config import LossConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, compute_metrics
-from amsdff_jax.evaluation.report import write_learning_curves, write_metrics, write_report
+from amsdff_jax.evaluation.report import draw_learning_curves, draw_report, write_metrics, write_report
 
 NAMES = ("low", "mid", "high", "never")
 
@@ -99,6 +99,7 @@ def test_report_files(metrics, tmp_path):
     assert [row[0] for row in errors[1:]] == ["5", "2", "4"]  # most confident first
     assert errors[1][-1] == r"😀 \ud83d"  # half of a character, which no file can hold
     assert [row[0] for row in read(tmp_path / "per_class.csv")] == ["class", *NAMES]
+    draw_report(tmp_path, NAMES, make_evaluation())
     for name in ("confusion_matrix.png", "reliability.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
@@ -107,5 +108,5 @@ def test_learning_curves_are_drawn_from_the_log(tmp_path):
     records = [{"kind": kind, "step": step, "loss": 1.0, "accuracy": 0.5, "macro_f1": 0.4}
                for step in (5, 10) for kind in ("train", "validation")]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    write_learning_curves(tmp_path / "report", tmp_path / "metrics.jsonl", 10, "macro_f1")
-    assert (tmp_path / "report" / "learning_curves.png").stat().st_size > 5000
+    draw_learning_curves(tmp_path, tmp_path / "metrics.jsonl", 10, "macro_f1")
+    assert (tmp_path / "learning_curves.png").stat().st_size > 5000

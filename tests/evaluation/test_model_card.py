@@ -8,13 +8,14 @@ import pytest
 from huggingface_hub import ModelCard
 
 from amsdff_jax import EnhancedAMSDFF, load_data
+from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.evaluation.model_card import record_conversion, record_metrics, record_training, write_model_card
 from amsdff_jax.interop.convert import from_torch, to_torch
-from amsdff_jax.interop.model_folder import SavedModel, save_model
+from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
 from tests.conftest import TINY_HEAD
 
 ENVIRONMENT = {"num_parameters": 12345, "device": "1 x abacus", "versions": {"amsdff-jax": "0.9", "jax": "7.8"}}
@@ -27,13 +28,13 @@ def folder(tiny_encoder, tmp_path):
     return tmp_path / "model"
 
 
-def measure(config, labels, seed, truncated=3):
+def measure(config, labels, seed, truncated=3, names=("high", "low|er")):
     """Metrics of random logits, as a report has them."""
     labels = np.array(labels)
-    logits = np.random.default_rng(seed).normal(size=(len(labels), 2)).astype(np.float32)
+    logits = np.random.default_rng(seed).normal(size=(len(labels), len(names))).astype(np.float32)
     losses = {name: np.ones(len(labels), np.float32) for name in ("ce", "focal", "label_smoothing")}
     evaluation = Evaluation(labels, logits, losses, truncated, 1.0)
-    return compute_metrics(evaluation, ("high", "low|er"), config.loss) | {"truncated": truncated} | ENVIRONMENT
+    return compute_metrics(evaluation, names, config.loss) | {"truncated": truncated} | ENVIRONMENT
 
 
 def train(folder, config):
@@ -67,6 +68,30 @@ def test_card_of_a_trained_model(folder, tiny_config):
     results = {(result.dataset_split, result.metric_type): result.metric_value for result in metadata.eval_results}
     assert results["test", "accuracy"] == pytest.approx(test["accuracy"], abs=1e-6)
     assert len(results) == 4
+
+
+HOSTILE = ("<script>alert(1)</script>", "a|b\n| c | `d` $e$ *f*", "[x](javascript:alert(1))\x1b\u202e\ud800")
+
+
+def test_names_of_others_are_text_in_the_card(tiny_encoder, tiny_config, tmp_path):
+    folder = tmp_path / "model"
+    model = EnhancedAMSDFF.from_pretrained(str(tiny_encoder), 3, **TINY_HEAD)
+    save_model(folder, SavedModel(model, load_tokenizer(tiny_encoder), HOSTILE, 24))
+    assert read_model_folder(folder).class_names == HOSTILE
+    config = tiny_config.replace(data__train_file="<b>x</b>/---|`.csv", data__text_column="a`b|c")
+    data = {"train": TextDataset(["x"] * 4, [0, 1, 2, 2], HOSTILE, name="data")}
+    metrics = {"<i>|.csv": measure(config, [0, 1, 2, 2], 0, names=HOSTILE)}
+    record_training(folder, config, data, metrics, steps=3, best_step=2)
+    (folder / "calibration.json").write_text('{"file": "<u>|x"}')
+    write_model_card(folder)
+    card = read(folder)
+    assert not re.search(r"(?<!\\)(<script|<b>|<i>|<u>|\[x\])", re.sub(r"(`+).+?\1", "", card))
+    assert not {"\x1b", "\u202e", "\ud800"} & set(card)
+    tables = re.findall(r"(?:^\|.*\n)+", card, re.M)
+    assert len(tables) == 5
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
+    assert ModelCard.load(folder / "README.md").data.pipeline_tag == "text-classification"
 
 
 def test_evaluating_again_changes_that_row_alone(folder, tiny_config):

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import re
+from urllib.parse import unquote
 
 import pytest
 
+from amsdff_jax.errors import UserError
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.record import RunRecord
 from amsdff_jax.experiments.report import write_experiment_report
-from amsdff_jax.experiments.settings import RunKey
+from amsdff_jax.experiments.settings import ExperimentConfig, RunKey
 
 
 def key_of(name: str) -> RunKey:
@@ -33,7 +36,7 @@ def test_runs_are_made_once_and_failures_are_told(make_experiment, tmp_path):
     assert "## tiny: 43 texts" in table and "| reference | failed |" in table
     assert "- failed: reference: seed 0: model.mask_padding" in table
     page = (tmp_path / "index.html").read_text()
-    assert "<script" not in page and "http" not in page and page.count("data:image/png") == 3
+    assert "<script" not in page and "http:" not in page and "https:" not in page and page.count("data:image/png") == 3
     with (tmp_path / "results.csv").open() as stream:
         rows = {row["model"]: row for row in csv.DictReader(stream)}
     hits = sum(first[f"linear-seed{seed}"].hits.mean() for seed in (0, 1)) / 2
@@ -154,6 +157,22 @@ def test_every_fold_is_trained_and_every_text_is_reported_once(make_experiment, 
     assert set(found) == {f"tfidf-seed{fold}-fold{fold}" for fold in range(3)}
     assert sum(len(record.correct) for record in found.values()) == 101 + 37  # training and validation texts
     assert len({record.settings for record in found.values()}) == 3
+
+
+def test_names_are_shown_as_they_are(make_experiment, tmp_path):
+    name = "<script>|$A$ [x](y) \u202e"
+    config = make_experiment(("tfidf",), seeds=1, reference="tfidf")
+    config.datasets[name] = config.datasets.pop("tiny")
+    run_experiment(config, tmp_path)
+    assert write_experiment_report(config, tmp_path) == 0
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "\u202e" not in page and page.count("data:image/png") == 3
+    table = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert r"## \<script\>\|\$A\$ \[x\](y) \\u202e: 43 texts" in table
+    pictures = re.findall(r"!\[[\w ]+\]\(([^()\s]+)\)", table)
+    assert len(pictures) == 3 and all((tmp_path / unquote(picture)).is_file() for picture in pictures)
+    with pytest.raises(UserError, match="datasets: expected names without a slash, got 'a/b'"):
+        ExperimentConfig(datasets={"a/b": None}, variants={})
 
 
 def test_without_any_record_there_is_no_report(make_experiment, tmp_path):

@@ -16,9 +16,9 @@ CLASS_NAMES = ("low", "<b>high</b>", 'others & "more"')
 @pytest.fixture(scope="session")
 def make_saved(tiny_encoder):
     @cache
-    def make(name: str = "amsdff", mask_padding: bool = True) -> SavedModel:
+    def make(name: str = "amsdff", mask_padding: bool = True, **fields) -> SavedModel:
         model = MODELS[name].from_pretrained(
-            str(tiny_encoder), len(CLASS_NAMES), seed=3, mask_padding=mask_padding, **TINY_HEAD
+            str(tiny_encoder), len(CLASS_NAMES), seed=3, mask_padding=mask_padding, **(TINY_HEAD | fields)
         )
         return SavedModel(model, load_tokenizer(tiny_encoder), CLASS_NAMES, max_length=16)
 

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.html import Mark, direction, escape, marked_text, percent, signed
 from amsdff_jax.explanation.page import make_page
 from amsdff_jax.interop.model_folder import save_model
@@ -139,6 +140,64 @@ def test_baselines_say_what_they_do_not_have(make_explainer):
     assert "Only AMSDFF has experts" in content and "Only AMSDFF has scales and pools" in content
     assert "has no attention" in content and "Completeness error" in content
     assert "Attention pool" in Page(make_page([make_explainer("attention").explain("w1 w2")], "model")).content
+
+
+@pytest.fixture(scope="module")
+def bare(make_saved):
+    """A function that explains by a model that has nothing but the learned query between enhancer and classifier."""
+    return Explainer(make_saved(multi_scale=False, fusion=False, pools=("query",))).explain
+
+
+def test_a_model_without_some_parts_shows_the_others_and_names_those(bare):
+    explanation = bare("w1 w30 w7")
+    assert not explanation.scales and explanation.expert_gates is None and explanation.token_attention is None
+    content = Page(make_page([explanation], "model")).content
+    for head in explanation.cls_attention:
+        assert percent(head.max()) in content
+    assert "Learned query, mean of its 4 heads" in content and "Pool, learned query" in content
+    assert signed(explanation.contribution(explanation.pools[0])) in content
+    assert "without its experts (model.fusion=False)" in content
+    assert "without scales (model.multi_scale=False)" in content
+    assert "no pool of the kind attention or maximum (model.pools)" in content
+    assert "Only AMSDFF" not in content and "no attention over the tokens" not in content
+    other = bare("w30 w12", CLASS_NAMES[explanation.target])
+    both = Page(make_page([explanation, other], "model", compare=True))
+    assert_self_contained(both)
+    compared = both.content.partition("Side by side")[2].partition("Words of both texts")[0]
+    assert "Pool, learned query" in compared and "Scale" not in compared and "Weight of each expert" not in compared
+    assert json.loads(json.dumps(explanation.to_dict()))["expert_gates"] is None
+
+
+@pytest.mark.parametrize(
+    ("absent", "told", "shown"),
+    [
+        ({"scales": ()}, "without scales", ["Pool, maximum", "Expert 1", "Attention pool"]),
+        ({"expert_gates": None}, "without its experts", ["Scale, kernel size 1", "Pool, maximum", "Attention pool"]),
+        ({"token_attention": None}, "", ["Learned query, mean", "Scale, kernel size 1", "Expert 1"]),
+        ({"token_attention": None, "cls_attention": None}, "pools by the maximum alone", ["Pool, maximum", "Expert 1"]),
+    ],
+)
+def test_what_is_there_is_shown_whatever_is_not(make_explainer, absent, told, shown):
+    explanation = dataclasses.replace(make_explainer().explain("w1 w30 w7"), **absent)
+    for content in (
+        Page(make_page([explanation], "model")).content,
+        Page(make_page([explanation, explanation], "model", compare=True)).content,
+    ):
+        assert told in content and "Only AMSDFF" not in content
+        assert all(title in content for title in shown)
+
+
+HOSTILE_NAMES = ("</style><script>alert(1)</script>", "\u202e\x1b[31m\ud800", "\"onload='x'\n" + "long" * 80)
+
+
+def test_hostile_names_of_classes_and_model_are_text(make_explainer):
+    explanation = dataclasses.replace(make_explainer().explain("w1 <img src=x onerror=y>"), class_names=HOSTILE_NAMES)
+    source = make_page([explanation, explanation], "</title><script>\udcff", compare=True)
+    page = Page(source)
+    assert_self_contained(page)
+    assert source.encode("utf-8") and not {"\u202e", "\x1b"} & set(source)
+    assert not {"script", "img"} & {name for name, _ in page.elements}
+    assert HOSTILE_NAMES[0] in page.content and "[U+202E]␛[31m[U+D800]" in page.content
 
 
 def test_pieces_of_html():
