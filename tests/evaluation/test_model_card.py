@@ -70,7 +70,7 @@ def test_card_of_a_trained_model(folder, tiny_config):
     assert len(results) == 4
 
 
-HOSTILE = ("<script>alert(1)</script>", "a|b\n| c | `d` $e$ *f*", "[x](javascript:alert(1))\x1b\u202e\ud800")
+HOSTILE = ("<script>alert(1)</script>", "a|b\n| c | `d` $e$ *f*", "[x](javascript:alert(1))\x1b\u202e")
 
 
 def test_names_of_others_are_text_in_the_card(tiny_encoder, tiny_config, tmp_path):
