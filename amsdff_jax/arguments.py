@@ -32,6 +32,14 @@ def define_config(name: str, default: str | None, help: str) -> flags.FlagHolder
     return config_flags.DEFINE_config_file(name, None, help)
 
 
+_owners: dict[str, str] = {}
+
+
+def mark_flags_of(owner: str, names: Iterable[str]) -> None:
+    """Flags that mean something beside the flag `owner` only: given without it, they are an error."""
+    _owners.update(dict.fromkeys(names, owner))
+
+
 def parse_arguments(arguments: list[str], commands: Mapping[str, str], takes_texts: bool) -> list[str]:
     """Sets the flags. Asked for help, it prints it and ends the process.
 
@@ -57,7 +65,7 @@ def parse_arguments(arguments: list[str], commands: Mapping[str, str], takes_tex
         raise UserError(_unknown_flag(error.flagname, arguments, fields, has_texts)) from None
     except (flags.Error, AttributeError, LookupError, TypeError, ValueError) as error:  # of absl and of ml_collections
         raise UserError(_explained(" ".join(str(error).split()))) from None
-    _check_not_empty()
+    _check_given()
     if not takes_texts:
         _check_command(others, commands)
     return others
@@ -169,12 +177,14 @@ def _explained(message: str) -> str:
     return f"--{name}={value}: " + (f"expected {expected}" if expected else reason)
 
 
-def _check_not_empty() -> None:
-    """Raises `UserError` for a flag that needs a value and was given an empty one, as by an unset variable."""
+def _check_given() -> None:
+    """Raises `UserError` for a flag that has an empty value, as from an unset variable, or that decides nothing."""
     for name in flags.FLAGS:
-        flag = flags.FLAGS[name]
+        flag, owner = flags.FLAGS[name], _owners.get(name)
         if flag.present and flag.value == "" and flag.default is None:
             raise UserError(f"--{name}: given without a value; expected --{name}=VALUE")
+        if flag.present and owner and not flags.FLAGS[owner].value:
+            raise UserError(f"--{name}: decides nothing without --{owner}; give both, or neither")
 
 
 def _check_command(arguments: list[str], commands: Mapping[str, str]) -> None:

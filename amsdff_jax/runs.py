@@ -1,4 +1,4 @@
-"""A whole run from settings to report, and the evaluation of a finished one."""
+"""A whole run from settings to report, and the evaluation of a finished one or of any model."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,8 @@ import jax
 from flax import nnx
 from rich.table import Table
 
-from amsdff_jax.config import Config
+from amsdff_jax.classifier import BATCH_SIZE
+from amsdff_jax.config import Config, DataConfig, TrainConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.sources import DataSplits, load_data
@@ -20,13 +21,14 @@ from amsdff_jax.escaping import printable
 from amsdff_jax.evaluation.environment import describe_environment
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
-from amsdff_jax.evaluation.model_card import record_metrics, record_training
+from amsdff_jax.evaluation.model_card import record_metrics, record_training, recorded_loss
 from amsdff_jax.evaluation.report import draw_learning_curves, draw_report, read_metrics, write_metrics, write_report
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.paths import user_path
+from amsdff_jax.prediction.inputs import check_pairs
 from amsdff_jax.terminal import make_console
 from amsdff_jax.training.inputs import check_split, record_test_split
 from amsdff_jax.training.step import Variables
@@ -110,11 +112,58 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
                 f"{workdir}: the run's data has no {split} split; name one in the config, or use --file=FILE"
             )
         check_split(workdir, split, dataset)
+    return _evaluate_and_write(reporter, dataset, name, directory, card=workdir / "model")
+
+
+def evaluate_model(
+    model: str | Path, file: str, data: DataConfig, output: str | Path = "", batch_size: int = BATCH_SIZE
+) -> dict[str, Any]:
+    """Evaluates any model folder, a converted or received one too, which stays as it is, and writes the report.
+
+    Args:
+      model: the folder.
+      file: labelled texts.
+      data: names of the file's columns.
+      output: folder of the report; "": `<name of the model>-report/<name of the file>/`, beside the model.
+      batch_size: texts that go through the model together.
+
+    Returns:
+      The metrics. Their `loss` is that of the training where the folder tells it, else cross-entropy.
+
+    Raises:
+      UserError: anything wrong with the folder, the file or the output.
+    """
+    model = user_path(model)
+    saved = read_model_folder(model)
+    if saved.tokenizer is None:
+        raise UserError(f"{model}: holds no tokenizer, and texts cannot be read without one; save it with one")
+    check_pairs(saved.reads_pairs, data.text_pair_column)
+    dataset, name = read_file(file, data, saved.class_names), Path(file).name
+    directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot be written ({error.strerror}); name another folder with --output"
+        ) from None
+    config = Config(
+        data=dataclasses.replace(data, max_length=saved.max_length),
+        loss=recorded_loss(model),
+        train=TrainConfig(eval_batch_size=batch_size),
+    )
+    return _evaluate_and_write(_Reporter(saved, config), dataset, name, directory)
+
+
+def _evaluate_and_write(
+    reporter: "_Reporter", dataset: TextDataset, name: str, directory: Path, card: Path | None = None
+) -> dict[str, Any]:
+    """Writes the report of one split or file, and its metrics into the card of the model folder `card`."""
     metrics = reporter.evaluate(dataset, directory)
     if is_first_host():
         with _errors_told(directory):
             write_metrics(directory, {name: metrics})
-            record_metrics(workdir / "model", {name: metrics})
+            if card:
+                record_metrics(card, {name: metrics})
         reporter.draw()
         _print_table({name: metrics}, directory)
     return metrics

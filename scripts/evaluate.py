@@ -1,24 +1,47 @@
-"""Evaluates the model of a finished run on one of its splits, or on another file.
+"""Evaluates the model of a finished run on one of its splits or on another file, or any model folder on a file.
 
 python scripts/evaluate.py --workdir=runs/agnews --split=validation
 python scripts/evaluate.py --workdir=runs/agnews --file=more.csv
+python scripts/evaluate.py --model=converted --file=labelled.csv --text_column=body --output=report
 """
 
 from absl import flags
 
-from amsdff_jax import command_line
-from amsdff_jax.runs import evaluate_run
+from amsdff_jax import arguments, command_line
+from amsdff_jax.classifier import BATCH_SIZE
+from amsdff_jax.config import DataConfig
+from amsdff_jax.errors import UserError
+from amsdff_jax.runs import evaluate_model, evaluate_run
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run, whose model's card is told the numbers too.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the run's own data.")
-FILE = flags.DEFINE_string("file", "", "A CSV, TSV, JSONL or Parquet file instead, with the columns of the config.")
+FILE = flags.DEFINE_string("file", "", "A CSV, TSV, JSONL or Parquet file; of a run, with the columns of its config.")
+MODEL = flags.DEFINE_string("model", None, "A model folder instead of a run; it stays as it is.")
+TEXT_COLUMN = flags.DEFINE_string("text_column", "text", "With --model: column of the file with the texts.")
+TEXT_PAIR_COLUMN = flags.DEFINE_string("text_pair_column", "", "With --model: column with second texts, for pairs.")
+LABEL_COLUMN = flags.DEFINE_string("label_column", "label", "With --model: column with the names of the classes.")
+BATCH = flags.DEFINE_integer("batch_size", BATCH_SIZE, "With --model: texts that go through together.", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", "", "With --model: folder of the report; by default beside the model, "
+                             "<name of the model>-report/<name of the file>.")  # fmt: skip
 command_line.define_host_flags()
-flags.mark_flag_as_required("workdir")
+arguments.mark_flags_of("workdir", ["split"])
+arguments.mark_flags_of("model", ["text_column", "text_pair_column", "label_column", "batch_size", "output"])
 
 
 def main() -> None:
     """Evaluates and writes the report."""
-    evaluate_run(WORKDIR.value, split=SPLIT.value, file=FILE.value)
+    if bool(WORKDIR.value) == bool(MODEL.value):
+        raise UserError("expected --workdir=FOLDER of a run or --model=FOLDER, one of them")
+    if MODEL.value and not FILE.value:
+        raise UserError("--file: not given; a model folder has no data of its own to be evaluated on")
+    if FILE.value and flags.FLAGS["split"].present:
+        raise UserError(f"--split={SPLIT.value}: decides nothing beside --file={FILE.value}; give one of them")
+    if WORKDIR.value:
+        evaluate_run(WORKDIR.value, split=SPLIT.value, file=FILE.value)
+    else:
+        data = DataConfig(text_column=TEXT_COLUMN.value, text_pair_column=TEXT_PAIR_COLUMN.value,
+                          label_column=LABEL_COLUMN.value)  # fmt: skip
+        evaluate_model(MODEL.value, FILE.value, data, OUTPUT.value, BATCH.value)
 
 
 if __name__ == "__main__":

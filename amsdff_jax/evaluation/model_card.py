@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, LossConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import CALIBRATION
 from amsdff_jax.evaluation.card_text import card_text
 from amsdff_jax.interop.hub import PACKAGED
@@ -97,6 +98,14 @@ def record_metrics(folder: str | Path, metrics: Mapping[str, Mapping[str, Any]])
     known = facts.get("metrics", {}) | {name: _numbers(values) for name, values in metrics.items()}
     write_json(folder / FACTS, facts | {"metrics": known})
     write_model_card(folder)
+
+
+def recorded_loss(folder: str | Path) -> LossConfig:
+    """The loss that the model of a folder was trained with; cross-entropy where its `card.json` does not tell."""
+    try:
+        return Config.from_dict({"loss": _read_facts(user_path(folder))["training"]["settings"]["loss"]}).loss
+    except (KeyError, TypeError, UserError):
+        return LossConfig(ce=1.0, focal=0.0, label_smoothing=0.0)
 
 
 def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
