@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -244,8 +245,11 @@ def test_reference_mode_pads_to_max_length(tiny_trainer):
     assert {batch.input_ids.shape for batch in trainer.batches(0, 9)} == {(12, 24)}
 
 
-def test_every_text_is_seen_once_an_epoch(tiny_trainer):
+def test_every_text_is_seen_once_an_epoch(tiny_trainer, caplog):
+    caplog.set_level("INFO")
     trainer = tiny_trainer()
+    numbers = re.search(r"2 classes, with so many training texts: high (\d+), low (\d+)", caplog.text)
+    assert int(numbers[1]) + int(numbers[2]) == 101
     for epoch in range(2):
         rows = [
             tuple(row[mask == 1])
