@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from amsdff_jax.errors import UserError
+from amsdff_jax.escaping import printable
 from amsdff_jax.validation import first_of, nearest, require
 
 MOST_LISTED = 20  # classes in a line of the log
@@ -96,7 +97,14 @@ class TextDataset:
         )
 
     def join(self, other: "TextDataset") -> "TextDataset":
-        """The texts of both, which have the same classes."""
+        """The texts of both, which have the same classes, and pairs of texts or none.
+
+        Raises:
+          UserError: they have not.
+        """
+        other.require_classes(self.class_names, self.name)
+        if (self.text_pairs is None) != (other.text_pairs is None):
+            raise UserError(f"{self.name} and {other.name}: expected pairs of texts in both or in none")
         pairs = None if self.text_pairs is None else [*self.text_pairs, *other.text_pairs]
         return TextDataset(
             texts=[*self.texts, *other.texts],
@@ -150,9 +158,7 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
 def by_class(class_names: Sequence[str], values: Iterable[Any]) -> str:
     """A value of every class for the log, such as `neg 41, pos 42`."""
     listed = [f"{name} {value}" for name, value in zip(class_names, values, strict=True)]
-    return "".join(
-        letter if letter.isprintable() else repr(letter)[1:-1] for letter in first_of(listed, most=MOST_LISTED)
-    )
+    return printable(first_of(listed, most=MOST_LISTED))
 
 
 def _listed(values: Iterable[Any], what: str) -> list[Any]:

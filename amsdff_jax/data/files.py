@@ -77,7 +77,7 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
         ids=places,
         name=str(path),
     )
-    if not class_names:  # which else have been looked at before
+    if not len(class_names):  # which else have been looked at before
         for sentence in (*suspect_classes(dataset), *repeated_headers(dataset, config)):
             logger.warning("%s: %s", path, sentence)
     return dataset

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from amsdff_jax import UserError
-from amsdff_jax.data.dataset import TextDataset, stratified_split
+from amsdff_jax.data.dataset import TextDataset, by_class, stratified_split
 from amsdff_jax.data.folds import stratified_folds
 
 
@@ -121,6 +121,19 @@ def test_take_by_mask_and_by_index():
     assert dataset.take(np.array([True, False, True]), "part").texts == ["a", "c"]
     assert dataset.take([True, True, True], "part").texts == ["a", "b", "c"]
     assert dataset.take([2, 0], "part").ids == ["2", "0"]
+
+
+def test_only_what_is_alike_is_joined():
+    one = TextDataset(["a"], [0], ("x", "y"))
+    assert one.join(one).texts == ["a", "a"]
+    for other in (TextDataset(["b"], [0], ("y", "x")), TextDataset(["b"], [0], ("x", "y"), ["c"])):
+        with pytest.raises(UserError):
+            one.join(other)
+
+
+def test_names_for_the_log_are_printable_and_few():
+    assert by_class(("neg", "a\x1b[31m"), [1, 2.5]) == r"neg 1, a\x1b[31m 2.5"
+    assert by_class([f"c{number}" for number in range(30)], range(30)).endswith("c19 19 and 10 more")
 
 
 def test_stratified_split_keeps_shares_and_singletons():

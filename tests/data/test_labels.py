@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -111,6 +112,7 @@ def test_two_spellings_of_a_number_are_one_class_and_both_are_named(read, caplog
     ],
 )
 def test_a_model_knows_its_classes_in_other_formats(labels, class_names, read):
+    assert read(labels, "jsonl", class_names=np.array(class_names)).labels.tolist() == [1, 0]
     assert read(labels, "jsonl", class_names=class_names).labels.tolist() == [1, 0]
     assert read(labels[:1], "jsonl", class_names=class_names).labels.tolist() == [1]
     with pytest.raises(UserError, match="training never saw the label"):
