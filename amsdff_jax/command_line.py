@@ -12,8 +12,10 @@ import jax
 from absl import flags
 
 from amsdff_jax.arguments import define_config, parse_arguments
+from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
 from amsdff_jax.escaping import printable
+from amsdff_jax.idle_settings import find_idle_settings
 from amsdff_jax.parallel.compilation import keep_compiled_steps
 from amsdff_jax.parallel.hosts import (
     CONNECTION_TIMEOUT,
@@ -97,6 +99,20 @@ def define_host_flags() -> None:
     flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
     flags.DEFINE_integer("heartbeat_timeout", HEARTBEAT_TIMEOUT, "Seconds of silence that mean a process is dead.")
     flags.DEFINE_integer("connection_timeout", CONNECTION_TIMEOUT, "Seconds to wait for the others at the start.")
+
+
+def read_config() -> Config:
+    """The settings of `--config` and of the flags that override them.
+
+    Raises:
+      UserError: a setting that is wrong, or one that was given as a flag and decides nothing because of another.
+    """
+    config = Config.from_dict(flags.FLAGS["config"].value)
+    given = flags.FLAGS["config"].override_values
+    for name, reason in find_idle_settings(config).items():
+        if name in given:
+            raise UserError(f"--config.{name}={given[name]}: decides nothing, because {reason}; leave one of them out")
+    return config
 
 
 def config_name(flag: str = "config") -> str:

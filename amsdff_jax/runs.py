@@ -23,6 +23,7 @@ from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.evaluation.model_card import record_metrics, record_training, recorded_loss
 from amsdff_jax.evaluation.report import draw_learning_curves, draw_report, read_metrics, write_metrics, write_report
+from amsdff_jax.idle_settings import find_idle_settings
 from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -58,6 +59,8 @@ def train_run(
       UserError: anything wrong with settings, data, encoder or folder.
     """
     workdir = user_path(workdir)
+    for name, reason in find_idle_settings(config).items():
+        logger.info("%s decides nothing, because %s", name, reason)
     data = load_data(config.data, config.seed)
     trainer = make_trainer(config, data, workdir)
     with lock_workdir(workdir):

@@ -16,7 +16,6 @@ from absl import flags
 
 from amsdff_jax import command_line
 from amsdff_jax.benchmark.compare import compare, prepare_model, print_comparison
-from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
 from amsdff_jax.json_file import write_json
 from amsdff_jax.paths import user_path
@@ -36,7 +35,7 @@ def main() -> int:
     if not SHAPES.value or not all(re.fullmatch(r"[1-9]\d*x[1-9]\d*", shape) for shape in SHAPES.value):
         raise UserError(f"--shapes: expected batches such as 32x64,16x256, got {','.join(SHAPES.value)}")
     shapes = [tuple(map(int, shape.split("x"))) for shape in SHAPES.value]
-    epoch = dataclasses.asdict(Config.from_dict(CONFIG.value)) if CONFIG.value else None
+    epoch = dataclasses.asdict(command_line.read_config()) if CONFIG.value else None
     with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as folder:
         model = user_path(MODEL.value) if MODEL.value else Path(folder) / "model"
         if not MODEL.value:

@@ -9,10 +9,9 @@ needed of it.
 from absl import flags
 
 from amsdff_jax import command_line
-from amsdff_jax.config import Config
 from amsdff_jax.inspection.inspect import inspect_data
 
-CONFIG = command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")
+command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")
 OUTPUT = flags.DEFINE_string("output", "", "The page, an HTML file; by default runs/<name of the config>/data.html.")
 JSON = flags.DEFINE_string("json", "", "The same as JSON in this file.")
 SIMILARITY = flags.DEFINE_float("similarity", 0.8, "Jaccard similarity from which texts are near duplicates, 0.6 to 1.")
@@ -23,7 +22,7 @@ def main() -> None:
     """Inspects and reports."""
     name = command_line.config_name()
     output = OUTPUT.value or f"runs/{name}/data.html"
-    inspect_data(Config.from_dict(CONFIG.value), name, output, JSON.value, SIMILARITY.value)
+    inspect_data(command_line.read_config(), name, output, JSON.value, SIMILARITY.value)
 
 
 if __name__ == "__main__":

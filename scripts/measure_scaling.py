@@ -6,12 +6,11 @@ python scripts/measure_scaling.py --config=configs/quickstart.py --devices=1,2
 from absl import flags
 
 from amsdff_jax import command_line
-from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
 from amsdff_jax.reproducibility import provide_devices
 from amsdff_jax.scaling import measure_scaling, print_scaling
 
-CONFIG = command_line.DEFINE_CONFIG("config", None, "The run's settings; nothing is kept of what it trains.")
+command_line.DEFINE_CONFIG("config", None, "The run's settings; nothing is kept of what it trains.")
 DEVICES = flags.DEFINE_list("devices", ["1", "2"], "Numbers of devices to compare, the first with the others.")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each is measured, in turn.", lower_bound=1)
 flags.mark_flag_as_required("config")
@@ -23,7 +22,7 @@ def main() -> None:
         raise UserError(f"--devices: expected numbers such as 1,2, got {','.join(DEVICES.value)}")
     counts = [int(number) for number in DEVICES.value]
     devices = provide_devices(max(counts))
-    print_scaling(measure_scaling(Config.from_dict(CONFIG.value), devices, counts, ROUNDS.value))
+    print_scaling(measure_scaling(command_line.read_config(), devices, counts, ROUNDS.value))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ machines, the same command on each, under SLURM or Open MPI as it is, else with 
 from absl import flags
 
 from amsdff_jax import command_line
-from amsdff_jax.config import Config
 from amsdff_jax.runs import train_run
 
-CONFIG = command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")
+command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<name of the config>.")
 INIT_FROM = flags.DEFINE_string(
     "init_from", "", "A .pt or .safetensors file of PyTorch to begin with; its optimizer's state is taken too."
@@ -26,7 +25,7 @@ flags.mark_flag_as_required("config")
 def main() -> int:
     """Trains; returns the exit code."""
     workdir = WORKDIR.value or f"runs/{command_line.config_name()}"
-    config = Config.from_dict(CONFIG.value)
+    config = command_line.read_config()
     if INIT_FROM.value:
         config = config.replace(train__init_from=INIT_FROM.value)
     finished = train_run(config, workdir, command_line.stop_signal)

@@ -9,10 +9,9 @@ Trains the first steps of the run on one device; stops half-way and resumes; the
 from absl import flags
 
 from amsdff_jax import command_line
-from amsdff_jax.config import Config
 from amsdff_jax.reproducibility import print_comparisons, provide_devices, verify_run
 
-CONFIG = command_line.DEFINE_CONFIG("config", None, "The run's settings; nothing is kept of what it trains.")
+command_line.DEFINE_CONFIG("config", None, "The run's settings; nothing is kept of what it trains.")
 STEPS = flags.DEFINE_integer("steps", 10, "How many steps to train.", lower_bound=2)
 DEVICES = flags.DEFINE_integer("devices", 8, "How many devices to compare one with.", lower_bound=2)
 flags.mark_flag_as_required("config")
@@ -21,7 +20,7 @@ flags.mark_flag_as_required("config")
 def main() -> int:
     """Trains and compares; returns the exit code."""
     devices = provide_devices(DEVICES.value)
-    results = verify_run(Config.from_dict(CONFIG.value), STEPS.value, devices)
+    results = verify_run(command_line.read_config(), STEPS.value, devices)
     return 0 if print_comparisons(*results) else command_line.EXIT_DIFFERENT
 
 

@@ -25,6 +25,7 @@ FLOORS = [
     ["class_weights"],
     ["arguments", "config", "export.output_folder", "parallel.hosts"],
     [
+        "idle_settings",
         "data.chunks",
         "data.dataset",
         "data.labels",

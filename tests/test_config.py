@@ -7,6 +7,7 @@ import pytest
 
 from amsdff_jax import Config, UserError, default_config
 from amsdff_jax.config import EncoderConfig, LossConfig, TrainConfig
+from amsdff_jax.idle_settings import find_idle_settings
 from amsdff_jax.training.optimizer import peak_learning_rates
 
 EXPERIMENTS = ("ablations", "experiments")  # tests/experiments has these
@@ -28,6 +29,48 @@ def test_every_config_file_is_valid_and_says_how_it_is_run(file):
     config = Config.from_dict(module.get_config())
     assert hash(config) == hash(Config.from_dict(module.get_config()))
     assert f"--config=configs/{file.name}" in module.__doc__
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_setting_of_a_config_file_decides_something(file):
+    assert find_idle_settings(Config.from_dict(load(file).get_config())) == {}
+
+
+@pytest.mark.parametrize(
+    ("idle", "beside"),
+    [
+        ({"loss__focal_gamma": 3.0}, {"loss__focal": 0.0}),
+        ({"loss__smoothing": 0.2}, {"loss__label_smoothing": 0.0}),
+        ({"loss__temperature": 0.1}, {"loss__contrastive": 0.0}),
+        ({"model__encoder_config": "sizes.json"}, {"model__encoder": "minilm-l6"}),
+        ({"model__kernel_sizes": (3,)}, {"model__multi_scale": False}),
+        ({"model__kernel_sizes": (3,)}, {"model__name": "linear"}),
+        ({"model__num_experts": 2}, {"model__fusion": False}),
+        ({"model__num_attention_heads": 4}, {"model__multi_scale": False, "model__pools": ("max",)}),
+        ({"model__num_attention_heads": 4}, {"model__name": "lstm"}),
+        ({"data__validation_fraction": 0.2}, {"data__validation_file": "validation.csv"}),
+        ({"data__validation_fraction": 0.2}, {"data__source": "bundled"}),
+        ({"data__num_buckets": 2}, {"data__buckets": (64, 256)}),
+        ({"data__num_buckets": 2}, {"model__mask_padding": False}),
+        ({"data__tfds_name": "imdb_reviews"}, {"data__source": "files"}),
+        ({"data__label_column": "kind"}, {"data__source": "tfds"}),
+        ({"train__encoder_delay": 0.1}, {"train__encoder_learning_rate": 0.0}),
+        ({"train__decay_all": True}, {"train__weight_decay": 0.0}),
+    ],
+)
+def test_a_setting_that_another_makes_idle_is_found(idle, beside):
+    (name,) = idle
+    assert list(find_idle_settings(Config().replace(**idle, **beside))) == [name.replace("__", ".")]
+    assert find_idle_settings(Config().replace(**beside)) == {}
+
+
+def test_settings_that_decide_something_are_not_idle():
+    assert (
+        find_idle_settings(Config().replace(loss__focal=0.0, loss__focal_gamma=3.0, train__best_metric="loss_focal"))
+        == {}
+    )
+    assert find_idle_settings(Config().replace(model__name="transformer", model__num_attention_heads=4)) == {}
+    assert find_idle_settings(Config().replace(model__multi_scale=False, model__num_attention_heads=4)) == {}
 
 
 def test_reference_config_is_the_published_one():

@@ -138,6 +138,8 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
         ("train.py", ["--config={tmp}/broken.py"], "broken.py, line 3: KeyError: 'nowhere'"),
         ("train.py", ["--config={tmp}/empty.py"], "empty.py: AttributeError: module 'empty' has no attribute"),
         ("train.py", ["--config={tmp}/nothing.py"], "expected get_config to return a ConfigDict, got NoneType"),
+        ("train.py", [FILES, "--config.loss.focal=0", "--config.loss.focal_gamma=3"],
+         "--config.loss.focal_gamma=3.0: decides nothing, because loss.focal=0"),
         ("run_experiments.py", ["--config.mode=x"], "--config: no file 'configs/experiments.py'"),
         ("predict.py", ["--model=x", "-1 point for this"], "comes after --, as in: -- '-1 point for this'"),
         ("predict.py", ["--model=x", "--nice"], "a text that begins with - comes after --"),

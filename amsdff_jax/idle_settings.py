@@ -1,0 +1,97 @@
+"""Settings that decide nothing because of another, which whoever sets them is told."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from amsdff_jax.config import Config
+
+
+class _Rule(NamedTuple):
+    """Settings by their dotted names, when they decide nothing, and who decides instead."""
+
+    settings: tuple[str, ...]
+    idle: Callable[[Config], bool]
+    reason: str
+
+
+_FILES = (
+    "data.train_file",
+    "data.validation_file",
+    "data.test_file",
+    "data.text_column",
+    "data.text_pair_column",
+    "data.label_column",
+    "data.label_type",
+)
+_TFDS = ("data.tfds_name", "data.data_dir", "data.text_features", "data.text_pair_feature", "data.label_feature",
+         "data.train_split", "data.validation_split", "data.test_split")  # fmt: skip
+_AMSDFF = ("model.kernel_sizes", "model.num_experts", "model.multi_scale", "model.fusion", "model.pools",
+           "model.expert_dropout_rate", "model.pooling_dropout_rate", "model.classifier_dropout_rates")  # fmt: skip
+_HEADS = ("model.num_attention_heads", "model.attention_dropout_rate")
+
+# The learning rates are not here: `training.optimizer` knows which parameters their table leaves to them.
+_RULES = (
+    _Rule(
+        _FILES, lambda config: config.data.source != "files", "data.source is not files (--config.data.source=files)"
+    ),
+    _Rule(_TFDS, lambda config: config.data.source != "tfds", "data.source is not tfds (--config.data.source=tfds)"),
+    _Rule(
+        ("data.validation_fraction",), lambda config: _has_validation_split(config),
+        "there is a validation split, which is taken whole",
+    ),
+    _Rule(
+        ("data.num_buckets", "data.buckets"), lambda config: not config.model.mask_padding,
+        "with model.mask_padding=False all texts are padded to data.max_length",
+    ),
+    _Rule(("data.num_buckets",), lambda config: bool(config.data.buckets), "data.buckets has the lengths themselves"),
+    _Rule(
+        ("model.encoder_config",), lambda config: bool(config.model.encoder),
+        "model.encoder brings its own; for a random encoder of these sizes empty it, --config.model.encoder=",
+    ),
+    _Rule(_AMSDFF, lambda config: config.model.name != "amsdff", "model.name is a baseline, which has no such part"),
+    _Rule(("model.kernel_sizes",), lambda config: not config.model.multi_scale, "model.multi_scale=False"),
+    _Rule(
+        ("model.num_experts", "model.expert_dropout_rate"), lambda config: not config.model.fusion, "model.fusion=False"
+    ),
+    _Rule(_HEADS, lambda config: not _has_attention_heads(config), "this model has no attention with heads"),
+    _Rule(
+        ("loss.focal_alpha", "loss.focal_gamma"),
+        lambda config: not config.loss.focal and config.train.best_metric != "loss_focal", "loss.focal=0",
+    ),
+    _Rule(
+        ("loss.smoothing",),
+        lambda config: not config.loss.label_smoothing and config.train.best_metric != "loss_label_smoothing",
+        "loss.label_smoothing=0",
+    ),
+    _Rule(("loss.temperature",), lambda config: not config.loss.contrastive, "loss.contrastive=0"),
+    _Rule(("train.decay_all",), lambda config: not config.train.weight_decay, "train.weight_decay=0"),
+    _Rule(
+        ("train.encoder_delay",),
+        lambda config: not config.train.encoder_learning_rate and not config.train.learning_rate_table,
+        "train.encoder_learning_rate=0 freezes the encoder",
+    ),
+)  # fmt: skip
+
+
+def find_idle_settings(config: Config) -> dict[str, str]:
+    """The settings that are not at their default and decide nothing, by dotted name, and who decides instead."""
+    defaults, found = Config(), {}
+    for rule in _RULES:
+        if rule.idle(config):
+            for name in rule.settings:
+                section, field = name.split(".")
+                if getattr(getattr(config, section), field) != getattr(getattr(defaults, section), field):
+                    found.setdefault(name, rule.reason)
+    return found
+
+
+def _has_validation_split(config: Config) -> bool:
+    data = config.data
+    return {"bundled": True, "files": bool(data.validation_file), "tfds": bool(data.validation_split)}.get(
+        data.source, False
+    )
+
+
+def _has_attention_heads(config: Config) -> bool:
+    model = config.model
+    return model.name == "transformer" or (model.name == "amsdff" and (model.multi_scale or "query" in model.pools))
