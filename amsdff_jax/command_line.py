@@ -12,7 +12,7 @@ import jax
 from absl import flags
 
 from amsdff_jax.arguments import define_config, parse_arguments
-from amsdff_jax.config import Config
+from amsdff_jax.config import QUOTING, Config, DataConfig
 from amsdff_jax.errors import UserError
 from amsdff_jax.escaping import printable
 from amsdff_jax.idle_settings import find_idle_settings
@@ -26,13 +26,18 @@ from amsdff_jax.parallel.hosts import (
     lost_host_error,
 )
 from amsdff_jax.terminal import accept_every_character
+from amsdff_jax.validation import build
 
 EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
 EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
 EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goes on (EX_TEMPFAIL)
 
+flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
+
 DEFINE_CONFIG = define_config
+
+DATA_FLAGS = ("text_column", "text_pair_column", "label_column", "column_names", "delimiter", "quoting")
 
 
 def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, takes_texts: bool = False) -> None:
@@ -113,6 +118,25 @@ def read_config() -> Config:
         if name in given:
             raise UserError(f"--config.{name}={given[name]}: decides nothing, because {reason}; leave one of them out")
     return config
+
+
+def define_data_flags(labels: bool = False) -> Callable[[], DataConfig]:
+    """The flags of a script that reads a file of texts, named as in `DataConfig`; returns what gives their values.
+
+    Args:
+      labels: the file has labels.
+    """
+    holders = [
+        flags.DEFINE_string("text_column", "text", "Column of the file with the texts."),
+        flags.DEFINE_string("text_pair_column", "", "Column with second texts, for a model of pairs."),
+        flags.DEFINE_list("column_names", [], "Columns of a CSV or TSV file without a header, in order."),
+        flags.DEFINE_string("delimiter", "", "Of a CSV or TSV file, such as ';'; by default as ending and header say."),
+        flags.DEFINE_enum("quoting", "auto", QUOTING, "How a CSV or TSV file writes quotes in quoted fields; none: "
+                          "quotes are letters."),
+    ]  # fmt: skip
+    if labels:
+        holders.append(flags.DEFINE_string("label_column", "label", "Column with the names of the classes."))
+    return lambda: build(DataConfig, {holder.name: holder.value for holder in holders}, "--")
 
 
 def config_name(flag: str = "config") -> str:

@@ -133,18 +133,24 @@ class ModelConfig:
             )  # fmt: skip
 
 
+QUOTING = ("auto", "double", "backslash", "none")
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where the texts come from and how they become batches."""
 
     source: str = "files"  # files, tfds, bundled (movie-review snippets) or newsgroups20
 
-    train_file: str = ""  # files: CSV, TSV, JSONL or Parquet, optionally .gz
+    train_file: str = ""  # files: CSV, TSV, JSON, JSONL or Parquet, optionally .gz
     validation_file: str = ""  # "": taken from the training file, stratified
     test_file: str = ""  # "": no test split
     text_column: str = "text"
     text_pair_column: str = ""  # a second text, for tasks on pairs
     label_column: str = "label"
+    column_names: tuple[str, ...] = ()  # of CSV and TSV files without a header, in order; (): the header has them
+    delimiter: str = ""  # of CSV and TSV files, one character or \t; "": as the ending and the header say
+    quoting: str = "auto"  # quotes in quoted fields of CSV and TSV: double or backslash; none: quotes are letters
     label_type: str = "auto"  # name: labels as they are written; integer: whole numbers; auto: numbers if most are
 
     tfds_name: str = ""  # tfds: a dataset's name, such as ag_news_subset or glue/sst2
@@ -164,6 +170,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
+        require_choice("data.quoting", self.quoting, QUOTING)
+        require(
+            self.delimiter in ("", "\\t") or (len(self.delimiter) == 1 and self.delimiter not in '"\\\r\n'),
+            "data.delimiter", self.delimiter, "one character, such as ';', or \\t for a tab",
+        )  # fmt: skip
         require_choice("data.label_type", self.label_type, ("auto", "name", "integer"))
         require(
             0 < self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "between 0 and 1"

@@ -22,6 +22,9 @@ _FILES = (
     "data.text_pair_column",
     "data.label_column",
     "data.label_type",
+    "data.column_names",
+    "data.delimiter",
+    "data.quoting",
 )
 _TFDS = ("data.tfds_name", "data.data_dir", "data.text_features", "data.text_pair_feature", "data.label_feature",
          "data.train_split", "data.validation_split", "data.test_split")  # fmt: skip

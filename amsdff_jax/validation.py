@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import difflib
+import itertools
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +16,10 @@ from amsdff_jax.errors import UserError
 
 LONGEST = 200  # characters of a value or a name from outside, in a message
 MOST_PARTS = 8  # of a list in a message
+_MOST_COMPARED = 1000  # names that one is compared with, which takes a second for so many
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
 def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -21,7 +27,7 @@ def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     kinds = typing.get_type_hints(kind)
     values = values.to_dict() if isinstance(values, ConfigDict) else values
     if not isinstance(values, Mapping):
-        raise UserError(f"{prefix.rstrip('.') or 'settings'}: expected names and values, got {_shown(values)}")
+        raise UserError(f"{prefix.rstrip('.') or 'settings'}: expected names and values, got {shown(values)}")
     arguments = {}
     for name, value in values.items():
         if name not in kinds:
@@ -35,7 +41,7 @@ def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
     """A hint such as `; did you mean train.epochs?`, or an empty string when nothing is near."""
-    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=cutoff)
+    close = difflib.get_close_matches(str(name), list(itertools.islice(names, _MOST_COMPARED)), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -54,10 +60,15 @@ def nearest_field(name: str, names: Iterable[str]) -> str:
     return nearest(name, namesakes, cutoff=0.0) if namesakes else nearest(name, names)
 
 
+def shown(value: Any) -> str:
+    """A value as messages show it: `repr`, cut where it is long or deeply nested."""
+    return _SHORT.repr(value)
+
+
 def require(condition: bool, field: str, value: Any, expected: str) -> None:
     """Raises `UserError` naming the field, what it should hold and what it holds, unless `condition` is true."""
     if not condition:
-        raise UserError(f"{field}: expected {expected}, got {_shown(value)}")
+        raise UserError(f"{field}: expected {expected}, got {shown(value)}")
 
 
 def require_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
@@ -81,35 +92,30 @@ def _coerce(value: Any, kind: Any, field: str) -> Any:
             try:
                 value = ast.literal_eval(value)
             except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # MemoryError: nested too deeply
-                raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}") from None
+                raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}") from None
         for option in typing.get_args(kind):
             try:
                 return _coerce(value, option, field)
             except UserError:
                 continue
-        raise UserError(f"{field}: {_shown(value)} is none of {_describe(kind)}")
+        raise UserError(f"{field}: {shown(value)} is none of {_describe(kind)}")
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
-            raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}")
+            raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}")
         arguments = typing.get_args(kind)
         if arguments[-1] is Ellipsis:
             return tuple(_coerce(item, arguments[0], field) for item in value)
         if len(value) != len(arguments):
-            raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}")
+            raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}")
         return tuple(_coerce(item, item_kind, field) for item, item_kind in zip(value, arguments, strict=True))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
-            raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}") from None
+            raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}") from None
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    raise UserError(f"{field}: expected {_describe(kind)}, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}")
 
 
 def _describe(kind: Any) -> str:

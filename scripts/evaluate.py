@@ -9,23 +9,22 @@ from absl import flags
 
 from amsdff_jax import arguments, command_line
 from amsdff_jax.classifier import BATCH_SIZE
-from amsdff_jax.config import DataConfig
 from amsdff_jax.errors import UserError
 from amsdff_jax.runs import evaluate_model, evaluate_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run, whose model's card is told the numbers too.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the run's own data.")
-FILE = flags.DEFINE_string("file", "", "A CSV, TSV, JSONL or Parquet file; of a run, with the columns of its config.")
+FILE = flags.DEFINE_string(
+    "file", "", "A CSV, TSV, JSON, JSONL or Parquet file; of a run, with the columns of its config."
+)
 MODEL = flags.DEFINE_string("model", None, "A model folder instead of a run; it stays as it is.")
-TEXT_COLUMN = flags.DEFINE_string("text_column", "text", "With --model: column of the file with the texts.")
-TEXT_PAIR_COLUMN = flags.DEFINE_string("text_pair_column", "", "With --model: column with second texts, for pairs.")
-LABEL_COLUMN = flags.DEFINE_string("label_column", "label", "With --model: column with the names of the classes.")
+DATA = command_line.define_data_flags(labels=True)  # with --model
 BATCH = flags.DEFINE_integer("batch_size", BATCH_SIZE, "With --model: texts that go through together.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "", "With --model: folder of the report; by default beside the model, "
                              "<name of the model>-report/<name of the file>.")  # fmt: skip
 command_line.define_host_flags()
 arguments.mark_flags_of("workdir", ["split"])
-arguments.mark_flags_of("model", ["text_column", "text_pair_column", "label_column", "batch_size", "output"])
+arguments.mark_flags_of("model", [*command_line.DATA_FLAGS, "batch_size", "output"])
 
 
 def main() -> None:
@@ -39,9 +38,7 @@ def main() -> None:
     if WORKDIR.value:
         evaluate_run(WORKDIR.value, split=SPLIT.value, file=FILE.value)
     else:
-        data = DataConfig(text_column=TEXT_COLUMN.value, text_pair_column=TEXT_PAIR_COLUMN.value,
-                          label_column=LABEL_COLUMN.value)  # fmt: skip
-        evaluate_model(MODEL.value, FILE.value, data, OUTPUT.value, BATCH.value)
+        evaluate_model(MODEL.value, FILE.value, DATA(), OUTPUT.value, BATCH.value)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from amsdff_jax.prediction.lines import FORMATS
 from amsdff_jax.prediction.run import predict
 
 MODEL = flags.DEFINE_string("model", None, "A model folder, such as a run's model/.")
-FILE = flags.DEFINE_string("file", "", "A CSV, TSV, JSONL or Parquet file, gzipped or not; without, and without texts, "
-                           "every line of the standard input is a text.")  # fmt: skip
-TEXT_COLUMN = flags.DEFINE_string("text_column", "text", "Column of the file with the texts.")
-TEXT_PAIR_COLUMN = flags.DEFINE_string("text_pair_column", "", "Column with second texts, for a model of pairs.")
+FILE = flags.DEFINE_string("file", "", "A CSV, TSV, JSON, JSONL or Parquet file, gzipped or not; without, and without "
+                           "texts, every line of the standard input is a text.")  # fmt: skip
+DATA = command_line.define_data_flags()
 KEEP_COLUMNS = flags.DEFINE_list("keep_columns", [], "Columns of the input to write beside the prediction.")
 OUTPUT = flags.DEFINE_string("output", "", "A .jsonl or .csv file; by default the standard output.")
 FORMAT = flags.DEFINE_enum("format", "", ["", *FORMATS], "By default as the output's ending says, else jsonl.")
@@ -30,9 +29,8 @@ flags.mark_flag_as_required("model")
 def main(*texts: str) -> int:
     """Labels and writes; returns the exit code."""
     finished = predict(
-        MODEL.value, texts, FILE.value, text_column=TEXT_COLUMN.value, text_pair_column=TEXT_PAIR_COLUMN.value,
-        keep_columns=KEEP_COLUMNS.value, output=OUTPUT.value, format=FORMAT.value, resume=RESUME.value,
-        top_k=TOP_K.value, batch_size=BATCH.value, compute_dtype=DTYPE.value,
+        MODEL.value, texts, FILE.value, DATA(), keep_columns=KEEP_COLUMNS.value, output=OUTPUT.value,
+        format=FORMAT.value, resume=RESUME.value, top_k=TOP_K.value, batch_size=BATCH.value, compute_dtype=DTYPE.value,
     )  # fmt: skip
     return 0 if finished else command_line.EXIT_INTERRUPTED
 

@@ -29,6 +29,9 @@ FLOORS = [
         "data.chunks",
         "data.dataset",
         "data.labels",
+        "data.lines",
+        "data.rows",
+        "data.signatures",
         "evaluation.significance",
         "evaluation.calibration",
         "parallel.data_parallel",
@@ -41,7 +44,7 @@ FLOORS = [
         "interop.torch_pickle",
         "interop.safetensors_file",
     ],
-    ["data.suspect_labels"],
+    ["data.json_rows", "data.parquet", "data.suspect_labels", "data.tables"],
     [
         "data.files",
         "data.folds",

@@ -26,7 +26,7 @@ from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.interop.model_folder import SavedModel
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.step import Variables
-from amsdff_jax.validation import nearest
+from amsdff_jax.validation import first_of, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +72,10 @@ def read_texts(file: str, column: str) -> list[str]:
         numbers = islice(cycle(SNIPPETS_PER_TEXT), DEFAULT_TEXTS)
         return [" ".join(islice(snippets, number)) for number in numbers]
     texts = []
-    for row in read_rows(file):
+    for row in read_rows(file, [column]):
         text = row.values.get(column)
         if not isinstance(text, str):
-            found = ", ".join(map(repr, row.values))
+            found = first_of(list(map(repr, row.values)))
             raise UserError(f"{file}: {row.place}: expected a text in column {column!r}, found columns {found}"
                             f"{nearest(column, row.values)}; --text_column=NAME")  # fmt: skip
         texts.append(text)

@@ -4,8 +4,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause, with_pauses
-from amsdff_jax.data.files import decode_lines, scan_rows, text_of
+from amsdff_jax.data.files import scan_rows, text_of
+from amsdff_jax.data.lines import decode_lines
 from amsdff_jax.errors import UserError
 from amsdff_jax.validation import nearest
 
@@ -56,7 +58,7 @@ def standard_input_records(keep_columns: Sequence[str] = ()) -> Iterator[Record 
     def records() -> Iterator[Record]:
         # A stream of its own: at its end Python would wait for the lock of `sys.stdin`, which a read may hold.
         with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
-            for number, line, error in decode_lines(stream, newline="\n"):
+            for number, line, error in decode_lines(stream, "\n", "standard input"):
                 text = line.removesuffix("\n").removesuffix("\r")
                 if error:
                     yield Record(number, None, {}, error)
@@ -66,31 +68,26 @@ def standard_input_records(keep_columns: Sequence[str] = ()) -> Iterator[Record 
     return with_pauses(records(), PATIENCE, LINES_AHEAD)
 
 
-def file_records(
-    path: str, text_column: str, text_pair_column: str = "", keep_columns: Sequence[str] = ()
-) -> Iterator[Record]:
-    """A record for every row of a CSV, TSV, JSONL or Parquet file, gzipped or not.
+def file_records(path: str, data: DataConfig, keep_columns: Sequence[str] = ()) -> Iterator[Record]:
+    """A record for every row of a file.
+
+    Args:
+      path: CSV, TSV, JSON, JSONL or Parquet, gzipped or not.
+      data: which columns hold the texts, and how a table is written.
+      keep_columns: go to the output as they are.
 
     Raises:
       UserError: the file cannot be read, or is a table without one of the columns.
     """
-    columns = [text_column, *([text_pair_column] if text_pair_column else [])]
-    table = ".jsonl" not in path.lower()
-    checked = False
-    for number, row in enumerate(scan_rows(path), start=1):
-        if not row.error and table and not checked:  # all rows have the same columns, so it is no matter of this row
-            for column in columns:
-                if column not in row.values:
-                    text_of(path, row, column)
-            _check_kept(keep_columns, list(row.values), path)
-            checked = True
+    columns = [column for column in (data.text_column, data.text_pair_column) if column]
+    for number, row in enumerate(scan_rows(path, [*columns, *keep_columns], data), start=1):
         text, error = None, row.error
         if not error:
             try:
-                texts = [text_of("", row, column) for column in columns]
-                text = tuple(texts) if text_pair_column else texts[0]
+                texts = [text_of(row, column) for column in columns]
+                text = tuple(texts) if data.text_pair_column else texts[0]
             except UserError as problem:
-                error = str(problem).removeprefix(": ")
+                error = str(problem)
         yield Record(number, text, {column: row.values.get(column) for column in keep_columns}, error)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from amsdff_jax.classifier import BATCH_SIZE, Classifier, Prediction
+from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.texts import Text
 from amsdff_jax.errors import UserError
@@ -25,9 +26,8 @@ def predict(
     model: str,
     texts: Sequence[str] = (),
     file: str = "",
+    data: DataConfig | None = None,
     *,
-    text_column: str = "text",
-    text_pair_column: str = "",
     keep_columns: Sequence[str] = (),
     output: str = "",
     format: str = "",
@@ -41,8 +41,8 @@ def predict(
     Args:
       model: a model folder.
       texts: given one by one.
-      file: CSV, TSV, JSONL or Parquet, gzipped or not.
-      text_column, text_pair_column: of the file.
+      file: CSV, TSV, JSON, JSONL or Parquet, gzipped or not.
+      data: names of the file's columns, and how a table is written; None: the column `text`.
       keep_columns: of the input, to be written beside the prediction.
       output: a file; "": the standard output.
       format: "jsonl" or "csv"; "": by the ending of `output`.
@@ -63,10 +63,10 @@ def predict(
         raise UserError(f"expected texts or --file, got both ({texts[0][:40]!r} and {file})")
     if resume and not output:
         raise UserError("--resume: goes on with a file; name it with --output")
-    format = choose_format(output, format)
+    format, data = choose_format(output, format), data or DataConfig()
     records: Iterator[Record | Pause]
     if file:
-        records = _begun(file_records(file, text_column, text_pair_column, keep_columns))
+        records = _begun(file_records(file, data, keep_columns))
     elif texts:
         records = argument_records(texts, keep_columns)
     else:
@@ -74,7 +74,7 @@ def predict(
             logger.info("type one text a line; Ctrl-D ends")
         records = standard_input_records(keep_columns)
     classifier = Classifier.from_pretrained(model, batch_size=batch_size, compute_dtype=compute_dtype)
-    check_pairs(classifier.saved.reads_pairs, text_pair_column)
+    check_pairs(classifier.saved.reads_pairs, data.text_pair_column)
     calibration = classifier.calibration
     layout = Layout(
         format,
@@ -84,8 +84,8 @@ def predict(
         keep_columns=tuple(keep_columns),
     )
     flags = {
-        "format": format, "top_k": layout.top_k, "text_column": text_column, "text_pair_column": text_pair_column,
-        "keep_columns": list(keep_columns),
+        "format": format, "top_k": layout.top_k, "text_column": data.text_column,
+        "text_pair_column": data.text_pair_column, "keep_columns": list(keep_columns),
     }  # fmt: skip
     origin = describe_origin(model, classifier, flags) if output else None
     with Output(output, layout, origin, resume) as lines:

@@ -219,7 +219,7 @@ def test_mistakes_are_one_line(model_folder, texts_file, tmp_path, monkeypatch):
     check("did you mean onnx", format="onx")
     check("no export, and is left alone", output=model_folder)
     check("is a file", output=tmp_path / "texts.csv")
-    check("expected a text in column 'body', found columns 'text', 'label'", text_column="body")
+    check("no column 'body', only 'text', 'label'", text_column="body")
     monkeypatch.setitem(sys.modules, "torch", None)
     check(r"needs torch, which is not installed; pip install 'amsdff-jax\[torch\]'", format="safetensors")
     check(r"pip install 'amsdff-jax\[onnx\]'", format="onnx")

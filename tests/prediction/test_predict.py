@@ -33,6 +33,7 @@ from tests.processes import ROOT, run_script
 
 NAMES = ("low", "high", "other")
 TEXTS = [*make_texts(37, 3)[0], "", 'say "w1"\nw2, w3', "😀 \u2028 w4"]
+BODY = DataConfig(text_column="body")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,9 @@ def test_single_texts_and_pairs_are_not_mixed_up(folder, tmp_path):
         config = json.loads((model / "config.json").read_text())
         (model / "config.json").write_text(json.dumps(config | {"reads_pairs": pairs}))
         with pytest.raises(UserError, match=message):
-            predict(str(model), file=str(file), text_pair_column=column, output=str(tmp_path / "out.jsonl"))
+            predict(
+                str(model), file=str(file), data=DataConfig(text_pair_column=column), output=str(tmp_path / "out.jsonl")
+            )
         with pytest.raises(UserError, match=message):
             calibrate_model(str(model), str(file), DataConfig(text_pair_column=column))
     assert not (tmp_path / "out.jsonl").exists()
@@ -89,7 +92,7 @@ def test_a_file_of_any_kind(folder, predictions, name, tmp_path):
     assert predict(
         str(folder),
         file=write_file(tmp_path / name),
-        text_column="body",
+        data=BODY,
         keep_columns=["id"],
         output=str(output),
         top_k=2,
@@ -108,7 +111,7 @@ def test_a_file_of_any_kind(folder, predictions, name, tmp_path):
 def test_csv_has_the_same_with_fixed_columns(folder, predictions, tmp_path):
     output = tmp_path / "out.csv"
     file = write_file(tmp_path / "d.csv")
-    predict(str(folder), file=file, text_column="body", keep_columns=["body"], output=str(output), top_k=2)
+    predict(str(folder), file=file, data=BODY, keep_columns=["body"], output=str(output), top_k=2)
     with output.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     header = "row,label,probability,label_2,probability_2,truncated,error,input.body"
@@ -150,7 +153,7 @@ def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path
     file, output = write_file(tmp_path / "d.csv"), tmp_path / name
     # Of 40 texts 16 go through the model together, then 24.
     options = {
-        "file": file, "text_column": "body", "keep_columns": ["body"], "output": str(output), "batch_size": 16
+        "file": file, "data": BODY, "keep_columns": ["body"], "output": str(output), "batch_size": 16
     }  # fmt: skip
     predict(str(folder), **options)
     whole, progress = output.read_bytes(), tmp_path / f"{name}.progress"
@@ -181,7 +184,7 @@ def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path
         ("last row", "rows 1 to 40 of the input are not those that it was begun with"),
         ("kept column", "rows 1 to 40 of the input are not those that it was begun with"),
         ("fewer rows", "holds 40 rows, but the input only 39"),
-        ({"text_column": "id"}, "was begun with --text_column=body; go on with the same"),
+        ({"data": DataConfig(text_column="id")}, "was begun with --text_column=body; go on with the same"),
         ({"top_k": 2, "keep_columns": []}, "was begun with --top_k=1 and --keep_columns=id;"),
         ({"compute_dtype": "bfloat16"}, "was begun with --compute_dtype=float32;"),
         ({"format": "csv"}, "was begun with --format=jsonl;"),
@@ -189,7 +192,7 @@ def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path
 )
 def test_resume_goes_on_with_nothing_but_what_the_output_was_begun_with(folder, change, message, tmp_path):
     model, file, output = shutil.copytree(folder, tmp_path / "model"), tmp_path / "d.jsonl", tmp_path / "out.jsonl"
-    options = {"text_column": "body", "keep_columns": ["id"], "output": str(output), "batch_size": 16}
+    options = {"data": BODY, "keep_columns": ["id"], "output": str(output), "batch_size": 16}
     write_file(file)
     predict(str(model), file=str(file), **options)
     whole = output.read_bytes()[: -1 if change == "first row" else None]
@@ -283,7 +286,7 @@ def test_one_process_at_a_time_writes_an_output(folder, tmp_path):
 
 def test_a_full_disk_is_one_line_and_nothing_is_lost(folder, tmp_path):
     file, output = write_file(tmp_path / "d.csv"), tmp_path / "out.jsonl"
-    options = {"file": file, "text_column": "body", "output": str(output), "batch_size": 16}
+    options = {"file": file, "data": BODY, "output": str(output), "batch_size": 16}
     predict(str(folder), **options)
     whole = output.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -361,8 +364,11 @@ def test_a_text_without_finite_logits_is_a_record_with_an_error(folder, tmp_path
         ({"texts": ["w1"], "output": "out.txt"}, r"expected a name ending in .jsonl or .csv, or --format=jsonl\|csv"),
         ({"texts": ["w1"], "output": "/nowhere/out.csv"}, "/nowhere/out.csv: cannot be written"),
         ({"texts": ["w1"], "keep_columns": ["id"]}, "a text of its own has no column 'id', only 'text'"),
-        ({"file": "FILE", "text_column": "bodi"}, r"no column 'bodi', only 'id', 'body'; did you mean body\?"),
-        ({"file": "FILE", "text_column": "body", "keep_columns": ["idd"]}, "has no column 'idd'.*did you mean id"),
+        (
+            {"file": "FILE", "data": DataConfig(text_column="bodi")},
+            r"no column 'bodi', only 'id', 'body'; did you mean body\?",
+        ),
+        ({"file": "FILE", "data": BODY, "keep_columns": ["idd"]}, "no column 'idd'.*did you mean id"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(folder, options, message, tmp_path, capfd):
