@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +58,16 @@ def _read(file: Path, dataset: TextDataset, tokenizer: PreTrainedTokenizerFast) 
     try:
         with np.load(file, allow_pickle=False) as arrays:
             token_ids, offsets, truncated = (arrays[name] for name in ("token_ids", "offsets", "truncated"))
+    except Exception:  # numpy and zipfile raise many kinds for a damaged file
+        return None
+    if (token_ids.dtype, offsets.dtype, truncated.dtype) != (np.int32, np.int64, bool):
+        return None
+    if offsets.shape != (len(dataset) + 1,) or truncated.shape != (len(dataset),):
+        return None
+    if offsets[0] != 0 or (np.diff(offsets) <= 0).any() or token_ids.shape != (offsets[-1],):
+        return None
+    with contextlib.suppress(OSError):  # a folder that may only be read
         file.touch()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    if len(offsets) != len(dataset) + 1 or len(truncated) != len(dataset) or offsets[-1] != len(token_ids):
-        return None
     return TokenizedDataset(token_ids, offsets, dataset.labels, truncated, tokenizer.pad_token_id)
 
 

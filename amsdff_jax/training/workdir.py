@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from amsdff_jax.config import Config
 from amsdff_jax.errors import UserError
+from amsdff_jax.file_lock import try_lock
 from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.training.checkpoint import check_path, has_checkpoint
@@ -32,6 +31,8 @@ OF_THE_START = ("train.init_from", "train.data_dependent_init", "model.reinit_en
 OF_THE_INPUTS = ("data.", "model.encoder")
 OF_THE_BATCHES = ("data.max_length", "data.num_buckets", "data.buckets")
 
+_held: set[Path] = set()  # the folders that this process has locked
+
 
 @contextlib.contextmanager
 def lock_workdir(workdir: Path) -> Iterator[None]:
@@ -43,25 +44,23 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: another process has it, or the folder cannot be written.
     """
-    if not is_first_host():
+    folder = workdir.resolve()
+    if folder in _held or not is_first_host():
         yield
         return
-    file = workdir.absolute() / ".lock"
-    lock = filelock.FileLock(file, timeout=0, is_singleton=True, thread_local=False)
-    with contextlib.ExitStack() as held:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        stream = (workdir / ".lock").open("a")
+    except OSError as error:
+        raise _unwritable(workdir, error) from None
+    with stream:
+        if not try_lock(stream):
+            raise UserError(f"{workdir}: another process is training there; wait for its end, or use another folder")
+        _held.add(folder)
         try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            file.touch()
-            held.enter_context(lock)
-        except filelock.Timeout:
-            raise UserError(
-                f"{workdir}: another process is training there; wait for its end, or use another folder"
-            ) from None
-        except NotImplementedError:
-            logger.warning("%s: this file system has no locks; train in it with one process at a time", workdir)
-        except OSError as error:
-            raise _unwritable(workdir, error) from None
-        yield
+            yield
+        finally:
+            _held.remove(folder)
 
 
 def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> None:

@@ -1,5 +1,6 @@
 """Tokens are made once, and never taken for those of something else."""
 
+import io
 import os
 
 import numpy as np
@@ -58,9 +59,28 @@ def test_everything_that_tokens_depend_on_is_in_the_digest(tokenizer, tiny_encod
     assert len({usual, *others}) == 6
 
 
+def packed(**arrays):
+    stream = io.BytesIO()
+    np.savez(stream, **{"token_ids": np.zeros(7, np.int32), "offsets": np.array([0, 3, 7]),
+                        "truncated": np.zeros(2, bool), **arrays})  # fmt: skip
+    return stream.getvalue()
+
+
+def in_directory(data, offset):
+    place = data.index(b"PK\1\2") + offset
+    return data[:place] + bytes([data[place] ^ 33]) + data[place + 1 :]
+
+
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"PK" + data[9:]]
-)
+    "damage",
+    [
+        lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"PK" + data[9:],
+        lambda data: in_directory(data, 8),  # encrypted
+        lambda data: in_directory(data, 10),  # another compression
+        lambda data: packed(token_ids=np.int32(3)), lambda data: packed(token_ids=np.zeros(7)),
+        lambda data: packed(offsets=np.array([0, 8, 7])), lambda data: packed(offsets=np.array([[0], [3], [7]])),
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_made_again(tokenizer, tmp_path, damage):
     data = dataset("w1 w2", "w3")
     first = tokenize_once(data, tokenizer, 6)

@@ -145,7 +145,9 @@ def test_a_damaged_record_of_inputs_is_named(content, workdir):
 
 
 def test_one_process_at_a_time(workdir):
-    holder = "import filelock, sys; a = filelock.FileLock(sys.argv[1]); a.acquire(); print('held', flush=True); input()"
+    holder = (
+        "import fcntl, sys; a = open(sys.argv[1]); fcntl.flock(a, fcntl.LOCK_EX); print('held', flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", holder, workdir / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
