@@ -90,6 +90,8 @@ def require_same_on_all_hosts(what: str, digest: str) -> None:
     digests = multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(digest), np.uint8))
     others = [number for number, other in enumerate(digests) if (other != digests[0]).any()]
     if others:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            wait_for_all_hosts("comparison")  # so that none ends while another still compares
         raise UserError(
             f"process {others[0]} has other {what} than process 0; give all processes the same files and flags"
         )
