@@ -63,7 +63,7 @@ def plot_curves(analysis: DatasetAnalysis, reference: str) -> Figure:
 def plot_significance(analysis: DatasetAnalysis) -> Figure:
     """The corrected p value of every pair of variants."""
     names = [picture_name(row.variant) for row in analysis.rows]
-    size = 0.62 * len(names) + 1.8 + room_for(names, 10)
+    size = max(0.62 * len(names) + 1.8, 4.2) + room_for(names, 10)
     figure = Figure(figsize=(size, size * 0.85), layout="constrained")
     axes = figure.add_subplot()
     shades = np.ma.masked_invalid(np.log10(np.maximum(analysis.p_values, 1e-4)))
@@ -74,7 +74,6 @@ def plot_significance(analysis: DatasetAnalysis) -> Figure:
             axes.text(column, row, p_value_text(value), ha="center", va="center", fontsize=7, color=color)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
-    axes.set_title(
-        f"{picture_name(analysis.dataset)}: p of no difference\n(exact McNemar, Holm over all pairs)", fontsize=10
-    )
+    title = f"{picture_name(analysis.dataset)}\np of no difference (exact McNemar, Holm over all pairs)"
+    axes.set_title(title, fontsize=9)
     return figure

@@ -62,7 +62,7 @@ def make_page(explanations: Sequence[Explanation], model: str, compare: bool = F
 <body>
 <header{wide}>
 <h1>Why the model says so</h1>
-<p class="muted">{escape(model)}: {escape(classes)}. What the numbers mean is <a href="#meanings">below</a>.</p>
+<p class="muted">{name(model)}: {name(classes)}. What the numbers mean is <a href="#meanings">below</a>.</p>
 </header>
 <main{main_class}>
 {_comparison(*explanations) if compare else ""}
