@@ -27,6 +27,7 @@ FLOORS = [
     [
         "idle_settings",
         "data.chunks",
+        "data.normalizer_growth",
         "data.dataset",
         "data.labels",
         "data.lines",

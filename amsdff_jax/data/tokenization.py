@@ -1,16 +1,33 @@
 """Texts to token ids, with the encoder's own fast tokenizer."""
 
+import contextlib
 import dataclasses
 import hashlib
+import logging
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.normalizer_growth import check_growth
 from amsdff_jax.errors import UserError
+from amsdff_jax.json_file import read_json
+from amsdff_jax.regular_file import check_regular
+
+logger = logging.getLogger(__name__)
+
+# What may be read of a tokenizer's folder, and how large each may be in bytes.
+FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+         "config.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json")  # fmt: skip
+LARGEST_FILE = 1 << 26
+
+BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+PROBE = "Aé 的 \U00012000 \U0001f600"  # words that few vocabularies know
 
 TEXTS_PER_CALL = 1000  # enough to keep all cores busy, few enough to bound the memory of the encodings
 
@@ -51,28 +68,110 @@ class TokenizedDataset:
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer in a folder of transformers' format.
+    """The fast tokenizer in a folder of transformers' format; a `vocab.txt` alone is BERT's.
 
     Raises:
-      UserError: the folder holds no tokenizer that can be read.
+      UserError: the folder holds no tokenizer that can be read, or one that fails on some texts.
     """
     # The library warns of forked processes; nothing here forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     folder = Path(folder)
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    if not has_tokenizer(folder):
         raise UserError(
             f"{folder}: holds no tokenizer (tokenizer.json or vocab.txt); name a folder that does (data.tokenizer)"
         )
+    _check_files(folder)
     transformers_logging.set_verbosity_error()  # it warns that it does not know the model in the same folder
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # transformers and tokenizers raise many kinds for a damaged file.
-        raise UserError(f"{folder}: the tokenizer cannot be read ({str(error).strip().splitlines()[0]})") from None
-    if tokenizer.pad_token_id is None:
-        raise UserError(f"{folder}: the tokenizer has no padding token")
+    with _errors_told(f"{folder}: the tokenizer cannot be read"):
+        tokenizer = _read(folder)
+        if tokenizer.pad_token_id is None:
+            raise UserError(f"{folder}: the tokenizer has no padding token")
+        backend = tokenizer.backend_tokenizer
+        backend.no_padding()  # which is set at every call; the file may say any length
+        backend.no_truncation()
+        check_growth(backend, str(folder))
+    with _errors_told(f"{folder}: the tokenizer cannot read every text"):
+        backend.encode(PROBE, PROBE)
+        largest = _largest_id(tokenizer)
+    if largest >= 1 << 31:
+        raise UserError(f"{folder}: the tokenizer gives ids up to {largest}, more than any encoder has embeddings")
     return tokenizer
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer's files."""
+    return any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt"))
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int, source: str) -> None:
+    """Raises `UserError` if the tokenizer can give an id for which a model has no embedding.
+
+    Args:
+      vocab_size: number of embeddings of the model.
+      source: what error messages call the place the tokenizer comes from.
+    """
+    largest = _largest_id(tokenizer)
+    if largest >= vocab_size:
+        raise UserError(
+            f"{source}: the tokenizer gives ids up to {largest}, but the encoder's vocabulary has {vocab_size}; use "
+            "the encoder's own tokenizer (an empty data.tokenizer), or make the encoder as large in transformers "
+            "(model.resize_token_embeddings(len(tokenizer))) and save it again"
+        )
+
+
+def _largest_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    backend = tokenizer.backend_tokenizer
+    added = backend.encode("", "").ids  # their ids are not looked up in the vocabulary
+    return max([*backend.get_vocab(with_added_tokens=True).values(), *added, tokenizer.pad_token_id])
+
+
+def _check_files(folder: Path) -> None:
+    for file in map(folder.joinpath, FILES):
+        if not file.exists():
+            continue
+        try:
+            check_regular(file)
+        except OSError as error:
+            raise UserError(
+                f"{file}: cannot be read ({error.strerror or error}); expected a tokenizer's file"
+            ) from None
+        if file.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{file}: has more than {LARGEST_FILE >> 20} MiB; expected a tokenizer's file")
+
+
+def _read(folder: Path) -> PreTrainedTokenizerFast:
+    configs = [folder / name for name in ("tokenizer_config.json", "config.json") if (folder / name).exists()]
+    settings = [read_json(file, "a tokenizer's or encoder's configuration") for file in configs]
+    if (folder / "tokenizer.json").exists() or any("tokenizer_class" in values for values in settings):
+        return AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True, trust_remote_code=False)
+    vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    missing = [token for token in BERT_TOKENS if token not in vocabulary]
+    if missing:
+        raise UserError(
+            f"{folder / 'vocab.txt'}: is not BERT's vocabulary, in which {', '.join(missing)} would stand; add the "
+            "tokenizer.json that belongs to it"
+        )
+    lower_case = not any(re.search("[A-Z]", token) for token in vocabulary if not token.startswith("["))
+    logger.info("%s: vocab.txt alone, read as BERT's, %s", folder, "in lower case" if lower_case else "with capitals")
+    said = any("do_lower_case" in values for values in settings)
+    return BertTokenizerFast.from_pretrained(
+        str(folder), local_files_only=True, **({} if said else {"do_lower_case": lower_case})
+    )
+
+
+@contextlib.contextmanager
+def _errors_told(what: str) -> Iterator[None]:
+    """Makes one line of whatever transformers and tokenizers raise."""
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # A panic in Rust is no `Exception`, and its class cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what} ({reason[:300]})") from None
 
 
 def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedDataset:
@@ -85,15 +184,16 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
     nothing = [tokenizer.unk_token_id or tokenizer.pad_token_id]
     for start in range(0, len(dataset), TEXTS_PER_CALL):
         chunk = slice(start, start + TEXTS_PER_CALL)
-        batch = tokenizer(
-            list(map(whole_characters, dataset.texts[chunk])),
-            None if dataset.text_pairs is None else list(map(whole_characters, dataset.text_pairs[chunk])),
-            truncation=True,
-            max_length=max_length,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
+        with _errors_told(f"the tokenizer cannot read one of the texts {start + 1} to {start + TEXTS_PER_CALL}"):
+            batch = tokenizer(
+                list(map(whole_characters, dataset.texts[chunk])),
+                None if dataset.text_pairs is None else list(map(whole_characters, dataset.text_pairs[chunk])),
+                truncation=True,
+                max_length=max_length,
+                padding=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
         for index, encoding in enumerate(batch.encodings, start=start):
             pieces.append(np.array(encoding.ids or nothing, np.int32))
             truncated[index] = bool(encoding.overflowing)

@@ -13,6 +13,7 @@ import numpy as np
 
 from amsdff_jax.config import Config, LossConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.tokenization import has_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import CALIBRATION
 from amsdff_jax.evaluation.card_text import card_text
@@ -40,8 +41,7 @@ def write_model_card(folder: str | Path) -> None:
     folder = user_path(folder)
     config = read_model_config(folder)
     calibration = _read_if_there(folder / CALIBRATION, "a calibration; calibrate again")
-    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-    write_text(folder / CARD, card_text(config, _read_facts(folder), calibration, has_tokenizer))
+    write_text(folder / CARD, card_text(config, _read_facts(folder), calibration, has_tokenizer(folder)))
 
 
 def record_training(

@@ -16,7 +16,7 @@ from amsdff_jax.data.batches import FILLER, choose_buckets, plan_batches, plan_l
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation, StoppedError
 from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
@@ -151,7 +151,9 @@ class _Sweep:
         self._eval_step = StepByLength(jax.jit(jax.vmap(eval_step, (VARIABLES, None))), "evaluation")
 
     def _encode(self, model: PretrainedClassifier) -> None:
-        tokenizer = load_tokenizer(find_tokenizer(self._config.data.tokenizer, self._config.model.encoder))
+        folder = find_tokenizer(self._config.data.tokenizer, self._config.model.encoder)
+        tokenizer = load_tokenizer(folder)
+        check_vocabulary(tokenizer, model.encoder_config.vocab_size, str(folder))
         tokens = (tokenize_once(split, tokenizer, self._config.data.max_length) for split in self._data)
         self._train, self._validation, self.test = (encode_once(model.transformer, split) for split in tokens)
         every = np.concatenate([split.tokens.lengths for split in (self._train, self._validation, self.test)])

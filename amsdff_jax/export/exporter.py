@@ -7,13 +7,12 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.output_folder import CONFIG, MARK, check_replaceable, complete, partial_folder
 from amsdff_jax.export.readme import write_readme
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
-from amsdff_jax.interop.model_folder import SavedModel, load_model, read_model_config
+from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
 from amsdff_jax.json_file import write_json
 from amsdff_jax.paths import user_path
 from amsdff_jax.validation import require_choice
@@ -45,13 +44,11 @@ def export_model(
     folder, output = user_path(folder), user_path(output).resolve()
     check_replaceable(output)
     write = find_writer(format)
-    config, tokenizer = read_model_config(folder), load_tokenizer(folder)
-    calibration = read_calibration(folder, config.class_names)
-    temperature = None if calibration is None else calibration.temperature
     texts = read_texts(file, text_column)
     # So that it can be lowered for every platform, and computes as PyTorch does.
-    model = load_model(folder, compute_dtype="float32", attention="xla")
-    saved = SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs)
+    saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
+    calibration = read_calibration(folder, saved.class_names)
+    temperature = None if calibration is None else calibration.temperature
     expected = run_model(saved, texts)
     with partial_folder(output) as partial:
         write(saved, partial)

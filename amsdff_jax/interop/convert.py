@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from transformers import PreTrainedTokenizerFast
 
-from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.tokenization import check_vocabulary, has_tokenizer, load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.escaping import printable
 from amsdff_jax.evaluation.model_card import record_conversion
@@ -87,9 +87,8 @@ def from_torch(
     model = nnx.eval_shape(lambda: MODELS[config.name](config, encoder, rngs=nnx.Rngs(0)))
     load_state_dict(model, weights.tensors, str(file))
     found = _tokenizer(tokenizer, encoder_path)
-    if found is not None and len(found) > encoder.vocab_size:
-        raise UserError(f"{tokenizer or encoder_path}: a tokenizer of {len(found)} tokens, but the model has only "
-                        f"{encoder.vocab_size}")  # fmt: skip
+    if found is not None:
+        check_vocabulary(found, encoder.vocab_size, str(tokenizer or encoder_path))
     names = class_names or settings.get("class_names", [str(number) for number in range(config.num_classes)])
     check_class_names(names, config.num_classes)
     length = min(max_length or settings.get("max_length", PUBLISHED_MAX_LENGTH), encoder.max_position_embeddings)
@@ -159,7 +158,7 @@ def _find(name: str, flag: str) -> Path | None:
 def _tokenizer(name: str, encoder_path: Path | None) -> PreTrainedTokenizerFast | None:
     if name:
         return load_tokenizer(_find(name, "--tokenizer"))
-    if encoder_path is not None and any((encoder_path / file).exists() for file in ("tokenizer.json", "vocab.txt")):
+    if encoder_path is not None and has_tokenizer(encoder_path):
         return load_tokenizer(encoder_path)
     return None
 

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from pathlib import Path
 
+from amsdff_jax.data.tokenization import has_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.tensor_files import SAFETENSORS_FILES, TORCH_FILES, has_tensor_file
 from amsdff_jax.paths import user_path
@@ -70,7 +71,7 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
 
 def _with_encoder(folder: Path) -> Path:
     """The folder itself, or the one in it that holds the encoder."""
-    if has_tensor_file(folder) or any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt")):
+    if has_tensor_file(folder) or has_tokenizer(folder):
         return folder
     return min((file.parent for file in folder.glob(f"{SUBFOLDERS}/config.json")), default=folder)
 

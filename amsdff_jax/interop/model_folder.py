@@ -10,7 +10,7 @@ from flax import nnx
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.interop.dimensions import check_sizes
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
@@ -152,8 +152,10 @@ def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
     Raises:
       UserError: the folder is missing, incomplete (without a tokenizer, say) or damaged.
     """
+    folder = user_path(folder)
     config, model = read_model_config(folder), load_model(folder, **fields)
-    tokenizer = load_tokenizer(user_path(folder))
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, config.encoder.vocab_size, str(folder))
     return SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs)
 
 

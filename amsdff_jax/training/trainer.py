@@ -20,7 +20,7 @@ from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batche
 from amsdff_jax.data.dataset import TextDataset, by_class
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError, training_buckets
 from amsdff_jax.evaluation.metrics import compute_metrics
@@ -103,6 +103,8 @@ class Trainer:
         self._parallel.check_batch_size(config.train.batch_size, config.train.accumulation_steps)
         if tokenizer is None:
             tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, model.config.encoder))
+        name = config.data.tokenizer or model.config.encoder or "the tokenizer given"
+        check_vocabulary(tokenizer, model.encoder_config.vocab_size, name)
         self.tokenizer, self.class_names = tokenizer, train_data.class_names
         self._reads_pairs = train_data.text_pairs is not None
 
