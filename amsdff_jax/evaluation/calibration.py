@@ -66,8 +66,13 @@ class Calibration:
             self.temperature,
             "a number above 0",
         )
-        for name in ("threshold", "target_precision", "label_probability", "coverage"):
+        for name in ("threshold", "target_precision", "kept", "precision", "label_probability", "coverage"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a number from 0 to 1")
+        require(
+            0 <= self.label_set_size <= len(self.class_names), "label_set_size", self.label_set_size,
+            "a number of classes",
+        )  # fmt: skip
+        require(self.texts >= 0, "texts", self.texts, "a number of texts")
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logits [N,C] to calibrated probabilities [N,C] float64."""

@@ -111,7 +111,10 @@ def optimizer_from_torch(
         if name not in names:
             raise UserError(f"{source}: its optimizer has a parameter {name}, which the model has not")
         by_name[name] = entry
-        steps.add(float(entry["step"]))
+        step = np.asarray(entry["step"])
+        if step.size != 1 or step.dtype.kind not in "iuf":
+            raise UserError(f"{source}: its optimizer's step of {name} is no number")
+        steps.add(float(step.reshape(())))
     if len(steps) != 1 or not 0 <= min(steps) < 2**31:
         raise UserError(f"{source}: its optimizer has made {sorted(steps) or 'no'} steps; expected one number for all")
     moments = {
@@ -144,7 +147,12 @@ def _numbered_names(saved: Mapping[str, Any], names: Sequence[str], source: str)
 
 
 def _is_group(group: Any) -> bool:
-    return isinstance(group, dict) and isinstance(group.get("params"), list)
+    return (
+        isinstance(group, dict)
+        and isinstance(group.get("params"), list)
+        and all(type(number) is int for number in group["params"])
+        and isinstance(group.get("param_names", []), list)
+    )
 
 
 def _moment(path: tuple, zeros: jnp.ndarray, entries: Mapping[str, Any], kind: str, source: str) -> jnp.ndarray:
@@ -153,6 +161,8 @@ def _moment(path: tuple, zeros: jnp.ndarray, entries: Mapping[str, Any], kind: s
         return zeros
     leaf, stored = LEAVES[path[-1]], np.asarray(entries[name][kind])
     expected = torch_shape(path, zeros.shape)
+    if not jnp.issubdtype(stored.dtype, jnp.number) or not np.isfinite(stored).all():
+        raise UserError(f"{source}: its optimizer's {kind} of {name} holds NaN, infinity or no numbers")
     if stored.shape != expected:
         raise UserError(f"{source}: its optimizer's {kind} of {name} has shape {stored.shape}, expected {expected}")
     return jnp.asarray(leaf.from_torch(stored), zeros.dtype)

@@ -72,12 +72,16 @@ def find_state_dict(file: Path, content: Any) -> tuple[dict[str, np.ndarray], di
     else:
         stored = content[key]
         training = {name: value for name, value in content.items() if name != key}
-        kind = f"checkpoint with {key}" + (f", {', '.join(map(str, training))}" if training else "")
+        kind = f"checkpoint with {key}" + (f", {first_of(list(map(str, training)))}" if training else "")
     strangers = [
         name for name, value in stored.items() if not (isinstance(name, str) and isinstance(value, np.ndarray))
     ]
     if strangers or not stored:
-        found = f"its entry {strangers[0]!r} is a {type(stored[strangers[0]]).__name__}" if strangers else "it is empty"
+        found = (
+            f"its entry {strangers[0]!r:.200} is a {type(stored[strangers[0]]).__name__}"
+            if strangers
+            else "it is empty"
+        )
         raise UserError(f"{file}: no state dict of tensors ({found}), and none under {' or '.join(STATE_DICT_KEYS)}")
     return dict(stored), training, kind
 

@@ -1,6 +1,5 @@
 """Reads and writes PyTorch's `.pt` files as NumPy arrays, without PyTorch and without running what is in them."""
 
-import struct
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,13 +16,12 @@ from amsdff_jax.interop.torch_pickle import (
     read_pickle,
     write_pickle,
 )
+from amsdff_jax.regular_file import check_regular, is_lfs_pointer
 
 # A state dict of a thousand tensors takes 0.2 MB; what is larger is no description of weights.
 LARGEST_PICKLE = 8 * 2**20
 
 LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch.save before 1.6
-# What zipfile raises for an archive with a damaged, encrypted or unknown entry.
-DAMAGED_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error)
 ZIP_START = b"PK\x03\x04"
 
 
@@ -38,6 +36,7 @@ def read_torch_file(file: str | Path) -> Any:
     """
     file = Path(file)
     try:
+        check_regular(file)
         with zipfile.ZipFile(file) as archive:
             entries, root = _check_entries(file, archive)
             described = read_pickle(archive.read(entries[f"{root}data.pkl"]))
@@ -51,7 +50,7 @@ def read_torch_file(file: str | Path) -> Any:
         ) from None
     except UserError:
         raise
-    except DAMAGED_ZIP as error:
+    except Exception as error:  # zipfile raises many kinds for damaged places, sizes, flags and names
         raise UserError(f"{file}: {_what_else(file)} ({' '.join(str(error).split())})") from None
 
 
@@ -119,6 +118,8 @@ def _check_entries(file: Path, archive: zipfile.ZipFile) -> tuple[dict[str, zipf
 def _what_else(file: Path) -> str:
     with file.open("rb") as stream:
         start = stream.read(len(LEGACY_START))
+    if is_lfs_pointer(file):
+        return "only points to the weights; fetch them with `git lfs pull`"
     if start == LEGACY_START:
         return (
             "in the format of PyTorch before 1.6, a bare pickle, which is not read; load it there and save it again "
