@@ -21,7 +21,7 @@ from amsdff_jax.validation import build
 PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.data_dir")
 
 # Fields that came after the first records. At its default such a field leaves a run as it was, and its record valid.
-NEWER = ("train.max_steps",)
+NEWER = ("data.column_names", "data.delimiter", "data.quoting", "train.max_steps")
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
 
