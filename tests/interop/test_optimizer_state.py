@@ -202,6 +202,8 @@ def change(saved: dict, what: str) -> dict:
     """A damaged copy of an optimizer's state."""
     if what == "nothing known":
         return {"params": []}
+    if what == "numbers of another kind":
+        return saved | {"param_groups": [{"params": [[0]]}]}
     first, *others = saved["param_groups"][0]["params"]
     if what == "two groups":
         group = saved["param_groups"][0]
@@ -211,6 +213,9 @@ def change(saved: dict, what: str) -> dict:
         "another kind": {"step": entry["step"], "momentum_buffer": entry["exp_avg"]},
         "another shape": entry | {"exp_avg": np.zeros((2, 2), np.float32)},
         "other steps": entry | {"step": np.float32(9)},
+        "no step": entry | {"step": "nine"},
+        "many steps": entry | {"step": np.ones(2)},
+        "no number": entry | {"exp_avg": np.full_like(entry["exp_avg"], np.nan)},
     }[what]
     return saved | {"state": saved["state"] | {0: changed}}
 
@@ -226,6 +231,10 @@ def change(saved: dict, what: str) -> dict:
         ("another shape", r"exp_avg of transformer\.embeddings\.word_embeddings\.weight has shape \(2, 2\), expected"),
         ("nothing known", "state is not of PyTorch's form"),
         ("other steps", r"has made \[1.0, 9.0\] steps"),
+        ("no step", "step of transformer.embeddings.word_embeddings.weight is no number"),
+        ("many steps", "step of transformer.embeddings.word_embeddings.weight is no number"),
+        ("no number", "exp_avg of transformer.embeddings.word_embeddings.weight holds NaN, infinity or no numbers"),
+        ("numbers of another kind", "state is not of PyTorch's form"),
     ],
 )
 def test_an_optimizer_that_cannot_be_understood_is_an_error(what, message, tmp_path):

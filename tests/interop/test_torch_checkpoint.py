@@ -1,6 +1,7 @@
 """`.pt` files without PyTorch: the same numbers both ways, and nothing that is in a file is ever run."""
 
 import collections
+import contextlib
 import io
 import os
 import pickle
@@ -231,6 +232,7 @@ def other_zip(tmp_path):
         (terabyte, "claims 4,294,967,294 bytes, more than the file holds"),
         (other_zip, "not one of PyTorch's"),
         (lambda _: b"text,label\n", "not a .pt file"),
+        (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "fetch them with `git lfs pull`"),
         (lambda _: b"", "not a .pt file"),
     ],
 )
@@ -248,3 +250,23 @@ def test_other_and_damaged_files_are_named(make, message, tmp_path):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.pt: cannot be read \(No such file"):
         read_torch_file(tmp_path / "none.pt")
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    for file in (tmp_path / "pipe.pt", tmp_path):
+        with pytest.raises(UserError, match=r"cannot be read \(it is"):
+            read_torch_file(file)
+
+
+def test_whatever_zipfile_raises_is_one_line(tmp_path):
+    content = bytearray(saved(tmp_path))
+    random = np.random.default_rng(0)
+    directory = content.index(b"PK\x01\x02")
+    for _ in range(200):  # in the directory, and in the numbers that say where things are
+        changed = content.copy()
+        for place in random.integers(directory, len(content), 3):
+            changed[place : place + 4] = bytes([random.choice([0, 1, 127, 255])]) * 4
+        (tmp_path / "mutated.pt").write_bytes(changed)
+        with contextlib.suppress(UserError):
+            read_torch_file(tmp_path / "mutated.pt")
