@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -35,6 +36,8 @@ EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goe
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
 
+_interrupts: list[int] = []
+
 DEFINE_CONFIG = define_config
 
 DATA_FLAGS = ("text_column", "text_pair_column", "label_column", "column_names", "delimiter", "quoting")
@@ -57,7 +60,10 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
         _set_up_logging()
         keep_compiled_steps()
         _join_hosts()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals raise KeyboardInterrupt
+        sys.unraisablehook = _report_unraisable
+        signal.signal(signal.SIGTERM, _interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+            signal.signal(signal.SIGINT, _interrupt)
         code = main(*arguments) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -81,6 +87,25 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     if code and jax.distributed.is_initialized() and code != EXIT_INTERRUPTED:
         exit_at_once(code)
     sys.exit(code)
+
+
+def interrupted() -> bool:
+    """Whether SIGINT or SIGTERM has come.
+
+    Both raise a KeyboardInterrupt, but that is lost if it comes while Python calls something by itself, such as what
+    JAX has it do after collecting garbage.
+    """
+    return bool(_interrupts)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def _report_unraisable(error: Any) -> None:
+    if not issubclass(error.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(error)
 
 
 def stop_signal() -> Callable[[], bool]:

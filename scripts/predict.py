@@ -31,6 +31,7 @@ def main(*texts: str) -> int:
     finished = predict(
         MODEL.value, texts, FILE.value, DATA(), keep_columns=KEEP_COLUMNS.value, output=OUTPUT.value,
         format=FORMAT.value, resume=RESUME.value, top_k=TOP_K.value, batch_size=BATCH.value, compute_dtype=DTYPE.value,
+        interrupted=command_line.interrupted,
     )  # fmt: skip
     return 0 if finished else command_line.EXIT_INTERRUPTED
 

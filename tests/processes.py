@@ -30,6 +30,7 @@ PHASES = {
     "evaluating": "amsdff_jax.evaluation.evaluator:Evaluator.evaluate",
     "saving": "amsdff_jax.training.checkpoint:Checkpoints._write",
     "reporting": "amsdff_jax.runs:write_report",
+    "predicting": "amsdff_jax.prediction.outputs:Output.write",
 }
 
 

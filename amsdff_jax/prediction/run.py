@@ -4,7 +4,7 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -35,6 +35,7 @@ def predict(
     top_k: int = 1,
     batch_size: int = BATCH_SIZE,
     compute_dtype: str = "",
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Labels texts, the rows of a file, or else the lines of the standard input.
 
@@ -52,6 +53,7 @@ def predict(
       top_k: number of classes to write for each text.
       batch_size: texts that go through the model together.
       compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
+      interrupted: asked after every chunk, whether to stop; a KeyboardInterrupt stops it sooner.
 
     Returns:
       Whether it came to the end; if not, an interrupt stopped it, and `resume` goes on.
@@ -101,6 +103,8 @@ def predict(
                     lines.write(answers)
                     tally.add(answers)
                     progress.update(task, description=tally.progress)
+                    if interrupted():
+                        raise KeyboardInterrupt
             lines.finish()
         except KeyboardInterrupt:
             way_out = "; --resume goes on with the next" if output else ""

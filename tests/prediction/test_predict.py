@@ -167,6 +167,11 @@ def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path
     with pytest.raises(UserError, match=r"is there already; go on with it \(--resume\), or delete it"):
         predict(str(folder), **options)
     assert output.read_bytes() == whole
+    output.unlink()
+    assert not predict(str(folder), **options, interrupted=lambda: True)  # after the first chunk
+    assert whole.startswith(output.read_bytes())
+    assert predict(str(folder), **options, resume=True)
+    assert output.read_bytes() == whole
     with open(file, "a", encoding="utf-8") as stream:
         stream.write("40,w1 w2\n")
     predict(str(folder), **options, resume=True)
