@@ -1,12 +1,13 @@
 """Whatever a JSON file turns out to be, it is an object or one line."""
 
 import json
+import math
 import os
 
 import pytest
 
 from amsdff_jax import UserError
-from amsdff_jax.json_file import DEEPEST_NESTING, LARGEST_FILE, read_json, write_json
+from amsdff_jax.json_file import DEEPEST_NESTING, LARGEST_FILE, read_json, to_json, write_json
 
 
 def nested(depth: int) -> bytes:
@@ -57,3 +58,13 @@ def test_only_regular_files_are_opened(tmp_path):
     }.items():
         with pytest.raises(UserError, match=rf"{name}: cannot be read \({what}\); expected a thing"):
             read_json(tmp_path / name, "a thing")
+
+
+def test_numbers_that_json_has_not_become_null(tmp_path):
+    content = {"a": [1.5, math.nan, {"b": -math.inf}], "c": "NaN", "ä": (1, None)}
+    write_json(tmp_path / "x.json", content)
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) == {
+        "a": [1.5, None, {"b": None}], "c": "NaN", "ä": [1, None]
+    }  # fmt: skip
+    assert to_json([b"x", math.inf], default=lambda value: value.decode()) == '["x", null]'
