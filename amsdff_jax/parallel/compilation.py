@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,6 +23,13 @@ def keep_compiled_steps() -> None:
     """
     folder = cache_folder("compiled")
     if folder is not None and not jax.config.jax_compilation_cache_dir:
+        # What cannot be read or written is compiled, and JAX would say so for each of some fifty.
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            logger.warning("%s: compiled steps cannot be kept there (%s)", folder, error.strerror)
+            return
         shrink(folder, "*-cache", LARGEST_CACHE)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # Short ones too: making a model runs some fifty, which take seconds together.

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: another process has it, or the folder cannot be written.
     """
-    folder = workdir.resolve()
+    folder = Path(os.path.realpath(workdir))
     if folder in _held or not is_first_host():
         yield
         return

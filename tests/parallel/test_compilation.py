@@ -56,6 +56,19 @@ def test_a_run_compiles_nothing_after_its_first_step(tiny_trainer, caplog):
     assert "not compiled ahead of time" not in caplog.text
 
 
+def test_a_cache_that_cannot_be_made_is_told_once(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path / "file"))
+    told = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        keep_compiled_steps()
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", told)
+    assert caplog.text.count("file/compiled: compiled steps cannot be kept there (Not a directory)") == 1
+
+
 def test_what_is_kept_between_processes_stays_within_a_limit(tmp_path, monkeypatch):
     folder = tmp_path / "compiled"
     folder.mkdir()

@@ -159,11 +159,13 @@ def test_one_process_at_a_time(workdir):
         pass
 
 
-@pytest.mark.parametrize("place", ["file", "below a file", "dangling link"])
+@pytest.mark.parametrize("place", ["file", "below a file", "dangling link", "circle"])
 def test_a_folder_that_cannot_be_made_is_named(place, tmp_path):
     path = tmp_path / "x"
     if place == "dangling link":
         path.symlink_to(tmp_path / "nothing")
+    elif place == "circle":
+        path.symlink_to(path)
     else:
         path.write_text("")
     path = path / "run" if place == "below a file" else path
