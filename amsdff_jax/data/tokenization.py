@@ -82,7 +82,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         )
     _check_files(folder)
     transformers_logging.set_verbosity_error()  # it warns that it does not know the model in the same folder
-    with _errors_told(f"{folder}: the tokenizer cannot be read"):
+    with tokenizer_errors_told(f"{folder}: the tokenizer cannot be read"):
         tokenizer = _read(folder)
         if tokenizer.pad_token_id is None:
             raise UserError(f"{folder}: the tokenizer has no padding token")
@@ -90,7 +90,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         backend.no_padding()  # which is set at every call; the file may say any length
         backend.no_truncation()
         check_growth(backend, str(folder))
-    with _errors_told(f"{folder}: the tokenizer cannot read every text"):
+    with tokenizer_errors_told(f"{folder}: the tokenizer cannot read every text"):
         backend.encode(PROBE, PROBE)
         largest = _largest_id(tokenizer)
     if largest >= 1 << 31:
@@ -117,6 +117,25 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int, source
             "the encoder's own tokenizer (an empty data.tokenizer), or make the encoder as large in transformers "
             "(model.resize_token_embeddings(len(tokenizer))) and save it again"
         )
+
+
+@contextlib.contextmanager
+def tokenizer_errors_told(what: str) -> Iterator[None]:
+    """Makes one line, which begins with `what`, of whatever transformers and tokenizers raise.
+
+    Raises:
+      UserError: instead of any exception or panic, but not of an interrupt.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # A panic in Rust is no `Exception`, and its class cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what} ({reason[:300]})") from None
 
 
 def _largest_id(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -159,32 +178,22 @@ def _read(folder: Path) -> PreTrainedTokenizerFast:
     )
 
 
-@contextlib.contextmanager
-def _errors_told(what: str) -> Iterator[None]:
-    """Makes one line of whatever transformers and tokenizers raise."""
-    try:
-        yield
-    except UserError:
-        raise
-    except BaseException as error:
-        # A panic in Rust is no `Exception`, and its class cannot be imported.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{what} ({reason[:300]})") from None
-
-
 def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedDataset:
     """Tokenizes all texts; a text of no token at all becomes a single unknown token.
 
     Args:
       max_length: longer texts are cut to so many tokens, special ones included.
+
+    Raises:
+      UserError: the tokenizer fails on a text.
     """
     pieces, truncated = [], np.zeros(len(dataset), bool)
     nothing = [tokenizer.unk_token_id or tokenizer.pad_token_id]
     for start in range(0, len(dataset), TEXTS_PER_CALL):
         chunk = slice(start, start + TEXTS_PER_CALL)
-        with _errors_told(f"the tokenizer cannot read one of the texts {start + 1} to {start + TEXTS_PER_CALL}"):
+        with tokenizer_errors_told(
+            f"the tokenizer cannot read one of the texts {start + 1} to {min(start + TEXTS_PER_CALL, len(dataset))}"
+        ):
             batch = tokenizer(
                 list(map(whole_characters, dataset.texts[chunk])),
                 None if dataset.text_pairs is None else list(map(whole_characters, dataset.text_pairs[chunk])),

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerFast
 
-from amsdff_jax.data.tokenization import whole_characters
+from amsdff_jax.data.tokenization import tokenizer_errors_told, whole_characters
 
 REPLACEMENT = "\ufffd"
 
@@ -72,9 +72,13 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int) ->
     Args:
       text: any string, lone surrogates included.
       max_length: tokens it is cut to, special ones included.
+
+    Raises:
+      UserError: the tokenizer fails on the text.
     """
     whole = whole_characters(text)
-    encoding = tokenizer(whole, truncation=True, max_length=max_length).encodings[0]
+    with tokenizer_errors_told("the tokenizer cannot read the text"):
+        encoding = tokenizer(whole, truncation=True, max_length=max_length).encodings[0]
     columns = (encoding.tokens, encoding.ids, encoding.offsets, encoding.word_ids)
     tokens, words = [], []
     for word_id, pieces in groupby(zip(*columns, strict=True), key=lambda piece: piece[3]):

@@ -8,8 +8,9 @@ import shutil
 import pytest
 from tokenizers import Tokenizer
 
-from amsdff_jax import UserError
-from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
+from amsdff_jax import TextDataset, UserError
+from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer, tokenize
+from amsdff_jax.explanation.reading import read_text
 from tests.conftest import SPECIAL, WORDS
 
 
@@ -129,6 +130,18 @@ def test_deep_nesting_is_one_line(name, folder):
     (folder / name).write_text("[" * 200_000)
     with pytest.raises(UserError, match=r"tokenizer|nested"):
         load_tokenizer(folder)
+
+
+def test_a_text_on_which_a_tokenizer_fails_is_one_line(folder):
+    # A regular expression that the library gives up: a panic in Rust.
+    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    change(folder, pre_tokenizer=split)
+    tokenizer = load_tokenizer(folder)
+    dataset = TextDataset(["w3", "a" * 40 + "!"], [0, 1], ("x", "y"))
+    with pytest.raises(UserError, match=r"the tokenizer cannot read one of the texts 1 to 2 \(.*retry-limit"):
+        tokenize(dataset, tokenizer, 24)
+    with pytest.raises(UserError, match=r"the tokenizer cannot read the text \(.*retry-limit"):
+        read_text(dataset.texts[1], tokenizer, 24)
 
 
 def test_ids_beyond_a_vocabulary_are_told_with_the_way_out(folder):
