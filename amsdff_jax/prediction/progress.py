@@ -18,6 +18,7 @@ from amsdff_jax.interop.model_folder import OWN_FILES
 from amsdff_jax.json_file import to_json, write_text
 from amsdff_jax.models.backend import choose_compute_dtype
 from amsdff_jax.paths import user_path
+from amsdff_jax.regular_file import check_regular
 
 FORMAT_VERSION = 1
 DIGEST_SIZE = 16  # bytes
@@ -109,6 +110,7 @@ class ProgressFile:
           UserError: the file is missing or damaged.
         """
         try:
+            check_regular(self.path)
             first, *others = self.path.read_bytes().split(b"\n")
             content = json.loads(first)
             if content.pop("format_version") != FORMAT_VERSION:
@@ -122,8 +124,9 @@ class ProgressFile:
                 "delete the output or choose another"
             ) from None
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror}); delete the output or choose another"
-                            ) from None  # fmt: skip
+            raise UserError(
+                f"{self.path}: cannot be read ({error.strerror or error}); delete the output or choose another"
+            ) from None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise UserError(
                 f"{self.path}: does not say with which model and input the output was begun, as it should; delete the "

@@ -257,6 +257,7 @@ def test_resume_of_the_standard_input(folder, tmp_path, monkeypatch):
         (b"my notes\n", None, "out.jsonl.progress: is missing, and nothing else says with which model"),
         (b'{"row": 1, "label": "low"}\n', b"{}\n", "out.jsonl.progress: does not say with which model and input"),
         (b'{"row": 1, "label": "low"}\n', b"[" * 9999, "out.jsonl.progress: does not say with which model and input"),
+        (b"my notes\n", "PIPE", r"out.jsonl.progress: cannot be read \(it is no regular file\)"),
         (b"my notes\n", "TOLD", "was changed after it had been written"),
         (b'{"row": 1, "label": "low", "probability": 1.0, "truncated": false}\n' * 2, "TOLD", "was changed after"),
     ],
@@ -265,8 +266,10 @@ def test_resume_leaves_other_files_alone(folder, content, progress, message, tmp
     output, beside = tmp_path / "out.jsonl", tmp_path / "out.jsonl.progress"
     predict(str(folder), ["w1"], output=str(output))
     output.write_bytes(content)
-    if progress is None:
+    if progress in (None, "PIPE"):
         beside.unlink()
+        if progress:
+            os.mkfifo(beside)
     elif progress != "TOLD":
         beside.write_bytes(progress)
     with pytest.raises(UserError, match=message) as caught:
