@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from amsdff_jax import command_line
+from amsdff_jax import arguments, command_line
 from amsdff_jax.benchmark.compare import compare, prepare_model, print_comparison
 from amsdff_jax.errors import UserError
 from amsdff_jax.json_file import write_json
@@ -28,12 +28,15 @@ STEPS = flags.DEFINE_integer("steps", 5, "Timed calls a round.", lower_bound=1)
 JSON = flags.DEFINE_string("json", "", "File for all numbers.")
 CONFIG = command_line.DEFINE_CONFIG("config", None, "Settings of a run, one epoch of which is measured too.")
 EPOCH_TEXTS = flags.DEFINE_integer("epoch_texts", 10_000, "At most so many texts make that epoch.", lower_bound=1)
+arguments.mark_flags_of("config", ["epoch_texts"])
 
 
 def main() -> int:
     """Measures and prints; returns the exit code."""
     if not SHAPES.value or not all(re.fullmatch(r"[1-9]\d*x[1-9]\d*", shape) for shape in SHAPES.value):
         raise UserError(f"--shapes: expected batches such as 32x64,16x256, got {','.join(SHAPES.value)}")
+    if MODEL.value and flags.FLAGS["preset"].present:
+        raise UserError(f"--preset={PRESET.value}: decides nothing beside --model={MODEL.value}; give one of them")
     shapes = [tuple(map(int, shape.split("x"))) for shape in SHAPES.value]
     epoch = dataclasses.asdict(command_line.read_config()) if CONFIG.value else None
     with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as folder:

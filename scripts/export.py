@@ -8,7 +8,7 @@ python scripts/export.py --model=runs/agnews/model --output=exported --format=sa
 import jax
 from absl import flags
 
-from amsdff_jax import command_line
+from amsdff_jax import arguments, command_line
 from amsdff_jax.export.exporter import describe_verification, export_model
 from amsdff_jax.export.formats import FORMATS
 
@@ -18,6 +18,7 @@ FORMAT = flags.DEFINE_enum("format", "stablehlo", list(FORMATS), "What to export
 FILE = flags.DEFINE_string("file", "", "CSV, TSV, JSONL or Parquet of texts to verify on; by default movie snippets.")
 TEXT_COLUMN = flags.DEFINE_string("text_column", "text", "Column of the texts in --file.")
 flags.mark_flags_as_required(["model", "output"])
+arguments.mark_flags_of("file", ["text_column"])
 
 
 def main() -> int:

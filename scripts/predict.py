@@ -7,7 +7,7 @@ python scripts/predict.py --model=runs/agnews/model --file=big.csv --text_column
 
 from absl import flags
 
-from amsdff_jax import command_line
+from amsdff_jax import arguments, command_line
 from amsdff_jax.classifier import BATCH_SIZE
 from amsdff_jax.prediction.lines import FORMATS
 from amsdff_jax.prediction.run import predict
@@ -24,6 +24,7 @@ TOP_K = flags.DEFINE_integer("top_k", 1, "As many of the most likely classes are
 BATCH = flags.DEFINE_integer("batch_size", BATCH_SIZE, "Texts that go through the model together.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("compute_dtype", "", ["", "auto", "float32", "bfloat16"], "By default as saved.")
 flags.mark_flag_as_required("model")
+arguments.mark_flags_of("file", command_line.DATA_FLAGS)
 
 
 def main(*texts: str) -> int:

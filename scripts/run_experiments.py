@@ -14,6 +14,7 @@ import dataclasses
 from absl import flags
 
 from amsdff_jax import command_line
+from amsdff_jax.errors import UserError
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.report import write_experiment_report
 from amsdff_jax.experiments.settings import ExperimentConfig
@@ -31,6 +32,11 @@ OUTPUT = flags.DEFINE_string("output", "", "Folder of records and report; by def
 def main() -> int:
     """Makes the runs that are missing and writes the report over all there are; returns the exit code."""
     config = ExperimentConfig.from_dict(CONFIG.value)
+    for name in ("learning_rates", "epochs"):
+        if config.mode != "frozen" and name in flags.FLAGS["config"].override_values:
+            raise UserError(f"--config.{name}: decides nothing in mode={config.mode}; add --config.mode=frozen")
+    if MODELS.value and not COMPARE_BASELINES.value:
+        raise UserError("--nocompare_baselines: decides nothing beside --models, which names all that are trained")
     models = MODELS.value or ([] if COMPARE_BASELINES.value else [config.reference])
     config = dataclasses.replace(config, seeds=SEEDS.value or config.seeds, folds=FOLDS.value or config.folds)
     kind = ("-frozen" if config.mode == "frozen" else "") + (f"-{config.folds}folds" if config.folds else "")
