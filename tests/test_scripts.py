@@ -4,10 +4,13 @@ import json
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
+from amsdff_jax.benchmark.compare import compare
+from amsdff_jax.errors import UserError
 from tests.conftest import make_texts, write_csv
 from tests.processes import Disturbance, run_script
 
@@ -187,3 +190,9 @@ def test_evaluating_nothing_is_an_error(run, tmp_path):
 
 def test_environment_of_the_tests_has_no_network():
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_benchmark_says_at_once_that_it_needs_pytorch(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match="PyTorch is what this measures against, and it is not installed: pip install"):
+        compare(tmp_path, [(1, 8)], 1, 1, None, 1)

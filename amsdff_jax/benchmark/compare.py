@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,10 @@ def compare(
       difference of logits by "dtype shape"; `agree`: whether all are within `TOLERANCES`.
 
     Raises:
-      UserError: a process failed; its last line says why.
+      UserError: PyTorch is not installed; or a process failed, whose last line says why.
     """
+    if find_spec("torch") is None:
+        raise UserError("PyTorch is what this measures against, and it is not installed: pip install torch")
     read_model_config(model)
     measured = collections.defaultdict(list)
     epochs = collections.defaultdict(list)
@@ -111,7 +114,7 @@ def _run(side: str, workload: Workload, folder: Path) -> dict[str, Any]:
     workload = dataclasses.replace(workload, started=time.time())
     write_json(task, dataclasses.asdict(workload))
     command = [sys.executable, "-m", f"amsdff_jax.benchmark.{side}_side", str(task), str(results)]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
     if finished.returncode or not results.exists():
         last = (finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"])[-1]
         raise UserError(f"the benchmark's {side} process failed: {last}")
