@@ -16,7 +16,7 @@ def nested(depth: int) -> bytes:
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
 def test_an_object_is_read_as_it_was_written(start, tmp_path):
-    content = {"a": [1, 2.5, None, "ä\n"], "b": {}}
+    content = {"a": [1, 2.5, None, "ä\n\ud83d"], "b": {}}
     write_json(tmp_path / "a.json", content)
     (tmp_path / "a.json").write_bytes(start + (tmp_path / "a.json").read_bytes())
     assert read_json(tmp_path / "a.json", "an object") == content

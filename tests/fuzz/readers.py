@@ -19,10 +19,12 @@ from amsdff_jax.interop.model_folder import FORMAT_VERSION, MODEL_TYPE, read_mod
 from amsdff_jax.interop.safetensors_file import write_safetensors
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.training.inputs import RunInputs, SplitRecord
 from amsdff_jax.training.workdir import open_workdir, read_run_config
 
 CLASSES = ("high", "low|er")
 ROWS = [{"text": f'a "{number}" ä, b', "label": "high" if number % 2 else "low", "id": number} for number in range(6)]
+INPUTS = RunInputs(CLASSES, EncoderConfig(), SplitRecord("a.csv", 3, "f1"), SplitRecord("b.csv", 2, "f2"))
 
 
 class Reader(NamedTuple):
@@ -177,12 +179,13 @@ def read_tokenizer(file: Path) -> None:
 
 
 def make_run(folder: Path) -> None:
-    open_workdir(folder, Config())
+    open_workdir(folder, Config(), INPUTS)
+    (folder / "checkpoints" / "latest" / "1").mkdir(parents=True)
 
 
 def read_run(file: Path) -> None:
     assert isinstance(read_run_config(file.parent), Config)
-    open_workdir(file.parent, Config())
+    open_workdir(file.parent, Config(), INPUTS)
 
 
 def _tensors() -> dict[str, np.ndarray]:
@@ -223,5 +226,5 @@ READERS = {
          "slow/tokenizer_config.json": "json"},
         read_tokenizer,
     ),
-    "run_config": Reader(make_run, {"config.json": "json"}, read_run),
+    "run": Reader(make_run, dict.fromkeys(("config.json", "inputs.json"), "json"), read_run),
 }  # fmt: skip
