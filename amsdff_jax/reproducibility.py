@@ -4,7 +4,6 @@ Trains the first steps of a run again and again, each time in another way, and c
 """
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.table import Table
 from amsdff_jax.config import PARALLEL_MODES, Config
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.errors import UserError
+from amsdff_jax.records import read_log
 from amsdff_jax.runs import make_trainer
 from amsdff_jax.terminal import make_console
 from amsdff_jax.training.step import TrainState
@@ -126,7 +126,7 @@ def train_steps(
     for last in stops:
         trainer = make_trainer(config.replace(train__log_every=1), data, workdir, devices)
         trainer.train(stop_after=last)
-    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = read_log(workdir / "metrics.jsonl")
     steps = [record for record in records if record["kind"] == "train"]
     loss, gradient_norm = (np.array([record[name] for record in steps]) for name in ("loss", "gradient_norm"))
     return Trajectory(loss, gradient_norm, jax.device_get(trainer.state))

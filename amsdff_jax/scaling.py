@@ -1,6 +1,5 @@
 """How the speed of training grows with the devices, and how much of the time is not spent in the step."""
 
-import json
 import statistics
 import tempfile
 import time
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import load_data
+from amsdff_jax.records import read_log
 from amsdff_jax.runs import make_trainer
 from amsdff_jax.terminal import make_console
 from amsdff_jax.training.recorder import STEPS_OF_SPEED
@@ -73,7 +73,7 @@ def _measure(trainer: Trainer) -> tuple[float, float]:
     first = int(trainer.state.step)
     last = first + WARM_UP + STEPS_OF_SPEED
     trainer.train(stop_after=last)
-    record = json.loads((trainer.workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    record = read_log(trainer.workdir / "metrics.jsonl")[-1]
     # The clock of the loop runs from the end of one step to the end of another.
     batches = list(trainer.batches(last - STEPS_OF_SPEED + 1, last))
     texts = sum(int(batch.attention_mask.any(-1).sum()) for batch in batches)

@@ -22,7 +22,7 @@ FLOORS = [
         "export.loaders.onnx",
     ],
     ["cache", "validation", "json_file", "parallel.forks"],
-    ["class_weights"],
+    ["class_weights", "records"],
     ["arguments", "config", "export.output_folder", "parallel.hosts"],
     [
         "idle_settings",

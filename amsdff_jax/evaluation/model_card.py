@@ -21,6 +21,7 @@ from amsdff_jax.interop.hub import PACKAGED
 from amsdff_jax.interop.model_folder import read_model_config
 from amsdff_jax.json_file import read_json, write_json, write_text
 from amsdff_jax.paths import user_path
+from amsdff_jax.records import read_record, set_aside
 
 FACTS, CARD = "card.json", "README.md"
 
@@ -35,12 +36,13 @@ def write_model_card(folder: str | Path) -> None:
       folder: with `config.json`, and, where there are any, `card.json` and `calibration.json`.
 
     Raises:
-      UserError: one of these files is damaged.
+      UserError: `config.json` or `calibration.json` is damaged.
       OSError: the card cannot be written.
     """
     folder = user_path(folder)
     config = read_model_config(folder)
-    calibration = _read_if_there(folder / CALIBRATION, "a calibration; calibrate again")
+    file = folder / CALIBRATION
+    calibration = read_json(file, "a calibration; calibrate again") if file.exists() else None
     write_text(folder / CARD, card_text(config, _read_facts(folder), calibration, has_tokenizer(folder)))
 
 
@@ -90,7 +92,7 @@ def record_metrics(folder: str | Path, metrics: Mapping[str, Mapping[str, Any]])
     """Puts down the metrics of an evaluation, by split or file, beside those that are there, and writes the card.
 
     Raises:
-      UserError: `card.json` is damaged.
+      UserError: `config.json` or `calibration.json` is damaged.
       OSError: nothing can be written.
     """
     folder = user_path(folder)
@@ -119,11 +121,15 @@ def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
-    return _read_if_there(folder / FACTS, "what a model card is made of; delete it and evaluate again") or {}
-
-
-def _read_if_there(file: Path, expected: str) -> dict[str, Any] | None:
-    return read_json(file, expected) if file.exists() else None
+    """What `card.json` holds; nothing where there is none, or one of which no card can be made has been set aside."""
+    file, config = folder / FACTS, read_model_config(folder)
+    facts = read_record(file, "what a model card is made of")
+    try:
+        card_text(config, facts, None, has_tokenizer=True)
+    except Exception as error:  # it can be wrong in any way
+        set_aside(file, UserError(f"{file}: no model card can be made of it ({error!r})"))
+        return {}
+    return facts
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:

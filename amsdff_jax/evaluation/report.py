@@ -1,13 +1,11 @@
 """Writes an evaluation as files that a person or a spreadsheet can read."""
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from amsdff_jax.data.dataset import TextDataset
@@ -17,7 +15,8 @@ from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import MEANINGS
 from amsdff_jax.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability
-from amsdff_jax.json_file import read_json, write_json
+from amsdff_jax.json_file import write_json
+from amsdff_jax.records import read_log, read_record
 
 MAX_ERRORS = 100  # in errors.csv
 
@@ -35,13 +34,8 @@ def write_metrics(directory: Path, splits: Mapping[str, Mapping[str, Any]]) -> N
 
 
 def read_metrics(directory: Path) -> dict[str, Any]:
-    """What `metrics.json` holds by split; nothing where there is no such file.
-
-    Raises:
-      UserError: the file is damaged.
-    """
-    file = directory / "metrics.json"
-    return read_json(file, "the metrics of an evaluation") if file.exists() else {}
+    """What `metrics.json` holds by split; nothing where there is no such file, or a damaged one has been set aside."""
+    return read_record(directory / "metrics.json", "the metrics of an evaluation")
 
 
 def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:
@@ -93,12 +87,7 @@ def draw_report(directory: Path, class_names: Sequence[str], evaluation: Evaluat
 
 def draw_learning_curves(directory: Path, log: Path, best_step: int, metric: str) -> None:
     """Draws `learning_curves.png` of the records of a run's `metrics.jsonl`."""
-
-    def plot() -> Figure:
-        records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        return plot_learning_curves(records, best_step, metric)
-
-    draw(directory / "learning_curves.png", (), plot)
+    draw(directory / "learning_curves.png", (), lambda: plot_learning_curves(read_log(log), best_step, metric))
 
 
 def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:

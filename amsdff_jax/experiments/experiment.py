@@ -74,7 +74,7 @@ def _plan(config: ExperimentConfig) -> Iterator[list[RunKey]]:
 
 
 def _set_outdated_aside(config: ExperimentConfig, output: Path) -> None:
-    """Moves every record away that is of other settings or data than `config` has now, or that cannot be read."""
+    """Moves every record away that is of other settings or data than `config` has now."""
     for key in (key for keys in _plan(config) for key in keys):
         file = key.file(output)
         if file.exists() and not _is_current(config, key, file):
@@ -85,11 +85,9 @@ def _set_outdated_aside(config: ExperimentConfig, output: Path) -> None:
 
 
 def _is_current(config: ExperimentConfig, key: RunKey, file: Path) -> bool:
-    try:
-        record = RunRecord.read(file)
-    except UserError as error:
-        logger.warning("%s", error)
-        return False
+    record = RunRecord.read(file)
+    if record is None:  # it was damaged, and is out of the way
+        return True
     try:
         return record.settings == _prepare(config, key)[2]
     except UserError:  # data that is not there at the moment tells nothing about the record

@@ -15,8 +15,9 @@ from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.experiments.settings import RunKey
-from amsdff_jax.json_file import read_json, write_json
-from amsdff_jax.validation import build
+from amsdff_jax.json_file import write_json
+from amsdff_jax.records import read_record, set_aside
+from amsdff_jax.validation import build, require
 
 PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.data_dir")
 
@@ -24,6 +25,7 @@ PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.dat
 NEWER = ("data.column_names", "data.delimiter", "data.quoting", "train.max_steps")
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
+CURVE = ("epoch", "accuracy", "loss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,18 +94,17 @@ class RunRecord:
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
-        """The record in `file`, or None if there is none.
-
-        Raises:
-          UserError: the file is there and is no record.
-        """
-        if not file.exists():
+        """The record in `file`, or None if there is none, or a damaged one has been set aside."""
+        content = read_record(file, "the record of a run")
+        if not content:
             return None
-        content = read_json(file, "the record of a run; delete it to make the run again")
         try:
-            return build(cls, content, "")
+            record = build(cls, content, "")
+            _check(record)
         except (TypeError, UserError) as error:
-            raise UserError(f"{file}: not the record of a run ({error}); delete it to make the run again") from None
+            set_aside(file, UserError(f"{file}: not the record of a run ({error})"))
+            return None
+        return record
 
     def write(self, file: Path) -> None:
         """Writes the record, whole or not at all.
@@ -123,6 +124,17 @@ class RunRecord:
     def hits(self) -> np.ndarray:
         """[N] bool, whether each reported text got its class."""
         return np.frombuffer(self.correct.encode("ascii"), np.uint8) == ord("1")
+
+
+def _check(record: RunRecord) -> None:
+    """Raises `UserError` unless the record has all that tables, curves and tests of significance need."""
+    require(set(record.correct) <= {"0", "1"}, "correct", record.correct, "zeros and ones")
+    for values, names in ((record.metrics, METRICS), *((point, CURVE) for point in record.curve)):
+        numbers = [values.get(name) for name in names]
+        require(
+            bool(record.error) or all(type(number) in (int, float) for number in numbers),
+            "metrics and curve", numbers, f"numbers for {', '.join(names)}",
+        )  # fmt: skip
 
 
 def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:

@@ -28,7 +28,7 @@ WEIGHTS = "model.safetensors"
 
 # What a model folder may hold: ours, and what tokenizers save.
 OWN_FILES = (
-    r"config\.json|model\.safetensors|README\.md|(card|calibration)\.json|vocab\.(txt|json)|merges\.txt"
+    r"config\.json|model\.safetensors|README\.md|(card|calibration)\.json|card\.json\.damaged\d*|vocab\.(txt|json)|merges\.txt"
     r"|(added|special)_tokens.*|tokenizer.*"
 )
 

@@ -1,6 +1,7 @@
 """Checkpoints: the latest states to go on from, and apart from them the best ones to keep."""
 
 import glob
+import json
 import logging
 import os
 import re
@@ -146,7 +147,8 @@ class Checkpoints:
     def _write(self, manager: ocp.CheckpointManager, step: int, arrays: Any, progress: dict[str, Any]) -> None:
         try:
             if is_first_host():
-                write_json(_details(manager, step), {"checksum": checksum(arrays), "progress": progress})
+                sums = {"checksum": checksum(arrays), "progress_checksum": _progress_checksum(progress)}
+                write_json(_details(manager, step), {**sums, "progress": progress})
             if step not in manager.all_steps():
                 manager.save(step, args=ocp.args.StandardSave(arrays))
             if manager in self._unproven:
@@ -182,6 +184,9 @@ class Checkpoints:
             raise _DamagedError(f"{folder}: this checkpoint cannot be read ({_reason(error)})") from None
         if not intact:
             raise _DamagedError(f"{folder}: this checkpoint is damaged (its arrays are not the ones that were saved)")
+        # Checkpoints of earlier versions have no sum of the progress.
+        if details.get("progress_checksum", _progress_checksum(progress)) != _progress_checksum(progress):
+            raise _DamagedError(f"{_details(manager, step)}: is damaged (not the progress that was saved)")
         return arrays, progress
 
 
@@ -222,6 +227,10 @@ def checksum(tree: Any) -> int:
         own = array.addressable_data(0) if isinstance(array, jax.Array) else array
         total = zlib.crc32(np.asarray(own).tobytes(), total)
     return total
+
+
+def _progress_checksum(progress: Any) -> int:
+    return zlib.crc32(json.dumps(progress, sort_keys=True).encode())
 
 
 def _details(manager: ocp.CheckpointManager, step: int) -> Path:

@@ -1,7 +1,6 @@
 """The records of a run: `metrics.jsonl` and TensorBoard events."""
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,12 +12,14 @@ from tensorboardX.summary import scalar
 from amsdff_jax.errors import UserError
 from amsdff_jax.json_file import to_json
 from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.records import read_log, write_log
 
 
 class RunLog:
     """Records of steps and evaluations, written by the first host. Use as a context manager.
 
-    A resumed run drops the records past the step it goes on from, so that every step is there once.
+    A resumed run drops the records past the step it goes on from, so that every step is there once. What is no
+    record is set aside.
     TensorBoard's events are written without tensorboardX's thread, which would die on a full disk and
     leave the training waiting for it.
     """
@@ -73,15 +74,4 @@ class RunLog:
             ) from None
 
     def _drop_records_after(self, step: int) -> None:
-        if not self._file.exists():
-            return
-        kept = []
-        for line in self._file.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except ValueError:  # cut short when the run was killed
-                continue
-        temporary = self._file.with_name(self._file.name + ".tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self._file)
+        write_log(self._file, [record for record in read_log(self._file) if record["step"] <= step])

@@ -10,7 +10,6 @@ from huggingface_hub import ModelCard
 from amsdff_jax import EnhancedAMSDFF, load_data
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.evaluation.model_card import record_conversion, record_metrics, record_training, write_model_card
@@ -142,9 +141,16 @@ def test_card_of_a_converted_model_is_shorter_and_says_so(folder, tiny_encoder, 
     from_torch(tmp_path / "weights.pt", tmp_path / "converted", **options)  # may be replaced, card and all
 
 
-def test_damaged_facts_are_one_line(folder):
+def test_damaged_facts_are_set_aside(folder, tiny_config, caplog):
     record_conversion(folder, "/some/where/x.pt", "file")
     assert json.loads((folder / "card.json").read_text())["conversion"]["file"] == "x.pt"
-    (folder / "card.json").write_text("{")
-    with pytest.raises(UserError, match=r"card.json: not valid JSON .*; delete it and evaluate again"):
-        write_model_card(folder)
+    for number, damaged in enumerate(
+        ("{", "[]", '{"metrics": 3}', '{"metrics": {"test": {}}}', '{"training": {"data": 1}}')
+    ):
+        (folder / "card.json").write_text(damaged)
+        record_metrics(folder, {"test": measure(tiny_config, [0, 1, 1], 4)})
+        assert list(json.loads((folder / "card.json").read_text())["metrics"]) == ["test"]
+        assert "| test | 3 |" in read(folder)
+        assert (folder / f"card.json.damaged{number or ''}").read_text() == damaged
+        assert "card.json.damaged" in caplog.messages[-1]
+    save_model(folder, read_model_folder(folder))  # what was set aside does not stand in the way

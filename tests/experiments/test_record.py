@@ -1,19 +1,21 @@
 """Records hold what a run found, and know when they are out of date."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from amsdff_jax import Config, TextDataset, UserError
+from amsdff_jax import Config, TextDataset
 from amsdff_jax.data.sources import DataSplits
-from amsdff_jax.experiments.record import RunRecord, settings_digest
+from amsdff_jax.experiments.record import METRICS, RunRecord, settings_digest
 from amsdff_jax.experiments.settings import RunKey
 
 
 def make_record(**fields) -> RunRecord:
     values = {"dataset": "r8", "variant": "gru", "seed": 2, "fold": -1, "settings": "abc", "correct": "10110",
-              "metrics": {"accuracy": 0.6}, "curve": ({"epoch": 1, "accuracy": 0.5, "loss": 2.0},)}  # fmt: skip
+              "metrics": dict.fromkeys(METRICS, 0.6),
+              "curve": ({"epoch": 1, "accuracy": 0.5, "loss": 2.0},)}  # fmt: skip
     return RunRecord(**values | fields)
 
 
@@ -31,11 +33,19 @@ def test_every_run_has_a_file_of_its_own(tmp_path):
     assert len({key.file(tmp_path) for key in keys}) == len(keys)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"dataset": 3}', '{"unknown": 1}'])
-def test_a_damaged_record_is_named(tmp_path, content):
-    (tmp_path / "record.json").write_text(content)
-    with pytest.raises(UserError, match=r"record\.json: .* record of a run.* delete it to make the run again"):
-        RunRecord.read(tmp_path / "record.json")
+@pytest.mark.parametrize("damage", [
+    {"dataset": 3}, {"unknown": 1}, {"correct": "10x"}, {"metrics": {"accuracy": 1}}, {"curve": [{"epoch": 1}]},
+    {"metrics": dict.fromkeys(METRICS, "high")}, "", "[]",
+])  # fmt: skip
+def test_a_damaged_record_is_set_aside(tmp_path, damage, caplog):
+    file = tmp_path / "record.json"
+    whole = dataclasses.asdict(make_record())
+    content = json.dumps(whole | damage) if isinstance(damage, dict) else damage
+    file.write_text(content)
+    assert RunRecord.read(file) is None
+    assert not file.exists()
+    assert file.with_name("record.json.damaged").read_text() == content
+    assert "record.json" in caplog.text and "now called record.json.damaged" in caplog.text
 
 
 def test_records_outlive_new_fields():
