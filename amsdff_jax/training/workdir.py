@@ -116,13 +116,15 @@ def _go_on(workdir: Path, wanted: dict[str, Any], inputs_are_known: bool) -> dic
     if not file.exists():
         return wanted
     found = json.loads(json.dumps(dataclasses.asdict(read_run_config(workdir))))
+    # With more patience a run that has stopped early would train past the model and the report that it has left.
+    fixed = {"train.patience"} if (workdir / "model").exists() else set()
     refused, taken, ignored = [], [], []
     for name, before, after in _differences(found, wanted):
         if name in OF_THE_START:
             ignored.append(name)
             section, field = name.split(".")
             wanted[section] = wanted[section] | {field: before}
-        elif name in OF_THE_SESSION:
+        elif name in OF_THE_SESSION and name not in fixed:
             taken.append(f"{name}={after!r} (was {before!r})")
         elif not (inputs_are_known and name.startswith(OF_THE_INPUTS) and name not in OF_THE_BATCHES):
             refused.append(f"{name} was {before!r}, is {after!r}")

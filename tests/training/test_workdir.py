@@ -86,6 +86,12 @@ def test_what_changes_weights_is_refused_with_a_way_out(name, value, workdir):
     assert (workdir / "config.json").read_bytes() == before
 
 
+def test_a_run_that_has_ended_gets_no_more_patience(workdir):
+    (workdir / "model").mkdir()
+    with pytest.raises(UserError, match=r"train\.patience was 0, is 2"):
+        open_workdir(workdir, change("train.patience", 2), INPUTS)
+
+
 def test_without_a_checkpoint_a_run_begins_anew(tmp_path):
     open_workdir(tmp_path, Config(), INPUTS)
     others = dataclasses.replace(INPUTS, train=SplitRecord.of(TEST))
