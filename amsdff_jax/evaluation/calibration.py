@@ -315,7 +315,7 @@ def read_calibration(folder: str | Path, class_names: Sequence[str]) -> Calibrat
     try:
         version = content.pop("format_version", None)
         if version != FORMAT_VERSION:
-            raise UserError(f"is in format {version!r}, expected {FORMAT_VERSION}")
+            raise UserError(f"is in format {version!r:.100}, expected {FORMAT_VERSION}")
         calibration = build(Calibration, content, "")
         if calibration.class_names != tuple(class_names):
             raise UserError("belongs to a model with other class names")

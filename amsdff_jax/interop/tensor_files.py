@@ -1,5 +1,6 @@
 """Finds and reads the files that hold the tensors of a folder: safetensors or PyTorch's, whole or in shards."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ INDEX = ".index.json"  # ends the name of a file that says which shard holds whi
 SAFETENSORS_FILES = ("model.safetensors", f"model.safetensors{INDEX}", "model-*-of-*.safetensors")
 TORCH_FILES = ("pytorch_model.bin", f"pytorch_model.bin{INDEX}", "pytorch_model-*-of-*.bin")
 NAMES = (*SAFETENSORS_FILES[:2], *TORCH_FILES[:2])  # of what is read, the best first
+
+SHARD = re.compile(r"\w[\w.-]*\.(safetensors|bin)", re.ASCII)  # the name of a file beside the index
 
 # Where a dict that holds more than weights keeps them.
 STATE_DICT_KEYS = ("model_state_dict", "state_dict")
@@ -89,7 +92,11 @@ def find_state_dict(file: Path, content: Any) -> tuple[dict[str, np.ndarray], di
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
     expected = "an index with a weight_map, from the names of tensors to files beside it"
     places = read_json(index, expected).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(_is_file_name(place) for place in places.values()):
+    if (
+        not isinstance(places, dict)
+        or not places
+        or not all(isinstance(place, str) and SHARD.fullmatch(place) for place in places.values())
+    ):
         raise UserError(f"{index}: expected {expected}")
     tensors = {}
     for shard in sorted(set(places.values())):
@@ -100,7 +107,3 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
     if missing:
         raise UserError(f"{index}: its shards do not hold {first_of(missing)}; fetch the files anew")
     return tensors
-
-
-def _is_file_name(place: Any) -> bool:
-    return isinstance(place, str) and Path(place).name == place and not place.endswith(INDEX) and "\0" not in place

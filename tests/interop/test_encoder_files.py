@@ -167,6 +167,8 @@ def test_sizes_that_the_weights_do_not_have_are_told_before_anything_is_built(si
         ({"weight_map": []}, "expected an index with a weight_map"),
         ({"weight_map": {"a": 3}}, "expected an index with a weight_map"),
         ({"weight_map": {"a": "../model.safetensors"}}, "expected an index with a weight_map"),
+        ({"weight_map": {"a": ""}}, "expected an index with a weight_map"),
+        ({"weight_map": {"a": "\ud800.safetensors"}}, "expected an index with a weight_map"),
         ({"weight_map": {"a": "model.safetensors.index.json"}}, "expected an index with a weight_map"),
         ({"weight_map": {"a": "gone.safetensors"}}, r"gone\.safetensors: cannot be read"),
         ({"weight_map": {"a": "model-00001-of-00002.safetensors"}}, "its shards do not hold a; fetch the files anew"),
