@@ -19,6 +19,8 @@ from amsdff_jax.validation import field_names, nearest, nearest_field
 
 HELP = frozenset({"--help", "-help", "-h"})
 
+flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
+
 
 _default_config: list[str] = []  # the file of a script that needs no --config
 
