@@ -1,11 +1,9 @@
 """Values from outside become typed dataclasses, or one line that says which field is wrong and why."""
 
-import ast
 import dataclasses
 import difflib
 import itertools
 import reprlib
-import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -87,18 +85,6 @@ def _coerce(value: Any, kind: Any, field: str) -> Any:
     if kind is Any:  # the dataclass checks it by itself
         return value
     origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        if isinstance(value, str) and value.startswith(("(", "[")):  # a tuple from the command line
-            try:
-                value = ast.literal_eval(value)
-            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # MemoryError: nested too deeply
-                raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}") from None
-        for option in typing.get_args(kind):
-            try:
-                return _coerce(value, option, field)
-            except UserError:
-                continue
-        raise UserError(f"{field}: {shown(value)} is none of {_describe(kind)}")
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
             raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}")
@@ -123,4 +109,4 @@ def _describe(kind: Any) -> str:
     if kind in names:
         return names[kind]
     parts = [_describe(part) for part in typing.get_args(kind)]
-    return f"({', '.join(parts)})" if typing.get_origin(kind) is tuple else " or ".join(parts) or str(kind)
+    return f"({', '.join(parts)})" if parts else str(kind)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from amsdff_jax.errors import UserError
 from amsdff_jax.escaping import printable
-from amsdff_jax.validation import first_of, nearest, require
+from amsdff_jax.validation import first_of, nearest, require, shown
 
 MOST_LISTED = 20  # classes in a line of the log
 
@@ -54,7 +53,7 @@ class TextDataset:
         for what, values in (("texts", texts), ("text_pairs", pairs or [])):
             for row, text in enumerate(values):
                 if not isinstance(text, str):
-                    raise UserError(f"{self.name}: {what}[{row}]: expected a string, got {reprlib.repr(text)}")
+                    raise UserError(f"{self.name}: {what}[{row}]: expected a string, got {shown(text)}")
         names = _class_names(_listed(self.class_names, f"{self.name}: class_names"), self.name)
         fields = {
             "texts": texts, "labels": _indices(labels, names, self.name), "class_names": names, "text_pairs": pairs,
@@ -166,14 +165,14 @@ def _listed(values: Iterable[Any], what: str) -> list[Any]:
     if hasattr(values, "__array__"):
         values = np.asarray(values).tolist()
     if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
-        raise UserError(f"{what}: expected a list, got {reprlib.repr(values)}")
+        raise UserError(f"{what}: expected a list, got {shown(values)}")
     return list(values)
 
 
 def _class_names(names: list[Any], dataset: str) -> tuple[str, ...]:
     for place, name in enumerate(names):
         if not isinstance(name, (str, int)) or any("\ud800" <= letter <= "\udfff" for letter in str(name)):
-            raise UserError(f"{dataset}: class_names[{place}]: expected a string of Unicode, got {reprlib.repr(name)}")
+            raise UserError(f"{dataset}: class_names[{place}]: expected a string of Unicode, got {shown(name)}")
     twice = [name for name, count in Counter(map(str, names)).items() if count > 1]
     if twice:
         raise UserError(f"{dataset}: class_names: expected different names, got {twice[0]!r} more than once")
@@ -196,7 +195,7 @@ def _indices(labels: list[Any], class_names: tuple[str, ...], dataset: str) -> n
             near = nearest(label, class_names) if isinstance(label, str) else ""
             raise UserError(
                 f"{dataset}: labels[{row}]: expected 0 to {len(class_names) - 1}, or one of the classes "
-                f"{first_of(class_names)}, got {reprlib.repr(label)}{near}"
+                f"{first_of(class_names)}, got {shown(label)}{near}"
             )
         indices[row] = index
     return indices

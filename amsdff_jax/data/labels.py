@@ -2,7 +2,6 @@
 
 import logging
 import re
-import reprlib
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from amsdff_jax.config import DataConfig
 from amsdff_jax.errors import UserError
-from amsdff_jax.validation import first_of, nearest
+from amsdff_jax.validation import first_of, nearest, shown
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +34,12 @@ def label_of(value: Any, where: str) -> str:
     """
     label = _as_text(value)
     if not label:
-        raise UserError(f"{where}: expected a class name or a number, got {reprlib.repr(value)}")
+        raise UserError(f"{where}: expected a class name or a number, got {shown(value)}")
     longest = LONGEST_NUMBER if _DECIMAL.fullmatch(label) else LONGEST_NAME
     if len(label) > longest:
         raise UserError(
             f"{where}: expected a class name of at most {LONGEST_NAME:,} characters or a number of at most "
-            f"{LONGEST_NUMBER} digits, got {reprlib.repr(value)}; is this the column of the labels?"
+            f"{LONGEST_NUMBER} digits, got {shown(value)}; is this the column of the labels?"
         )
     if any("\ud800" <= character <= "\udfff" for character in label):
         raise UserError(f"{where}: {label!r} holds half of a character; mend it")

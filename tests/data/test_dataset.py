@@ -79,7 +79,7 @@ DEEP = eval("[" * 60 + "]" * 60)
         ({"texts": ["a", float("nan")]}, r"texts\[1\]: expected a string, got nan"),
         ({"texts": [b"a", "b"]}, r"texts\[0\]: expected a string, got b'a'"),
         ({"texts": np.array([["a", "b"], ["c", "d"]])}, r"texts\[0\]: expected a string, got \['a', 'b'\]"),
-        ({"texts": ["a", DEEP]}, r"texts\[1\]: expected a string, got \[\[\[\[\[\[\[\.\.\."),
+        ({"texts": ["a", DEEP]}, r"texts\[1\]: expected a string, got \[\[\[\[\.\.\."),
         ({"labels": [0]}, "1 labels for 2 texts"),
         ({"labels": None}, "labels: expected a list, got None"),
         ({"labels": 1}, "labels: expected a list, got 1"),
