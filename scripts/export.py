@@ -15,7 +15,9 @@ from amsdff_jax.export.formats import FORMATS
 MODEL = flags.DEFINE_string("model", None, "A model folder.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write, new or an export to replace.")
 FORMAT = flags.DEFINE_enum("format", "stablehlo", list(FORMATS), "What to export as.")
-FILE = flags.DEFINE_string("file", "", "CSV, TSV, JSONL or Parquet of texts to verify on; by default movie snippets.")
+FILE = flags.DEFINE_string(
+    "file", "", "CSV, TSV, JSON, JSONL or Parquet of texts to verify on; by default movie snippets."
+)
 TEXT_COLUMN = flags.DEFINE_string("text_column", "text", "Column of the texts in --file.")
 flags.mark_flags_as_required(["model", "output"])
 arguments.mark_flags_of("file", ["text_column"])

@@ -56,7 +56,7 @@ Loaded = tuple[TextDataset, TextDataset | None, TextDataset | None]
 
 def _files(config: DataConfig) -> Loaded:
     if not config.train_file:
-        raise UserError("data.train_file: not given; expected a CSV, TSV, JSONL or Parquet file "
+        raise UserError("data.train_file: not given; expected a CSV, TSV, JSON, JSONL or Parquet file "
                         "(--config.data.train_file=FILE)")  # fmt: skip
     folder = Path(config.train_file).parent
     if folder.name in DATASETS and not user_path(config.train_file).exists():
