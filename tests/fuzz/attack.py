@@ -117,7 +117,10 @@ def _read_all(sender: Connection, name: str, seed: int, first: int, last: int, m
         place = folder / "files" / file
         place.write_bytes(mutate(random, whole[file], reader.formats[file]))
         harm = _read(reader.read, place)
-        strays = [stray for stray in _listing(folder) - there if not stray.name.endswith(reader.leaves or ("/",))]
+        left = _listing(folder) - there
+        strays = [
+            stray for stray in left if not stray.name.endswith(reader.leaves) and "tensorboard" not in stray.parts
+        ]
         if strays and not harm:
             harm = f"leaves {strays[0].name} behind"
         if there - _listing(folder) and not reader.leaves:

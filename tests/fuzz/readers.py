@@ -14,12 +14,17 @@ from amsdff_jax.config import Config, DataConfig, EncoderConfig, ModelConfig
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
+from amsdff_jax.evaluation.model_card import write_model_card
+from amsdff_jax.evaluation.report import read_metrics, write_metrics
+from amsdff_jax.experiments.record import METRICS, RunRecord
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.model_folder import FORMAT_VERSION, MODEL_TYPE, read_model_config
 from amsdff_jax.interop.safetensors_file import write_safetensors
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.records import read_log
 from amsdff_jax.training.inputs import RunInputs, SplitRecord
+from amsdff_jax.training.run_log import RunLog
 from amsdff_jax.training.workdir import open_workdir, read_run_config
 
 CLASSES = ("high", "low|er")
@@ -178,6 +183,38 @@ def read_tokenizer(file: Path) -> None:
     assert type(tokenizer.pad_token_id) is int
 
 
+def make_records(folder: Path) -> None:
+    row = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 2}
+    numbers = {**dict.fromkeys((*METRICS, "loss"), 0.5), "examples": 3, "truncated": 1}
+    metrics = numbers | {"per_class": [{"class": name, **row} for name in CLASSES]}
+    make_model_folder(folder)
+    (folder / "card.json").write_text(json.dumps({"metrics": {"test": metrics}}))
+    write_metrics(folder, {"test": metrics})
+    records = [{"kind": "train", "step": 2, "loss": 0.5, "accuracy": 1.0}, {"kind": "validation", "step": 2, **numbers}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    curve = ({"epoch": 1, "accuracy": 0.5, "loss": 1.5},)
+    RunRecord("r8", "gru", 1, -1, "digest", correct="101", metrics=dict.fromkeys(METRICS, 0.5), curve=curve).write(
+        folder / "run.json"
+    )
+
+
+def read_records(file: Path) -> None:
+    match file.name:
+        case "metrics.jsonl":
+            with RunLog(file.parent, 2) as log:
+                log.write("train", 3, {"loss": 0.5, "accuracy": 1.0})
+            assert read_log(file)[-1]["step"] == 3
+        case "metrics.json":
+            write_metrics(file.parent, {"test": {"accuracy": 0.5}})
+            assert read_metrics(file.parent)["test"]["accuracy"] == 0.5
+        case "card.json":
+            write_model_card(file.parent)
+            (file.parent / "README.md").unlink()
+        case _:
+            record = RunRecord.read(file)
+            assert record is None or record.hits.dtype == bool
+
+
 def make_run(folder: Path) -> None:
     open_workdir(folder, Config(), INPUTS)
     (folder / "checkpoints" / "latest" / "1").mkdir(parents=True)
@@ -225,6 +262,12 @@ READERS = {
         {"fast/tokenizer.json": "json", "fast/tokenizer_config.json": "json", "slow/vocab.txt": "text",
          "slow/tokenizer_config.json": "json"},
         read_tokenizer,
+    ),
+    "records": Reader(
+        make_records,
+        {"card.json": "json", "metrics.json": "json", "run.json": "json", "metrics.jsonl": "jsonl"},
+        read_records,
+        leaves=(".damaged",),
     ),
     "run": Reader(make_run, dict.fromkeys(("config.json", "inputs.json"), "json"), read_run),
 }  # fmt: skip
