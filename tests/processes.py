@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,14 +50,14 @@ class Disturbance(NamedTuple):
 
 
 class Script:
-    """A script that runs, with all that it prints in a file."""
+    """A script that runs, with all that it prints in a file; the modules `hidden` are as if not installed."""
 
     def __init__(
         self, output: Path, script: str, *arguments: str, disturbance: Disturbance | None = None,
-        cwd: Path | None = None, **env: str,
+        cwd: Path | None = None, hidden: Sequence[str] = (), **env: str,
     ):  # fmt: skip
         self._output = output
-        self.process = context.Process(target=_run, args=(output, script, arguments, disturbance, cwd, env))
+        self.process = context.Process(target=_run, args=(output, script, arguments, disturbance, cwd, hidden, env))
         self.process.start()
 
     def wait(self, timeout: float = 200) -> int:
@@ -81,14 +81,16 @@ def run_script(output: Path, script: str, *arguments: str, **options) -> tuple[i
 
 
 def _run(
-    output: Path, script: str, arguments: tuple[str, ...], disturbance: Disturbance | None, cwd: Path | None, env: dict
-) -> None:
+    output: Path, script: str, arguments: tuple[str, ...], disturbance: Disturbance | None, cwd: Path | None,
+    hidden: Sequence[str], env: dict[str, str],
+) -> None:  # fmt: skip
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     encoding = env.get("PYTHONIOENCODING")
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, encoding=encoding) for number in (1, 2))
     os.environ.update(env)
+    sys.modules.update(dict.fromkeys(hidden))
     if cwd:
         os.chdir(cwd)
     if disturbance:

@@ -9,7 +9,6 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
 
 from amsdff_jax import UserError, load_model
@@ -17,10 +16,9 @@ from amsdff_jax.interop.convert import describe, from_torch, to_torch
 from amsdff_jax.interop.model_folder import read_model_config, read_model_folder
 from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file
-from amsdff_jax.interop.torch_model import TorchClassifier
 from amsdff_jax.interop.verify import verify
 from tests.compiled import call
-from tests.processes import ROOT
+from tests.processes import ROOT, run_script
 from tests.test_parity import REFERENCE
 
 BASELINES = ("lstm", "gru", "transformer", "cnn", "attention")
@@ -99,7 +97,7 @@ def test_wrappings_in_the_wild_are_seen_through(wrap, weights, tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
-def test_short_floats_keep_their_values(dtype, ending, weights, tmp_path):
+def test_short_floats_keep_their_values(dtype, ending, weights, torch, tmp_path):
     short = {name: value.astype(dtype) if value.dtype == np.float32 else value for name, value in weights.items()}
     as_torch = {
         name: torch.from_numpy(np.array(value, np.float32 if value.dtype.kind != "i" else None)).to(
@@ -193,7 +191,9 @@ def test_describe_says_what_a_file_is():
     assert re.search(r"classifier\.8\.weight +float32 +\[4, 12\]", text)
 
 
-def test_the_twin_uses_a_model_folder(expected, tmp_path):
+def test_the_twin_uses_a_model_folder(expected, torch, tmp_path):
+    from amsdff_jax.interop.torch_model import TorchClassifier
+
     from_torch(REFERENCE / "model.safetensors", tmp_path / "model", encoder_config=ENCODER)
     model = TorchClassifier.from_pretrained(tmp_path / "model")
     with torch.no_grad():
@@ -212,35 +212,36 @@ def test_verify_names_the_first_stage_that_differs(weights, tmp_path):
     ]  # fmt: skip
 
 
-def run_without_torch(*arguments: str) -> subprocess.CompletedProcess:
-    """The script in a process in which torch cannot be imported."""
-    command = [sys.executable, ROOT / "tests" / "plain_install.py", ROOT / "scripts" / "convert.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def test_trainers_checkpoint_gives_pytorchs_logits_without_pytorch(expected, tmp_path):
-    done = run_without_torch(
-        "from-torch", str(REFERENCE / "trainer_checkpoint.pt"), str(tmp_path / "model"), f"--encoder_config={ENCODER}"
-    )
+    """In a process that is new, and in which torch cannot be found."""
+    script = [sys.executable, ROOT / "tests" / "plain_install.py", ROOT / "scripts" / "convert.py", "from-torch"]
+    command = [*script, REFERENCE / "trainer_checkpoint.pt", tmp_path / "model", f"--encoder_config={ENCODER}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     logits = call(load_model(tmp_path / "model"), expected["input_ids"], expected["attention_mask"]).logits
     np.testing.assert_allclose(logits, expected["final.eval.logits"], atol=1e-5)
 
 
-def test_the_script_needs_no_pytorch(tmp_path):
+@pytest.fixture
+def convert(tmp_path):
+    """A function that runs the script without PyTorch and gives its exit code and output."""
+    return lambda *arguments: run_script(tmp_path / "log", "convert.py", *arguments, hidden=["torch"])
+
+
+def test_the_script_needs_no_pytorch(convert, tmp_path):
     model, checkpoint = str(tmp_path / "model"), str(REFERENCE / "model.safetensors")
-    done = run_without_torch("from-torch", checkpoint, model, f"--encoder_config={ENCODER}", "--class_names=a,b,c,d")
-    assert done.returncode == 0, done.stderr
+    code, output = convert("from-torch", checkpoint, model, f"--encoder_config={ENCODER}", "--class_names=a,b,c,d")
+    assert code == 0, output
     assert json.loads((tmp_path / "model" / "config.json").read_text())["class_names"] == ["a", "b", "c", "d"]
-    done = run_without_torch("verify", model, str(REFERENCE / "expected.safetensors"))
-    assert done.returncode == 0, done.stderr
-    assert "all stages equal" in done.stdout
-    done = run_without_torch("verify", model, checkpoint)
-    assert done.returncode == 2
-    assert "PyTorch is needed to run these weights and is not installed" in done.stderr
-    done = run_without_torch("to-torch", model, str(tmp_path / "no" / "folder" / "out.pt"))
-    assert done.returncode == 2
-    assert re.search(r"^error: .*out\.pt: cannot be written", done.stderr, re.M)
+    code, output = convert("verify", model, str(REFERENCE / "expected.safetensors"))
+    assert code == 0, output
+    assert "all stages equal" in output
+    code, output = convert("verify", model, checkpoint)
+    assert code == 2
+    assert "PyTorch is needed to run these weights and is not installed" in output
+    code, output = convert("to-torch", model, str(tmp_path / "no" / "folder" / "out.pt"))
+    assert code == 2
+    assert re.search(r"^error: .*out\.pt: cannot be written", output, re.M)
 
 
 @pytest.mark.parametrize(
@@ -255,11 +256,11 @@ def test_the_script_needs_no_pytorch(tmp_path):
         (["inspect", "missing.pt"], "missing.pt: cannot be read (No such file or directory)"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message):
-    done = run_without_torch(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_mistakes_are_one_line(arguments, message, convert):
+    code, output = convert(*arguments)
+    assert code == 2
+    assert message in output
+    assert len(output.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
