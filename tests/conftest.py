@@ -102,12 +102,17 @@ def tiny_data(tiny_config):
 
 @pytest.fixture
 def tiny_trainer(tiny_config, tiny_data, tmp_path):
-    """A function that makes a new trainer over the same folder, as a new process would, on one device."""
-    from amsdff_jax import EnhancedAMSDFF, Trainer
+    """A function that makes a new trainer over the same folder, as a new process would, on one device.
+
+    Its model is the smallest there is, for most of what a trainer does is the same for all; `model__name="amsdff"`
+    asks for the whole, which takes several times as long to compile.
+    """
+    from amsdff_jax import Trainer
+    from amsdff_jax.models.catalogue import MODELS
 
     def make(workdir=tmp_path / "run", devices=(), **changes):
-        config = tiny_config.replace(**changes)
-        model = EnhancedAMSDFF.from_pretrained(
+        config = tiny_config.replace(**{"model__name": "linear"} | changes)
+        model = MODELS[config.model.name].from_pretrained(
             config.model.encoder, 2, mask_padding=config.model.mask_padding, **TINY_HEAD
         )
         return Trainer(

@@ -69,9 +69,9 @@ def test_rows_without_a_token_stay_finite_and_change_nothing(mask_padding):
     logits, state = train_pass(ids, mask)
     with_filler, state_with_filler = train_pass(np.concatenate([ids, filler]), np.concatenate([mask, filler]))
     assert np.isfinite(with_filler).all()
-    np.testing.assert_allclose(with_filler[:B], logits, atol=1e-6)
+    np.testing.assert_allclose(with_filler[:B], logits, atol=1e-5)
     for name in state:
-        np.testing.assert_allclose(state_with_filler[name], state[name], atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(state_with_filler[name], state[name], atol=1e-5, err_msg=name)
 
 
 def test_a_token_sees_its_neighbours_only_as_far_as_the_widest_kernel():
@@ -82,8 +82,9 @@ def test_a_token_sees_its_neighbours_only_as_far_as_the_widest_kernel():
     def total(x, position):
         return sum(conv(x, mask)[0, position].sum() for conv in convs)
 
+    gradients = jax.jit(jax.grad(total))
     for position, reached in [(1, True), (3, True), (4, False)]:
-        gradient = jax.grad(total)(jax.random.normal(jax.random.key(0), (1, S, H)), position)
+        gradient = gradients(jax.random.normal(jax.random.key(0), (1, S, H)), position)
         assert bool(np.abs(gradient[0, 0]).max() > 0) == reached, position
 
 

@@ -58,7 +58,7 @@ def test_what_each_part_adds_has_mean_0_and_variance_1():
     depthwise, pointwise, batch_norm = stage.scale_convs[1]
     visible = np.where(mask[..., None], enhanced, 0)
     normalized = batch_norm(pointwise(depthwise(visible)), mask)
-    assert_standardized(np.asarray(normalized)[mask], tolerance=1e-3)  # BatchNorm's epsilon shows
+    assert_standardized(np.asarray(normalized)[mask], tolerance=2e-3)  # BatchNorm's epsilon shows
     attended = stage.scale_fusion(scales, mask)
     assert_standardized(np.asarray(attended)[mask])
     assert_standardized(np.asarray(stage.output_projection(attended))[mask])

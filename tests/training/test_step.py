@@ -1,7 +1,6 @@
 """One update: sums instead of means, frozen parameters, learning rates, weight decay."""
 
 import itertools
-import re
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from amsdff_jax.training.losses import class_weights, contrastive_loss
 from amsdff_jax.training.optimizer import make_optimizer, peak_learning_rates, schedule_shares, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
 from tests.compiled import call
+from tests.test_parity import CANCELLED, LARGE_EPSILON
 
 ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=16, dim=12, n_layers=1, n_heads=3, hidden_dim=20)
 C = 3
@@ -59,13 +59,11 @@ def take_step(model, batch, weights=(1.0, 1.0, 1.0), **train):
 
 
 def test_filler_changes_nothing():
-    alone, metrics = take_step(make_model(), make_batch(5))
-    filled, metrics_filled = take_step(make_model(), make_batch(5, filler=3))
+    alone, metrics = take_step(make_model(), make_batch(5), epsilon=LARGE_EPSILON)
+    filled, metrics_filled = take_step(make_model(), make_batch(5, filler=3), epsilon=LARGE_EPSILON)
     assert metrics_filled == pytest.approx(metrics, rel=1e-5)
     for name, value in alone.items():
-        # Adam makes whole steps out of the rounding of gradients that are 0 in exact arithmetic.
-        if not re.search(r"scale_convs\.\d\.[01]\.bias|k_lin\.bias|in_proj_bias|attention_pooling\.2\.bias", name):
-            np.testing.assert_allclose(filled[name], value, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(filled[name], value, atol=1e-6, err_msg=name)
 
 
 def test_a_text_twice_makes_the_step_of_the_text_alone():
@@ -113,8 +111,10 @@ def test_frozen_parameters_do_not_move():
     before = to_state_dict(make_model())
     after, _ = take_step(make_model(), make_batch(5), learning_rate_table=((r"^transformer\.", 0.0), ("", 1e-2)))
     for name, value in before.items():
-        moved = np.abs(after[name] - value).max() > 0
-        assert moved == (not name.startswith("transformer.") and "k_lin" not in name), name
+        if name.startswith("transformer."):
+            np.testing.assert_array_equal(after[name], value, err_msg=name)
+        elif not CANCELLED.search(name):  # those move by rounding or, where it happens to be 0, not at all
+            assert np.abs(after[name] - value).max() > 0, name
 
 
 def test_learning_rates_reach_their_parameters():

@@ -30,7 +30,7 @@ def assert_same_weights(one: nnx.Module, other: nnx.Module) -> None:
 
 def test_learns_and_leaves_a_model_behind(tiny_trainer, tiny_data):
     rates = {"train__learning_rate": 3e-3, "train__encoder_learning_rate": 1e-3}
-    trainer = tiny_trainer(train__epochs=10, train__evaluate_every=60, **rates)
+    trainer = tiny_trainer(model__name="amsdff", train__epochs=10, train__evaluate_every=60, **rates)
     before = trainer.evaluate(tiny_data.test)
     history = trainer.train()
     results = trainer.evaluate(tiny_data.test)
@@ -46,12 +46,12 @@ def test_learns_and_leaves_a_model_behind(tiny_trainer, tiny_data):
 
 @pytest.mark.parametrize("stop_at", [4, 9])
 def test_resumed_run_ends_bitwise_the_same(stop_at, tiny_trainer, tmp_path):
-    whole = tiny_trainer(tmp_path / "whole", train__epochs=2)
+    whole = tiny_trainer(tmp_path / "whole", model__name="amsdff", train__epochs=2)
     whole.train()
-    stopped = tiny_trainer(tmp_path / "parts", train__epochs=2)
+    stopped = tiny_trainer(tmp_path / "parts", model__name="amsdff", train__epochs=2)
     stopped.train(stop_after=stop_at)
     assert not stopped.finished
-    resumed = tiny_trainer(tmp_path / "parts", train__epochs=2)
+    resumed = tiny_trainer(tmp_path / "parts", model__name="amsdff", train__epochs=2)
     resumed.train()
     jax.tree.map(np.testing.assert_array_equal, whole.state, resumed.state)
     assert_same_weights(whole.model, resumed.model)
@@ -158,7 +158,8 @@ def test_a_run_goes_on_with_the_same_data_only(tiny_trainer, tiny_config, tiny_d
 
 
 def test_new_layers_are_fitted_to_the_training_texts_once(tiny_trainer, tiny_config, tiny_data, tmp_path):
-    fitted, random = tiny_trainer(), tiny_trainer(tmp_path / "random", train__data_dependent_init=False)
+    fitted = tiny_trainer(model__name="amsdff")
+    random = tiny_trainer(tmp_path / "random", model__name="amsdff", train__data_dependent_init=False)
     output = call(fitted.model, *next(fitted.batches(0, 1))[:2])
     assert np.abs(np.asarray(output.pooled_features).std(0) - 1).mean() < 0.5
     assert np.asarray(call(random.model, *next(random.batches(0, 1))[:2]).pooled_features).std(0).mean() < 0.3
