@@ -125,7 +125,7 @@ def train_steps(
     """Trains in `workdir` up to each of the steps `stops` in turn, with a new trainer after every stop."""
     for last in stops:
         trainer = make_trainer(config.replace(train__log_every=1), data, workdir, devices)
-        trainer.train(stop_after=last)
+        trainer.train(max_steps=last)
     records = read_log(workdir / "metrics.jsonl")
     steps = [record for record in records if record["kind"] == "train"]
     loss, gradient_norm = (np.array([record[name] for record in steps]) for name in ("loss", "gradient_norm"))

@@ -72,7 +72,7 @@ def _measure(trainer: Trainer) -> tuple[float, float]:
     """Texts per second of the loop's last steps, and the share of their time outside the step."""
     first = int(trainer.state.step)
     last = first + WARM_UP + STEPS_OF_SPEED
-    trainer.train(stop_after=last)
+    trainer.train(max_steps=last)
     record = read_log(trainer.workdir / "metrics.jsonl")[-1]
     # The clock of the loop runs from the end of one step to the end of another.
     batches = list(trainer.batches(last - STEPS_OF_SPEED + 1, last))

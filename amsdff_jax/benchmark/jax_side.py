@@ -115,7 +115,7 @@ def _measure_epoch(workload: Workload) -> dict[str, float]:
     model = load_model(workload.model, compute_dtype=workload.dtype)
     with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as workdir:
         trainer = Trainer(model, config, train, data.validation, workdir)
-        trainer.train(stop_after=trainer.steps_per_epoch, should_stop=note_time)
+        trainer.train(max_steps=trainer.steps_per_epoch, should_stop=note_time)
     # The loop asks after it has sent the second step on its way and read the numbers of the first.
     first_step = steps_done[min(1, len(steps_done) - 1)] - workload.started
     return {"seconds": time.perf_counter() - start, "texts": len(train), "start_to_first_step": first_step}

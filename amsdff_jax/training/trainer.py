@@ -166,12 +166,12 @@ class Trainer:
         return done or self._out_of_patience()
 
     def train(
-        self, stop_after: int | None = None, should_stop: Callable[[], bool] = lambda: False
+        self, max_steps: int | None = None, should_stop: Callable[[], bool] = lambda: False
     ) -> list[dict[str, Any]]:
         """Trains to the end, resuming from the newest checkpoint if there is one.
 
         Args:
-          stop_after: stop after this step of the run as if interrupted, with a checkpoint; the run stays as long.
+          max_steps: stop after this step of the run as if interrupted, with a checkpoint; the run stays as long.
           should_stop: asked at every step and at every batch of an evaluation; when it says so on any
             host, the step at hand is finished, the state saved, and `train` returns. An evaluation
             that was stopped is made again on resuming.
@@ -186,7 +186,7 @@ class Trainer:
         with lock_workdir(self.workdir):
             if self._checkpoints.latest_step() is not None:
                 self._resume()
-            last = self.total_steps if stop_after is None else min(stop_after, self.total_steps)
+            last = self.total_steps if max_steps is None else min(max_steps, self.total_steps)
             if not self.finished and (int(self.state.step) < last or self._evaluation_is_due()):
                 self._run(last, should_stop)
             if self.finished:

@@ -255,26 +255,26 @@ def test_an_optimizer_that_cannot_be_understood_is_an_error(what, message, tmp_p
 
 def test_a_trainer_begins_from_its_own_export(tiny_trainer, tmp_path):
     first = tiny_trainer(tmp_path / "first")
-    first.train(stop_after=5)
+    first.train(max_steps=5)
     to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
     second = tiny_trainer(tmp_path / "second", train__init_from=str(tmp_path / "run.pt"))
     jax.tree.map(np.testing.assert_array_equal, second.state, first.state)
-    second.train(stop_after=6)
+    second.train(max_steps=6)
     first = tiny_trainer(tmp_path / "first")
-    first.train(stop_after=6)
+    first.train(max_steps=6)
     jax.tree.map(np.testing.assert_array_equal, second.state, first.state)
     loaded = torch.load(tmp_path / "run.pt", weights_only=True)
     assert loaded["scheduler_state_dict"]["last_epoch"] == 5
     assert loaded["config"]["train"]["epochs"] == 3
     (tmp_path / "run.pt").unlink()  # from its own checkpoint on, a run needs the file no more
     again = tiny_trainer(tmp_path / "second", train__init_from=str(tmp_path / "run.pt"))
-    again.train(stop_after=7)
+    again.train(max_steps=7)
     assert int(again.state.step) == 7
 
 
 def test_an_export_tells_what_tensors_do_not(tiny_trainer, tiny_encoder, tmp_path):
     trainer = tiny_trainer(tmp_path / "run")
-    trainer.train(stop_after=1)
+    trainer.train(max_steps=1)
     to_torch(tmp_path / "run", tmp_path / "run.pt", layout="trainer")
     saved = from_torch(tmp_path / "run.pt", tmp_path / "model", encoder_config=str(tiny_encoder))
     assert saved.class_names == trainer.class_names
@@ -283,7 +283,7 @@ def test_an_export_tells_what_tensors_do_not(tiny_trainer, tiny_encoder, tmp_pat
 
 
 def test_an_optimizer_past_the_end_is_refused_and_nothing_changes(tiny_trainer, tmp_path):
-    tiny_trainer(tmp_path / "first").train(stop_after=10)
+    tiny_trainer(tmp_path / "first").train(max_steps=10)
     to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
     with pytest.raises(UserError, match=r"has made 10 steps, and this run has only 9; raise train\.epochs"):
         tiny_trainer(tmp_path / "second", train__epochs=1, train__init_from=str(tmp_path / "run.pt"))

@@ -78,14 +78,14 @@ def test_every_text_is_evaluated_once_on_eight_devices(tiny_trainer, tiny_data, 
 
 def test_checkpoints_move_between_device_counts(tiny_trainer, tmp_path):
     one, eight = jax.devices()[:1], jax.devices()
-    tiny_trainer(tmp_path, one, train__batch_size=8).train(stop_after=2)
+    tiny_trainer(tmp_path, one, train__batch_size=8).train(max_steps=2)
     for step, devices in ((2, eight), (4, one)):
         resumed = tiny_trainer(tmp_path, devices, train__batch_size=8)
         saved = Checkpoints(tmp_path / "checkpoints").restore(resumed.state).state
-        resumed.train(stop_after=step)
+        resumed.train(max_steps=step)
         assert {len(array.sharding.device_set) for array in jax.tree.leaves(resumed.state)} == {len(devices)}
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(saved), jax.device_get(resumed.state))
-        resumed.train(stop_after=step + 2)
+        resumed.train(max_steps=step + 2)
 
 
 def test_batch_size_must_divide_over_the_devices(tiny_trainer):

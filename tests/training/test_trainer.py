@@ -49,7 +49,7 @@ def test_resumed_run_ends_bitwise_the_same(stop_at, tiny_trainer, tmp_path):
     whole = tiny_trainer(tmp_path / "whole", model__name="amsdff", train__epochs=2)
     whole.train()
     stopped = tiny_trainer(tmp_path / "parts", model__name="amsdff", train__epochs=2)
-    stopped.train(stop_after=stop_at)
+    stopped.train(max_steps=stop_at)
     assert not stopped.finished
     resumed = tiny_trainer(tmp_path / "parts", model__name="amsdff", train__epochs=2)
     resumed.train()
@@ -111,7 +111,7 @@ def test_stop_request_saves_and_returns(tiny_trainer, tmp_path, monkeypatch):
     trainer.train(should_stop=lambda: True)
     assert not trainer.finished
     again = tiny_trainer(tmp_path / "run[v2]")
-    again.train(stop_after=3)
+    again.train(max_steps=3)
     assert int(again.state.step) == 3
 
 
@@ -144,7 +144,7 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_trainer):
 
 
 def test_a_run_goes_on_with_the_same_data_only(tiny_trainer, tiny_config, tiny_data, tmp_path):
-    tiny_trainer().train(stop_after=2)
+    tiny_trainer().train(max_steps=2)
     with pytest.raises(UserError, match=r"train\.epochs was 3, is 4.*another --workdir.*--init_from"):
         tiny_trainer(train__epochs=4)
     model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
@@ -233,7 +233,7 @@ def test_a_random_encoder_needs_a_tokenizer_by_name(tiny_config, tiny_data, tmp_
 
 def test_damaged_checkpoint_is_named(tiny_trainer):
     trainer = tiny_trainer()
-    trainer.train(stop_after=2)
+    trainer.train(max_steps=2)
     for file in (trainer.workdir / "checkpoints" / "latest" / "2").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
