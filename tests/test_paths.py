@@ -1,11 +1,12 @@
 """A tilde is the home folder, wherever a path is given."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from amsdff_jax import Config, UserError, command_line, load_data, load_model
+from amsdff_jax import Config, UserError, load_data, load_model
 from amsdff_jax.config import DataConfig
 from amsdff_jax.explanation.write import write_explanations
 from amsdff_jax.inspection.inspect import inspect_data
@@ -17,6 +18,7 @@ from amsdff_jax.prediction.run import predict
 from amsdff_jax.runs import evaluate_run
 from amsdff_jax.training.torch_state import read_run_state
 from tests.conftest import write_csv
+from tests.processes import ROOT, run_script
 
 NOWHERE = "~/file.txt/below"
 CALLS = {
@@ -55,10 +57,10 @@ def test_data_may_lie_at_home(home):
     assert len(load_data(DataConfig(train_file="~/x.csv", validation_file="~/x.csv")).validation) == 4
 
 
-def test_a_config_file_may_lie_at_home(home, monkeypatch):
-    (home / "mine.py").write_text("")
-    monkeypatch.setattr(command_line.flags, "FLAGS", lambda arguments: arguments)
-    assert command_line._parse_flags(["x", "--config=~/mine.py"]) == [f"--config={home}/mine.py"]
+def test_a_config_file_may_lie_at_home(home):
+    shutil.copy(ROOT / "configs" / "files.py", home / "mine.py")
+    code, output = run_script(home / "log", "train.py", "--config=~/mine.py", HOME=str(home))
+    assert code == 2 and "data.train_file: not given" in output
 
 
 def test_what_is_no_home_folder_stays():

@@ -103,9 +103,13 @@ def record_metrics(folder: str | Path, metrics: Mapping[str, Mapping[str, Any]])
 
 
 def recorded_loss(folder: str | Path) -> LossConfig:
-    """The loss that the model of a folder was trained with; cross-entropy where its `card.json` does not tell."""
+    """The loss that the model of a folder was trained with; cross-entropy where its `card.json` does not tell.
+
+    Changes nothing in the folder, which may be somebody else's.
+    """
     try:
-        return Config.from_dict({"loss": _read_facts(user_path(folder))["training"]["settings"]["loss"]}).loss
+        facts = read_json(user_path(folder) / FACTS, "what a model card is made of")
+        return Config.from_dict({"loss": facts["training"]["settings"]["loss"]}).loss
     except (KeyError, TypeError, UserError):
         return LossConfig(ce=1.0, focal=0.0, label_smoothing=0.0)
 

@@ -12,7 +12,6 @@ from matplotlib.text import Text
 
 from amsdff_jax.evaluation.drawing import FONT, draw
 from amsdff_jax.evaluation.plots import plot_confusion_matrix
-from amsdff_jax.evaluation.report import draw_learning_curves
 
 STRANGE = {
     "mathematics": ("A$$AP", "$10 to $50_", "$\\frac{$"),
@@ -83,6 +82,6 @@ def test_a_picture_that_fails_is_one_line_and_no_file(tmp_path, caplog):
     file = tmp_path / "learning_curves.png"
     file.write_text("an older one")
     with caplog.at_level(logging.WARNING):
-        draw_learning_curves(tmp_path, tmp_path / "missing.jsonl", 1, "accuracy")
+        draw(file, (), lambda: np.linalg.inv(np.zeros((2, 2))))
     assert len(caplog.messages) == 1 and caplog.messages[0].startswith(f"{file}: this picture cannot be drawn")
     assert not file.exists()

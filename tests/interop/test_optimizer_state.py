@@ -175,7 +175,7 @@ def test_groups_say_whose_moments_they_hold(tmp_path):
     config = Config.from_dict(
         {"train": {"learning_rate_table": (("embeddings", 0.0), ("^transformer", 1e-5), ("", RATE))}}
     )
-    model, twin = make_pair("amsdff", True)
+    model, twin = make_pair("attention", True)
     ours = FlaxRun(model, config)
     ours.step(make_batch(0))
     paths = [*traverse_util.flatten_dict(ours.state.variables.trainable),
@@ -186,8 +186,8 @@ def test_groups_say_whose_moments_they_hold(tmp_path):
     rates = {name: group["initial_lr"] for group in saved["param_groups"] for name in group["param_names"]}
     decays = {name: group["weight_decay"] for group in saved["param_groups"] for name in group["param_names"]}
     assert rates == ours.rates
-    assert decays["classifier.8.weight"] == 0.01
-    assert decays["classifier.8.bias"] == decays["transformer.embeddings.word_embeddings.weight"] == 0
+    assert decays["classifier.weight"] == 0.01
+    assert decays["classifier.bias"] == decays["transformer.embeddings.word_embeddings.weight"] == 0
     write_torch_file(tmp_path / "optimizer.pt", saved)
     optimizer = make_adamw(twin, torch.load(tmp_path / "optimizer.pt", weights_only=True))
     moments = {name: optimizer.state[parameter]["exp_avg"] for name, parameter in twin.named_parameters()

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from amsdff_jax import EnhancedAMSDFF, Trainer, UserError, load_model
+from amsdff_jax import Trainer, UserError, load_model
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.interop.model_folder import read_model_folder
 from amsdff_jax.interop.state_dict import to_state_dict
+from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.runs import make_trainer
 from tests.compiled import call
-from tests.conftest import TINY_HEAD
 
 
 def assert_same_weights(one: nnx.Module, other: nnx.Module) -> None:
@@ -44,14 +44,15 @@ def test_learns_and_leaves_a_model_behind(tiny_trainer, tiny_data):
     np.testing.assert_array_equal(call(loaded, *batch).logits, call(trainer.model, *batch).logits)
 
 
-@pytest.mark.parametrize("stop_at", [4, 9])
-def test_resumed_run_ends_bitwise_the_same(stop_at, tiny_trainer, tmp_path):
-    whole = tiny_trainer(tmp_path / "whole", model__name="amsdff", train__epochs=2)
+def test_resumed_runs_end_bitwise_the_same(tiny_trainer, tmp_path):
+    settings = {"model__name": "amsdff", "train__epochs": 2}
+    whole = tiny_trainer(tmp_path / "whole", **settings)
     whole.train()
-    stopped = tiny_trainer(tmp_path / "parts", model__name="amsdff", train__epochs=2)
-    stopped.train(max_steps=stop_at)
+    stopped = tiny_trainer(tmp_path / "parts", **settings)
+    stopped.train(max_steps=4)  # within an epoch
     assert not stopped.finished
-    resumed = tiny_trainer(tmp_path / "parts", model__name="amsdff", train__epochs=2)
+    tiny_trainer(tmp_path / "parts", **settings).train(max_steps=9)  # at its end
+    resumed = tiny_trainer(tmp_path / "parts", **settings)
     resumed.train()
     jax.tree.map(np.testing.assert_array_equal, whole.state, resumed.state)
     assert_same_weights(whole.model, resumed.model)
@@ -147,7 +148,7 @@ def test_a_run_goes_on_with_the_same_data_only(tiny_trainer, tiny_config, tiny_d
     tiny_trainer().train(max_steps=2)
     with pytest.raises(UserError, match=r"train\.epochs was 3, is 4.*another --workdir.*--init_from"):
         tiny_trainer(train__epochs=4)
-    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
+    model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
     for number, what in enumerate(("training", "validation")):
         splits = list(tiny_data[:2])
         splits[number] = splits[number].take(np.arange(len(splits[number]))[::-1], "swapped")
@@ -175,7 +176,7 @@ def test_unknown_metric_is_refused_at_once(tiny_trainer):
 
 
 def test_model_and_data_must_agree_on_the_classes(tiny_config, tiny_data, tmp_path):
-    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 3, **TINY_HEAD)
+    model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 3)
     with pytest.raises(UserError, match=r"model\.num_classes: the model has 3, but .* has 2"):
         Trainer(model, tiny_config, tiny_data.train, tiny_data.validation, tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -188,7 +189,7 @@ def test_other_classes_are_not_evaluated(tiny_trainer, tiny_data):
 
 
 def test_pairs_are_not_chosen_by_single_texts(tiny_config, tiny_data, tmp_path):
-    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
+    model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
     pairs = dataclasses.replace(tiny_data.train, text_pairs=tiny_data.train.texts, name="pairs")
     single = dataclasses.replace(tiny_data.validation, name="single")
     with pytest.raises(UserError, match="single: holds single texts, but pairs pairs of texts"):
@@ -196,7 +197,7 @@ def test_pairs_are_not_chosen_by_single_texts(tiny_config, tiny_data, tmp_path):
 
 
 def test_a_model_of_pairs_says_so(tiny_config, tiny_data, tmp_path):
-    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
+    model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
     pairs = [dataclasses.replace(split, text_pairs=split.texts) for split in tiny_data[:2]]
     trainer = Trainer(model, tiny_config.replace(train__epochs=1), *pairs, tmp_path / "run",
                       devices=jax.devices()[:1])  # fmt: skip
@@ -216,7 +217,7 @@ def test_a_tokenizer_needs_no_encoder_beside_it(tiny_config, tiny_data, tmp_path
     load_tokenizer(tiny_config.model.encoder).save_pretrained(tmp_path / "tokenizer")
     assert not (tmp_path / "tokenizer" / "config.json").exists()
     config = tiny_config.replace(data__tokenizer=str(tmp_path / "tokenizer"))
-    model = EnhancedAMSDFF.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
+    model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
     splits = tiny_data.train, tiny_data.validation
     trainer = Trainer(model, config, *splits, tmp_path / "run", devices=jax.devices()[:1])
     assert Path(trainer.tokenizer.name_or_path) == tmp_path / "tokenizer"
