@@ -34,7 +34,7 @@ def test_features_are_the_encoders_output_and_are_kept(model, tokens, tmp_path, 
         ids[row, : len(own)] = own
     expected = np.asarray(model.transformer(ids, batch.attention_mask > 0))
     real = batch.attention_mask > 0
-    np.testing.assert_allclose(batch.features[real], expected[real], atol=2e-3)
+    np.testing.assert_allclose(batch.features[real], expected[real], atol=4e-3)  # kept in float16
     assert (batch.features[~real] == 0).all()
 
     monkeypatch.setattr(features, "_encode", None)  # not called again

@@ -52,7 +52,7 @@ def test_every_words_share_is_its_integral(make_explainer, make_saved):
 
     places = (jnp.arange(2000) + 0.5) / 2000
     expected = ((words - baseline)[0] * gradients(places).mean(axis=0)).sum(axis=-1)
-    np.testing.assert_allclose(explanation.attributions.tokens, expected, atol=0.01 * np.abs(expected).sum())
+    np.testing.assert_allclose(explanation.attributions.tokens, expected, atol=0.03 * np.abs(expected).sum())
     # Coarser than the assertion above allows by far: words differ in their shares.
     assert np.abs(expected[1:-1]).max() > 0.1 * np.abs(expected).sum()
 

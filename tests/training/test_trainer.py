@@ -19,6 +19,7 @@ from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.runs import make_trainer
 from tests.compiled import call
+from tests.conftest import TINY_HEAD
 
 
 def assert_same_weights(one: nnx.Module, other: nnx.Module) -> None:
@@ -148,7 +149,7 @@ def test_a_run_goes_on_with_the_same_data_only(tiny_trainer, tiny_config, tiny_d
     tiny_trainer().train(max_steps=2)
     with pytest.raises(UserError, match=r"train\.epochs was 3, is 4.*another --workdir.*--init_from"):
         tiny_trainer(train__epochs=4)
-    model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
+    model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2, **TINY_HEAD)
     for number, what in enumerate(("training", "validation")):
         splits = list(tiny_data[:2])
         splits[number] = splits[number].take(np.arange(len(splits[number]))[::-1], "swapped")
