@@ -47,7 +47,7 @@ def parquet_rows(path: str, stream: BinaryIO, packed: bool, columns: Sequence[st
             for group in range(parquet.num_row_groups):
                 yield from _group_rows(parquet, group, first, asked)
                 first += parquet.metadata.row_group(group).num_rows
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
             raise UserError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
 
 

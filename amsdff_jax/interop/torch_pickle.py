@@ -160,14 +160,14 @@ class _Interpreter:
             case "REDUCE":
                 function, arguments = self._pop(2)
                 if not isinstance(function, Name) or function not in FUNCTIONS:
-                    raise RefusedPickleError(f"it calls {function!r}")
+                    raise RefusedPickleError(f"it calls {_shown(function)}")
                 stack.append(FUNCTIONS[function](*arguments))
             case "BUILD":
                 (state,) = self._pop(1)
                 if isinstance(stack[-1], _ScalarType):
                     stack[-1].set_byte_order(state)
                 elif not isinstance(stack[-1], dict):  # the `_metadata` that PyTorch hangs on a state dict is dropped
-                    raise RefusedPickleError(f"it sets attributes of {stack[-1]!r}")
+                    raise RefusedPickleError(f"it sets attributes of {_shown(stack[-1])}")
             case "BINPERSID":
                 stack.append(_storage(*self._pop(1)[0]))
             case _:
@@ -199,10 +199,18 @@ class _Interpreter:
         self._top(dict).update(zip(keys, values, strict=True))
 
 
+def _shown(value: Any) -> str:
+    """A name or a string, or the type of anything else: nested references can take for ever to write out."""
+    if isinstance(value, Name):
+        return ".".join(value)
+    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
 def _known(module: Any, name: Any) -> Name | str:
     found = Name(module, name)
     if not isinstance(module, str) or not isinstance(name, str) or found not in KNOWN:
-        raise RefusedPickleError(f"it would run or build {module}.{name}, which no weights need")
+        named = f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else _shown(module)
+        raise RefusedPickleError(f"it would run or build {named}, which no weights need")
     return f"torch.{name}" if found in DTYPE_NAMES else found
 
 
@@ -264,7 +272,7 @@ def _device(*parts: Any) -> str:
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":  # how protocol 2 spells bytes; another name would look for a codec
-        raise RefusedPickleError(f"it encodes a string as {encoding!r}")
+        raise RefusedPickleError(f"it encodes a string as {_shown(encoding)}")
     return text.encode("latin1")
 
 

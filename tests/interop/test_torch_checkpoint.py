@@ -120,20 +120,26 @@ def test_all_refused_names_come_in_one_message(tmp_path):
         read_torch_file(file)
 
 
+ENDLESS = b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))  # what would take for ever to write out
+
 HOSTILE = {
     "a tensor larger than its storage": (tensor_pickle((2**40,), (1,), 4), "in a storage of 4 elements"),
     "a terabyte by strides of 0": (tensor_pickle((2**38,), (0,), 4), "in a storage of 4 elements"),
     "a storage of a terabyte": (tensor_pickle((2,), (1,), 2**38), "claims 274,877,906,944 elements"),
     "a negative size": (tensor_pickle((-1,), (1,), 4), r"a tensor of shape \(-1,\)"),
     "attributes on a function": (
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x01\x00\x00\x00aK\x01sb.", "sets attributes of Name"
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x01\x00\x00\x00aK\x01sb.", "sets attributes of torch._utils"
     ),
     "a codec to be looked up": (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.", "rot13"),
     "an object array": (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R.", "NumPy scalar of type object"),
     "a pickle that ends early": (b"\x80\x02}q\x00(X\x04", "damaged"),
     "a key that takes for ever to hash": (
-        b"\x80\x02})" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60)) + b"Ns.", "tuple for a key"
+        b"\x80\x02}" + ENDLESS + b"Ns.", "tuple for a key"
     ),
+    "attributes on what is endless": (b"\x80\x02" + ENDLESS + b"Nb.", "attributes of a tuple"),
+    "a call of what is endless": (b"\x80\x02" + ENDLESS + b")R.", "calls a tuple"),
+    "a codec that is endless": (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00a" + ENDLESS + b"\x86R.", "as a tuple"),
+    "a name that is endless": (b"\x80\x04" + ENDLESS + b"X\x01\x00\x00\x00a\x93.", "build a tuple"),
     "sizes beyond an array's": (tensor_pickle((0, 2**70), (1, 1), 4), "a tensor of shape"),
     "a set": (b"\x80\x04\x8f.", "instruction EMPTY_SET"),
     "a number of a million digits": (b"\x80\x02\x8b\xff\xff\x00\x00" + b"\x01" * 65535 + b".", "instruction LONG4"),
