@@ -201,7 +201,7 @@ def test_the_twin_uses_a_model_folder(expected, torch, tmp_path):
     np.testing.assert_allclose(output.logits.numpy(), expected["eval.logits"], atol=1e-5)
 
 
-def test_verify_names_the_first_stage_that_differs(weights, tmp_path):
+def test_verify_names_the_first_stage_that_differs(weights, torch, tmp_path):
     from_torch(REFERENCE / "model.safetensors", tmp_path / "model", encoder_config=ENCODER)
     assert all(difference.equal for difference in verify(tmp_path / "model", REFERENCE / "model.safetensors"))
     name = "dynamic_fusion.experts.1.3.weight"
