@@ -167,6 +167,8 @@ def read_model_config(folder: str | Path) -> FolderConfig:
     """
     folder = user_path(folder)
     file = folder / "config.json"
+    if not (folder / "model.safetensors").exists() and (folder / "model" / "config.json").exists():
+        raise UserError(f"{folder}: the folder of a run; expected that of its model, {folder / 'model'}")
     content = read_json(file, "the config.json of a model folder")
     try:
         kind, version = content["model_type"], content["format_version"]

@@ -117,3 +117,10 @@ def test_a_tokenizer_of_another_model_is_told_on_loading(folder):
     file.write_text(json.dumps(tokenizer))
     with pytest.raises(UserError, match="the tokenizer gives ids up to 45, but the encoder's vocabulary has 45"):
         read_model_folder(folder)
+
+
+def test_the_folder_of_a_run_leads_to_its_model(folder):
+    run = folder.parent
+    (run / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=f"{run}: the folder of a run; expected that of its model, {folder}"):
+        read_model_folder(run)
