@@ -30,7 +30,7 @@ class FeatureBatch(NamedTuple):
     """A batch as the layers after the encoder take it; the names of `Batch` mean the same.
 
     Attributes:
-      features: [B,S,H] float16, the encoder's output.
+      features: [B,S,H] float32, the encoder's output.
     """
 
     features: np.ndarray
@@ -54,7 +54,8 @@ class EncodedDataset:
     def make_batch(self, planned: PlannedBatch) -> FeatureBatch:
         """Lays the features of a planned batch into arrays."""
         batch = make_batch(self.tokens, planned)
-        features = np.zeros((*batch.input_ids.shape, self.features.shape[1]), np.float16)
+        # Widened here: on processors without instructions for half precision XLA has no code for it.
+        features = np.zeros((*batch.input_ids.shape, self.features.shape[1]), np.float32)
         for row, index in enumerate(planned.indices):
             if index != FILLER:
                 first, last = self.tokens.offsets[index : index + 2]
