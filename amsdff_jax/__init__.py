@@ -1,19 +1,42 @@
 """AMSDFF text classification in JAX: fine-tune, evaluate and use a classifier on a DistilBERT encoder."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 # transformers, of which only the tokenizers are used, would complain at every start that PyTorch is missing.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
-from amsdff_jax.classifier import Classifier, Prediction
-from amsdff_jax.config import Config, default_config
-from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.files import read_file
-from amsdff_jax.data.sources import load_data
-from amsdff_jax.errors import UserError
-from amsdff_jax.interop.model_folder import load_model
-from amsdff_jax.models.amsdff import AMSDFFOutput, EnhancedAMSDFF
-from amsdff_jax.training.trainer import Trainer
+if TYPE_CHECKING:
+    from amsdff_jax.base.errors import UserError
+    from amsdff_jax.config import Config, default_config
+    from amsdff_jax.conversion.torch_model import TorchClassifier
+    from amsdff_jax.data.dataset import TextDataset
+    from amsdff_jax.data.files import read_file
+    from amsdff_jax.data.sources import load_data
+    from amsdff_jax.data.tokenization import load_tokenizer
+    from amsdff_jax.models.amsdff import AMSDFFOutput, EnhancedAMSDFF
+    from amsdff_jax.models.model_folder import load_model
+    from amsdff_jax.prediction.classifier import Classifier, Prediction
+    from amsdff_jax.training.trainer import Trainer
+
+# Each name is loaded when it is first used: whoever reads a file need not wait for JAX, nor have PyTorch.
+_MODULES = {
+    "AMSDFFOutput": "models.amsdff",
+    "Classifier": "prediction.classifier",
+    "Config": "config",
+    "EnhancedAMSDFF": "models.amsdff",
+    "Prediction": "prediction.classifier",
+    "TextDataset": "data.dataset",
+    "TorchClassifier": "conversion.torch_model",
+    "Trainer": "training.trainer",
+    "UserError": "base.errors",
+    "default_config": "config",
+    "load_data": "data.sources",
+    "load_model": "models.model_folder",
+    "load_tokenizer": "data.tokenization",
+    "read_file": "data.files",
+}
 
 __all__ = [
     "AMSDFFOutput",
@@ -22,10 +45,23 @@ __all__ = [
     "EnhancedAMSDFF",
     "Prediction",
     "TextDataset",
+    "TorchClassifier",
     "Trainer",
     "UserError",
     "default_config",
     "load_data",
     "load_model",
+    "load_tokenizer",
     "read_file",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from absl import flags
 
-from amsdff_jax import arguments, command_line
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import write_json
+from amsdff_jax.base.paths import user_path
 from amsdff_jax.benchmark.compare import compare, prepare_model, print_comparison
-from amsdff_jax.errors import UserError
-from amsdff_jax.json_file import write_json
-from amsdff_jax.paths import user_path
+from amsdff_jax.cli import arguments, command_line
 
 PRESET = flags.DEFINE_enum("preset", "minilm", ["minilm", "distilbert"], "Sizes of the encoder.")
 MODEL = flags.DEFINE_string("model", "", "A model folder instead of a preset.")

@@ -5,9 +5,9 @@ python scripts/calibrate.py --model=runs/agnews/model --file=validation.csv --ta
 
 from absl import flags
 
-from amsdff_jax import command_line
-from amsdff_jax.classifier import BATCH_SIZE
+from amsdff_jax.cli import command_line
 from amsdff_jax.prediction.calibrate_model import calibrate_model, print_calibration
+from amsdff_jax.prediction.classifier import BATCH_SIZE
 
 MODEL = flags.DEFINE_string("model", None, "A model folder, such as a run's model/.")
 FILE = flags.DEFINE_string("file", None, "A CSV, TSV, JSON, JSONL or Parquet file, gzipped or not, of held-out texts.")

@@ -8,9 +8,9 @@ python scripts/convert.py verify MODEL_DIR FILE "A text to compare on"
 
 from absl import flags
 
-from amsdff_jax import command_line
-from amsdff_jax.interop.convert import describe, from_torch, to_torch
-from amsdff_jax.interop.verify import print_differences, verify
+from amsdff_jax.cli import command_line
+from amsdff_jax.conversion.convert import describe, from_torch, to_torch
+from amsdff_jax.conversion.verify import print_differences, verify
 
 ENCODER_CONFIG = flags.DEFINE_string("encoder_config", "", "from-torch: encoder's folder or config.json.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "", "from-torch: folder of the tokenizer; by default the encoder's.")

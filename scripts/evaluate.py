@@ -7,10 +7,10 @@ python scripts/evaluate.py --model=converted --file=labelled.csv --text_column=b
 
 from absl import flags
 
-from amsdff_jax import arguments, command_line
-from amsdff_jax.classifier import BATCH_SIZE
-from amsdff_jax.errors import UserError
-from amsdff_jax.runs import evaluate_model, evaluate_run
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.cli import arguments, command_line
+from amsdff_jax.prediction.classifier import BATCH_SIZE
+from amsdff_jax.prediction.evaluate import evaluate_model, evaluate_run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run, whose model's card is told the numbers too.")
 SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the run's own data.")

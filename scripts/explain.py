@@ -6,7 +6,7 @@ python scripts/explain.py --model=runs/agnews/model --compare "Stocks fell on Mo
 
 from absl import flags
 
-from amsdff_jax import command_line
+from amsdff_jax.cli import command_line
 from amsdff_jax.explanation.write import write_explanations
 
 MODEL = flags.DEFINE_string("model", None, "Model folder.")

@@ -8,7 +8,7 @@ python scripts/export.py --model=runs/agnews/model --output=exported --format=sa
 import jax
 from absl import flags
 
-from amsdff_jax import arguments, command_line
+from amsdff_jax.cli import arguments, command_line
 from amsdff_jax.export.exporter import describe_verification, export_model
 from amsdff_jax.export.formats import FORMATS
 

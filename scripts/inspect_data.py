@@ -8,7 +8,7 @@ needed of it.
 
 from absl import flags
 
-from amsdff_jax import command_line
+from amsdff_jax.cli import command_line
 from amsdff_jax.inspection.inspect import inspect_data
 
 command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")

@@ -7,8 +7,8 @@ python scripts/predict.py --model=runs/agnews/model --file=big.csv --text_column
 
 from absl import flags
 
-from amsdff_jax import arguments, command_line
-from amsdff_jax.classifier import BATCH_SIZE
+from amsdff_jax.cli import arguments, command_line
+from amsdff_jax.prediction.classifier import BATCH_SIZE
 from amsdff_jax.prediction.lines import FORMATS
 from amsdff_jax.prediction.run import predict
 

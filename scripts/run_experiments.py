@@ -13,12 +13,12 @@ import dataclasses
 
 from absl import flags
 
-from amsdff_jax import command_line
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.cli import command_line
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.report import write_experiment_report
 from amsdff_jax.experiments.settings import ExperimentConfig
-from amsdff_jax.paths import user_path
 
 CONFIG = command_line.DEFINE_CONFIG("config", "configs/experiments.py", "Datasets, models and how to train them.")
 DATASETS = flags.DEFINE_list("datasets", [], "Only these.")

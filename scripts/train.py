@@ -10,8 +10,8 @@ machines, the same command on each, under SLURM or Open MPI as it is, else with 
 
 from absl import flags
 
-from amsdff_jax import command_line
-from amsdff_jax.runs import train_run
+from amsdff_jax.cli import command_line
+from amsdff_jax.training.train_run import train_run
 
 command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<name of the config>.")

@@ -37,8 +37,8 @@ def tiny_encoder(tmp_path_factory) -> Path:
     from transformers import PreTrainedTokenizerFast
 
     from amsdff_jax.config import EncoderConfig
-    from amsdff_jax.interop.state_dict import to_state_dict
     from amsdff_jax.models.encoder import DistilBertEncoder
+    from amsdff_jax.models.state_dict import to_state_dict
 
     folder = tmp_path_factory.mktemp("tiny_encoder")
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *WORDS])}
@@ -112,7 +112,7 @@ def tiny_trainer(tiny_config, tiny_data, tmp_path):
     asks for the whole, which takes several times as long to compile.
     """
     from amsdff_jax import Trainer
-    from amsdff_jax.models.catalogue import MODELS
+    from amsdff_jax.models.registry import MODELS
 
     def make(workdir=tmp_path / "run", devices=(), **changes):
         config = tiny_config.replace(**{"model__name": "linear"} | changes)
@@ -136,3 +136,8 @@ def compilation_cache(tmp_path_factory):
     for name, value in settings.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="needs PyTorch")

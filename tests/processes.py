@@ -21,15 +21,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["amsdff_jax.runs", "amsdff_jax.command_line", "matplotlib.pyplot", "tests.processes"])
+context.set_forkserver_preload(
+    ["amsdff_jax.training.train_run", "amsdff_jax.cli.command_line", "matplotlib.pyplot", "tests.processes"]
+)
 
 # What a run is doing: the function that begins it.
 PHASES = {
-    "starting": "amsdff_jax.runs:load_data",
+    "starting": "amsdff_jax.training.train_run:load_data",
     "training": "amsdff_jax.training.recorder:StepRecorder.record",
     "evaluating": "amsdff_jax.evaluation.evaluator:Evaluator.evaluate",
     "saving": "amsdff_jax.training.checkpoint:Checkpoints._write",
-    "reporting": "amsdff_jax.runs:write_report",
+    "reporting": "amsdff_jax.evaluation.reporter:write_report",
     "predicting": "amsdff_jax.prediction.outputs:Output.write",
 }
 

@@ -13,10 +13,10 @@ from safetensors.numpy import load_file
 from amsdff_jax.config import LOSS_PARTS, Config, ModelConfig
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.encoder_files import read_encoder_config
-from amsdff_jax.interop.state_dict import LEAVES, load_state_dict, parameter_names, to_state_dict, torch_name
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.training.losses import combine, contrastive_loss, loss_parts
+from amsdff_jax.models.losses import combine, contrastive_loss, loss_parts
+from amsdff_jax.models.state_dict import LEAVES, load_state_dict, parameter_names, to_state_dict, torch_name
 from amsdff_jax.training.optimizer import peak_learning_rates, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
 from tests.compiled import call
@@ -92,8 +92,8 @@ def test_every_stage_equals_pytorch(name, expected, weights):
 def test_losses_equal_pytorch(expected):
     config = Config().loss
     parts = loss_parts(expected["eval.logits"], expected["labels"], config)
-    counted = np.ones(len(expected["labels"]), bool)
-    parts["contrastive"] = contrastive_loss(expected["eval.pooled"], expected["labels"], counted, config.temperature)
+    valid_mask = np.ones(len(expected["labels"]), bool)
+    parts["contrastive"] = contrastive_loss(expected["eval.pooled"], expected["labels"], valid_mask, config.temperature)
     assert set(parts) == set(LOSS_PARTS)
     for name, values in parts.items():
         np.testing.assert_allclose(values.mean(), expected[f"loss.{name}"][0], atol=1e-6, rtol=0, err_msg=name)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.benchmark.compare import compare
-from amsdff_jax.errors import UserError
 from tests.conftest import make_texts, write_csv
 from tests.processes import Disturbance, run_script
 

@@ -18,16 +18,16 @@ import numpy as np
 from flax import nnx
 from rich.table import Table
 
+from amsdff_jax.base.cache import VARIABLE as CACHE_VARIABLE
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json, write_json
 from amsdff_jax.benchmark.workload import Workload
-from amsdff_jax.cache import VARIABLE as CACHE_VARIABLE
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.errors import UserError
 from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.interop.model_folder import SavedModel, read_model_config, save_model
-from amsdff_jax.json_file import read_json, write_json
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
-from amsdff_jax.terminal import make_console
+from amsdff_jax.models.model_folder import SavedModel, read_model_config, save_model
+from amsdff_jax.reporting.console import make_console
 
 logger = logging.getLogger(__name__)
 

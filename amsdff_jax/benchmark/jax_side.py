@@ -13,18 +13,13 @@ from amsdff_jax.benchmark.workload import LEARNING_RATE, Workload, make_batch, m
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.data.sources import load_data
-from amsdff_jax.interop.model_folder import load_model
-from amsdff_jax.interop.state_dict import MATRIX_LEAVES, parameter_names
+from amsdff_jax.evaluation.inference import make_eval_step, make_inference_variables
+from amsdff_jax.models.model_folder import load_model
 from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.state_dict import MATRIX_LEAVES, parameter_names
 from amsdff_jax.parallel.compilation import keep_compiled_steps, temporary_bytes
 from amsdff_jax.training.optimizer import peak_learning_rates
-from amsdff_jax.training.step import (
-    initial_state,
-    make_eval_step,
-    make_inference_variables,
-    make_train_step,
-    split_model,
-)
+from amsdff_jax.training.step import initial_state, make_train_step, split_model
 from amsdff_jax.training.trainer import Trainer
 
 PRODUCT = (2048, 384, 1536)  # [2048,384] x [384,1536], whose rate stands for the machine's

@@ -11,10 +11,10 @@ import torch
 
 from amsdff_jax.benchmark.workload import LEARNING_RATE, Workload, make_batch, median_seconds, run_worker
 from amsdff_jax.config import Config
+from amsdff_jax.conversion.torch_model import TorchClassifier
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import load_data
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.interop.torch_model import TorchClassifier
 
 
 def measure(workload: Workload) -> dict[str, Any]:

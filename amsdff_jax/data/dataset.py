@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.escaping import printable
-from amsdff_jax.validation import first_of, nearest, require, shown
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.escaping import printable
+from amsdff_jax.base.validation import first_of, nearest, require, shown
 
 MOST_LISTED = 20  # classes in a line of the log
 

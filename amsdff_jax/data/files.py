@@ -6,6 +6,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.validation import shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.json_rows import json_lines_rows, json_rows
@@ -15,9 +18,6 @@ from amsdff_jax.data.rows import Row, no_such_column
 from amsdff_jax.data.signatures import SIGNATURE_BYTES, name_format
 from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 from amsdff_jax.data.tables import table_rows
-from amsdff_jax.errors import UserError
-from amsdff_jax.paths import user_path
-from amsdff_jax.validation import shown
 
 logger = logging.getLogger(__name__)
 

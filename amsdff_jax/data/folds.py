@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.errors import UserError
 
 
 def stratified_folds(dataset: TextDataset, folds: int, seed: int) -> list[tuple[TextDataset, TextDataset]]:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.lines import LONGEST_TEXT, decode_lines, invalid_byte
 from amsdff_jax.data.rows import Row, empty_file
-from amsdff_jax.errors import UserError
 
 CHUNK = 1 << 16  # characters of a list that are read at once, at least
 _SPACE = re.compile(r"[ \t\r\n]*")

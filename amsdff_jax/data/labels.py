@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import first_of, nearest, shown
 from amsdff_jax.config import DataConfig
-from amsdff_jax.errors import UserError
-from amsdff_jax.validation import first_of, nearest, shown
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
 
 # A few megabytes of gzip can hold a line of gigabytes, or billions of empty ones.
 LONGEST_TEXT = 1 << 24  # characters of a line or a record, bytes of a value in Parquet; longer ones are refused

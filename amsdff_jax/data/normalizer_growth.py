@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
 
 # Unicode's own normalization makes up to 18 characters of one; replacing an emoji by its description, some 30.
 LARGEST_GROWTH = 1000

@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.lines import LONGEST_TEXT
 from amsdff_jax.data.rows import Row, empty_file, require_columns
-from amsdff_jax.errors import UserError
 
 MOST_ROWS = 1024  # decoded at once
 BATCH_BYTES = 1 << 26  # of values decoded at once, taken on average

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.files import read_rows
-from amsdff_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 

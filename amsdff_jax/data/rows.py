@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.validation import first_of, nearest
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import first_of, nearest
 
 
 class Row(NamedTuple):

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.files import read_file, read_rows
 from amsdff_jax.data.prepare import DATASETS
-from amsdff_jax.errors import UserError
-from amsdff_jax.paths import user_path
-from amsdff_jax.validation import nearest
 
 logger = logging.getLogger(__name__)
 

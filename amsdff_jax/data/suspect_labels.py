@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import numpy as np
 
+from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.validation import first_of
 
 # What pandas, R, SQL and spreadsheets write where there is no value.
 MISSING = frozenset(

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.lines import LONGEST_TEXT, Line, decode_lines
 from amsdff_jax.data.rows import Row, empty_file, require_columns
-from amsdff_jax.errors import UserError
-from amsdff_jax.validation import first_of
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.errors import UserError
 
 Text = str | tuple[str, str]
 Tag = TypeVar("Tag")

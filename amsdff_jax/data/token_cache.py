@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from amsdff_jax.cache import cache_folder, shrink
+from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
 
@@ -32,7 +32,7 @@ def tokenize_once(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_
     tokenized = tokenize(dataset, tokenizer, max_length)
     with contextlib.suppress(OSError):
         _write(file, tokenized)
-        shrink(folder, "*.npz", LARGEST_CACHE)
+        evict_oldest(folder, "*.npz", LARGEST_CACHE)
     return tokenized
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json
+from amsdff_jax.base.regular_file import check_regular
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.normalizer_growth import check_growth
-from amsdff_jax.errors import UserError
-from amsdff_jax.json_file import read_json
-from amsdff_jax.regular_file import check_regular
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize, special, stats
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.json_file import read_json, write_json
-from amsdff_jax.paths import user_path
-from amsdff_jax.validation import build, require
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.validation import build, require
 
 CALIBRATION = "calibration.json"  # in a model folder
 FORMAT_VERSION = 1

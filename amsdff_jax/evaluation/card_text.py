@@ -5,8 +5,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from amsdff_jax.escaping import escape_markdown, markdown_code
-from amsdff_jax.interop.model_folder import FolderConfig
+from amsdff_jax.base.escaping import escape_markdown, markdown_code
+from amsdff_jax.models.model_folder import FolderConfig
 
 COLUMNS = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "weighted F1": "weighted_f1",
            "log loss": "log_loss", "Brier": "brier", "ECE": "ece"}  # fmt: skip
@@ -200,20 +200,19 @@ def _loading(config: FolderConfig, has_tokenizer: bool) -> str:
 classifier = amsdff_jax.Classifier.from_pretrained(".")  # this folder
 predictions = classifier.predict(["A text."])  # label, probability, ...
 logits = classifier.logits(["A text."])  # [1,{len(config.class_names)}]"""
-        torch_lines = f"""from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.interop.torch_model import TorchClassifier
+        torch_lines = f"""import amsdff_jax
 
-model = TorchClassifier.from_pretrained(".")  # this folder
-tokens = load_tokenizer(".")(["A text."], {options}, return_tensors="pt")
+model = amsdff_jax.TorchClassifier.from_pretrained(".")  # this folder
+tokens = amsdff_jax.load_tokenizer(".")(["A text."], {options}, return_tensors="pt")
 logits = model(tokens["input_ids"], tokens["attention_mask"]).logits"""
     else:
         jax_lines = """import amsdff_jax
 
 model = amsdff_jax.load_model(".")  # this folder, which holds no tokenizer
 # logits = model(input_ids, attention_mask).logits"""
-        torch_lines = """from amsdff_jax.interop.torch_model import TorchClassifier
+        torch_lines = """import amsdff_jax
 
-model = TorchClassifier.from_pretrained(".")  # this folder
+model = amsdff_jax.TorchClassifier.from_pretrained(".")  # this folder
 # logits = model(input_ids, attention_mask).logits"""
     return f"""## Loading
 

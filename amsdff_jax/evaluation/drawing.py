@@ -13,7 +13,7 @@ from matplotlib import font_manager, style
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
-from amsdff_jax.escaping import printable, shorten
+from amsdff_jax.base.escaping import printable, shorten
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import TokenizedDataset
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import Inference, require_finite
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.training.step import Variables
 
 
 class StoppedError(Exception):

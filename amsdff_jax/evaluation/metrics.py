@@ -10,7 +10,7 @@ from sklearn import metrics
 from amsdff_jax.config import LossConfig
 from amsdff_jax.evaluation.calibration import CALIBRATION_BINS, brier_score, expected_calibration_error, log_loss
 from amsdff_jax.evaluation.evaluator import Evaluation
-from amsdff_jax.training.losses import combine
+from amsdff_jax.models.losses import combine
 
 # What a run may choose its best checkpoint by.
 LOWER_IS_BETTER = frozenset(

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json, write_json, write_text
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.config import Config, LossConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import has_tokenizer
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import CALIBRATION
 from amsdff_jax.evaluation.card_text import card_text
 from amsdff_jax.interop.hub import PACKAGED
-from amsdff_jax.interop.model_folder import read_model_config
-from amsdff_jax.json_file import read_json, write_json, write_text
-from amsdff_jax.paths import user_path
-from amsdff_jax.records import read_record, set_aside
+from amsdff_jax.models.model_folder import read_model_config
 
 FACTS, CARD = "card.json", "README.md"
 

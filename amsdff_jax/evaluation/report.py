@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from amsdff_jax.base.escaping import spreadsheet_cell
+from amsdff_jax.base.json_file import write_json
+from amsdff_jax.base.records import read_log, read_record
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.escaping import spreadsheet_cell
 from amsdff_jax.evaluation.calibration import calibration_table, expected_calibration_error
 from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import MEANINGS
 from amsdff_jax.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability
-from amsdff_jax.json_file import write_json
-from amsdff_jax.records import read_log, read_record
 
 MAX_ERRORS = 100  # in errors.csv
 

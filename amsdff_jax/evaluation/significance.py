@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
 
 
 class McNemar(NamedTuple):

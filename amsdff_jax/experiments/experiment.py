@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.dataset import stratified_split
 from amsdff_jax.data.folds import stratified_folds
 from amsdff_jax.data.sources import DataSplits, load_data
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import StoppedError
 from amsdff_jax.experiments.finetuned import run_finetuned
 from amsdff_jax.experiments.frozen import run_frozen

@@ -12,12 +12,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from amsdff_jax.cache import cache_folder, shrink
+from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch, plan_batches
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.tokenization import TokenizedDataset
-from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.state_dict import to_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def encode_once(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> Encoded
             partial.replace(file)
         finally:
             partial.unlink(missing_ok=True)
-        shrink(folder, "*.npy", LARGEST_CACHE)
+        evict_oldest(folder, "*.npy", LARGEST_CACHE)
     return EncodedDataset(tokens, features)
 
 

@@ -8,7 +8,7 @@ from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.evaluator import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.experiments.record import Outcome
-from amsdff_jax.runs import make_trainer
+from amsdff_jax.training.train_run import make_trainer
 
 
 def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: Callable[[], bool]) -> Outcome:

@@ -11,35 +11,30 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import FILLER, choose_buckets, plan_batches, plan_lengths, plan_sample
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation, StoppedError
+from amsdff_jax.evaluation.inference import make_eval_step
 from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
 from amsdff_jax.experiments.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.experiments.record import Outcome
 from amsdff_jax.interop.hub import find_tokenizer
-from amsdff_jax.interop.state_dict import parameter_names
-from amsdff_jax.models.catalogue import make_model
 from amsdff_jax.models.dropout import dropout_seed
+from amsdff_jax.models.losses import class_weights
 from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.registry import make_model
+from amsdff_jax.models.state_dict import parameter_names
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.initialization import SAMPLED_TEXTS, fit_to_features
-from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import make_optimizer
-from amsdff_jax.training.step import (
-    TrainState,
-    Variables,
-    initial_state,
-    make_eval_step,
-    make_train_step,
-    split_model,
-)
+from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +156,7 @@ class _Sweep:
 
     def _fit_new_layers(self, models: dict[int, PretrainedClassifier]) -> None:
         for seed, model in models.items():
-            if not model.awaits_data:
+            if not model.needs_data_init:
                 continue
             batch = self._train.make_batch(plan_sample(self._train.tokens.lengths, SAMPLED_TEXTS, seed))
             fit_to_features(model, batch.features.astype(np.float32), batch.attention_mask.astype(bool))

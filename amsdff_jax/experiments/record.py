@@ -9,15 +9,15 @@ from typing import Any, Self
 
 import numpy as np
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import write_json
+from amsdff_jax.base.records import read_record, set_aside
+from amsdff_jax.base.validation import build, require
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.experiments.settings import RunKey
-from amsdff_jax.json_file import write_json
-from amsdff_jax.records import read_record, set_aside
-from amsdff_jax.validation import build, require
 
 PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.data_dir")
 

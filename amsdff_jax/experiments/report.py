@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.escaping import escape_html, escape_markdown
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.escaping import escape_html, escape_markdown
+from amsdff_jax.base.json_file import write_json, write_text
 from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.experiments.analysis import DatasetAnalysis, analyze, to_json
 from amsdff_jax.experiments.charts import plot_accuracies, plot_curves, plot_significance
 from amsdff_jax.experiments.settings import ExperimentConfig
 from amsdff_jax.experiments.tables import HEADER, NOTE, Table, make_summary, make_table, to_csv_rows, to_markdown
-from amsdff_jax.json_file import write_json, write_text
 
 logger = logging.getLogger(__name__)
 

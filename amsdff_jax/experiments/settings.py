@@ -8,9 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import nearest, require, require_choice
 from amsdff_jax.config import Config
-from amsdff_jax.errors import UserError
-from amsdff_jax.validation import nearest, require, require_choice
 
 TFIDF = "tfidf"  # the variant that is no neural network
 MODES = ("finetuned", "frozen")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from amsdff_jax.escaping import escape_markdown
+from amsdff_jax.base.escaping import escape_markdown
 from amsdff_jax.evaluation.significance import Summary
 from amsdff_jax.experiments.analysis import DatasetAnalysis, Row
 

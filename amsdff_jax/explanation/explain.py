@@ -9,18 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import nearest, require
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import require_finite
 from amsdff_jax.explanation.ablation import POOLS, leave_out_pools, leave_out_scales
 from amsdff_jax.explanation.attributions import Attributions, integrate_gradients, make_part_integral
 from amsdff_jax.explanation.reading import Reading, read_text
-from amsdff_jax.interop.model_folder import SavedModel
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.baselines import AttentionClassifier
+from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.parallel.forks import claim_process
-from amsdff_jax.validation import nearest, require
 
 LENGTH_MULTIPLE = 16  # padded lengths are multiples of this, so that few are compiled
 

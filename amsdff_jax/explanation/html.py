@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from amsdff_jax.escaping import shorten
+from amsdff_jax.base.escaping import shorten
 
 # What would be invisible, change the direction of all that follows, or is no character at all.
 _CONTROLS = re.compile(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from amsdff_jax.escaping import shorten
+from amsdff_jax.base.escaping import shorten
 from amsdff_jax.explanation.explain import Explanation
 from amsdff_jax.explanation.html import bar, escape, name, percent, signed, table
 from amsdff_jax.explanation.sections import named_parts, text_article, word_text

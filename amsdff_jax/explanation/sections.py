@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from amsdff_jax.escaping import shorten
+from amsdff_jax.base.escaping import shorten
 from amsdff_jax.explanation.ablation import POOLS
 from amsdff_jax.explanation.explain import Explanation, LeftOut
 from amsdff_jax.explanation.html import Mark, bar, escape, marked_text, name, percent, signed, table

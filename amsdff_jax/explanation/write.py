@@ -4,12 +4,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import write_json, write_text
+from amsdff_jax.base.paths import user_path
 from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.page import make_page
-from amsdff_jax.interop.model_folder import read_model_folder
-from amsdff_jax.json_file import write_json, write_text
-from amsdff_jax.paths import user_path
+from amsdff_jax.models.model_folder import read_model_folder
 
 logger = logging.getLogger(__name__)
 

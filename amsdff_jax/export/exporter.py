@@ -7,15 +7,15 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from amsdff_jax.base.json_file import write_json
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.validation import require_choice
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.output_folder import CONFIG, MARK, check_replaceable, complete, partial_folder
 from amsdff_jax.export.readme import write_readme
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
-from amsdff_jax.interop.model_folder import SavedModel, read_model_folder
-from amsdff_jax.json_file import write_json
-from amsdff_jax.paths import user_path
-from amsdff_jax.validation import require_choice
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder
 
 LOADERS = Path(__file__).parent / "loaders"
 

@@ -5,8 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.interop.model_folder import SavedModel
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.models.model_folder import SavedModel
 
 
 class Format(NamedTuple):

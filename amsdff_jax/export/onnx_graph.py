@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.interop.model_folder import SavedModel
-from amsdff_jax.interop.state_dict import to_state_dict
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.conversion.torch_model import TORCH_MODELS, load_arrays
 from amsdff_jax.interop.torch_architecture import MultiScaleAttention
-from amsdff_jax.interop.torch_model import TORCH_MODELS, load_arrays
+from amsdff_jax.models.model_folder import SavedModel
+from amsdff_jax.models.state_dict import to_state_dict
 
 GRAPH = "model.onnx"
 RECURRENT = ("lstm", "gru")

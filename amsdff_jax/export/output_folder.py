@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.json_file import read_json
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json
 
 CONFIG = "config.json"
 MARK = "export_format"  # a key of `config.json` that only exports have

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import jax
 
-from amsdff_jax.escaping import escape_markdown
+from amsdff_jax.base.escaping import escape_markdown
+from amsdff_jax.base.json_file import write_text
 from amsdff_jax.export.verification import TOLERANCE, Verification
-from amsdff_jax.interop.model_folder import SavedModel
-from amsdff_jax.json_file import write_text
+from amsdff_jax.models.model_folder import SavedModel
 
 INSTALL = {
     "stablehlo": "pip install jax flatbuffers tokenizers",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 
-from amsdff_jax.interop.model_folder import SavedModel
+from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.multi_scale import ScaleConv
 
 PROGRAM, WEIGHTS = "model.stablehlo", "weights.npz"

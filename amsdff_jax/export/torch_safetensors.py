@@ -4,9 +4,9 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from amsdff_jax.interop.model_folder import WEIGHTS, SavedModel
 from amsdff_jax.interop.safetensors_file import write_safetensors
-from amsdff_jax.interop.state_dict import to_state_dict
+from amsdff_jax.models.model_folder import WEIGHTS, SavedModel
+from amsdff_jax.models.state_dict import to_state_dict
 
 
 def write_torch_safetensors(saved: SavedModel, folder: Path) -> None:

@@ -16,17 +16,17 @@ import jax
 import numpy as np
 from flax import nnx
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import first_of, nearest
 from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_rows
 from amsdff_jax.data.sources import load_data
 from amsdff_jax.data.tokenization import tokenize
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
-from amsdff_jax.interop.model_folder import SavedModel
+from amsdff_jax.models.model_folder import SavedModel
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.training.step import Variables
-from amsdff_jax.validation import first_of, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +103,9 @@ def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
     config = dataclasses.replace(
         Config(), model=saved.model.config, data=dataclasses.replace(DataConfig(), max_length=saved.max_length)
     )
-    graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
     parallel = DataParallel(devices=jax.local_devices(backend="cpu")[:1])
-    variables = parallel.replicate(Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics)))
-    evaluation = Evaluator(graph, config, saved.tokenizer, parallel).evaluate(variables, tokens)
+    variables = parallel.replicate(Variables.of(saved.model))
+    evaluation = Evaluator(nnx.graphdef(saved.model), config, saved.tokenizer, parallel).evaluate(variables, tokens)
     return Expectation(texts, tokens.lengths, evaluation)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from amsdff_jax.escaping import printable
+from amsdff_jax.base.escaping import printable
 from amsdff_jax.inspection.corpus import Corpus
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from amsdff_jax.base.escaping import printable
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
-from amsdff_jax.escaping import printable
 
 EXCERPT = 240  # characters of a text that a report shows
 BEFORE = 60  # of them before the place of interest

@@ -73,7 +73,7 @@ _POSSIBLE_IN_ASCII = {"empty", "NULs", "control characters", "HTML entities", "H
 
 
 @dataclasses.dataclass(frozen=True)
-class Oddity:
+class TextIssue:
     """What one check finds in one split: `texts` of them, with examples that show the place."""
 
     name: str
@@ -82,7 +82,7 @@ class Oddity:
     examples: tuple[Sample, ...]
 
 
-def find_oddities(corpus: Corpus) -> tuple[Oddity, ...]:
+def find_text_issues(corpus: Corpus) -> tuple[TextIssue, ...]:
     """All checks that find something, in the order of `CHECKS` and then of the splits."""
     found: dict[tuple[str, str], list[tuple[int, list[int]]]] = {}
     index = 0
@@ -92,7 +92,7 @@ def find_oddities(corpus: Corpus) -> tuple[Oddity, ...]:
                 found.setdefault((name, split), []).append((index, places))
             index += 1
     return tuple(
-        Oddity(one.name, split, len(hits), tuple(corpus.sample(*hit) for hit in hits[:EXAMPLES]))
+        TextIssue(one.name, split, len(hits), tuple(corpus.sample(*hit) for hit in hits[:EXAMPLES]))
         for one in CHECKS
         for split in corpus.names
         if (hits := found.get((one.name, split)))

@@ -8,7 +8,7 @@ from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 from amsdff_jax.inspection.class_balance import ClassBalance
 from amsdff_jax.inspection.corpus import TITLES, Corpus
 from amsdff_jax.inspection.duplicates import Duplicates, Match
-from amsdff_jax.inspection.encodings import Oddity
+from amsdff_jax.inspection.encodings import TextIssue
 from amsdff_jax.inspection.lengths import Lengths
 from amsdff_jax.inspection.writing_systems import WritingSystems
 
@@ -35,13 +35,13 @@ class Finding:
     examples: tuple[Match, ...] = ()
 
 
-def find_attention(
+def collect_warnings(
     config: Config,
     corpus: Corpus,
     classes: ClassBalance,
     lengths: tuple[Lengths, ...],
     duplicates: Duplicates,
-    oddities: tuple[Oddity, ...],
+    text_issues: tuple[TextIssue, ...],
     writing_systems: tuple[WritingSystems, ...],
 ) -> tuple[Finding, ...]:
     """All findings, warnings first."""
@@ -50,7 +50,7 @@ def find_attention(
         *_conflicts(duplicates),
         *_labels(corpus, config.data),
         *_classes(classes),
-        *_oddities(oddities),
+        *_text_issues(text_issues),
         *_lengths(lengths, config.data.max_length),
         *_scripts(writing_systems),
     ]
@@ -151,17 +151,17 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _oddities(oddities: tuple[Oddity, ...]) -> Iterator[Finding]:
-    by_name: dict[str, list[Oddity]] = {}
-    for oddity in oddities:
-        by_name.setdefault(oddity.name, []).append(oddity)
+def _text_issues(text_issues: tuple[TextIssue, ...]) -> Iterator[Finding]:
+    by_name: dict[str, list[TextIssue]] = {}
+    for issue in text_issues:
+        by_name.setdefault(issue.name, []).append(issue)
     for name, found in by_name.items():
-        total = sum(oddity.texts for oddity in found)
-        where = ", ".join(f"{TITLES[oddity.split]} {oddity.texts:,}" for oddity in found)
+        total = sum(issue.texts for issue in found)
+        where = ", ".join(f"{TITLES[issue.split]} {issue.texts:,}" for issue in found)
         verb = _are(total) if name == "empty" else "has" if total == 1 else "have"
         yield Finding(
             "note" if name in HARMLESS else "warning", "encodings", f"{texts(total)} {verb} {name} ({where})",
-            tuple(Match(1.0, (sample,)) for oddity in found for sample in oddity.examples),
+            tuple(Match(1.0, (sample,)) for issue in found for sample in issue.examples),
         )  # fmt: skip
 
 

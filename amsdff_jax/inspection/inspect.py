@@ -10,26 +10,26 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.escaping import printable
+from amsdff_jax.base.json_file import write_json, write_text
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.errors import UserError
-from amsdff_jax.escaping import printable
 from amsdff_jax.inspection.class_balance import count_classes
 from amsdff_jax.inspection.corpus import Corpus
 from amsdff_jax.inspection.duplicates import find_duplicates
-from amsdff_jax.inspection.encodings import find_oddities
-from amsdff_jax.inspection.findings import find_attention
+from amsdff_jax.inspection.encodings import find_text_issues
+from amsdff_jax.inspection.findings import collect_warnings
 from amsdff_jax.inspection.lengths import measure_lengths
 from amsdff_jax.inspection.page import render_page
 from amsdff_jax.inspection.results import Inspection
 from amsdff_jax.inspection.terminal import print_inspection
 from amsdff_jax.inspection.writing_systems import find_writing_systems
 from amsdff_jax.interop.hub import find_tokenizer
-from amsdff_jax.json_file import write_json, write_text
-from amsdff_jax.paths import user_path
-from amsdff_jax.terminal import make_console
-from amsdff_jax.validation import require
+from amsdff_jax.reporting.console import make_console
 
 logger = logging.getLogger(__name__)
 
@@ -88,18 +88,22 @@ def inspect_splits(
     logger.info("looking for duplicates")
     duplicates = find_duplicates(corpus, similarity)
     logger.info("looking at encodings and scripts")
-    classes, oddities, writing_systems = count_classes(corpus), find_oddities(corpus), find_writing_systems(corpus)
+    classes, text_issues, writing_systems = (
+        count_classes(corpus),
+        find_text_issues(corpus),
+        find_writing_systems(corpus),
+    )
     return Inspection(
         name=printable(name),
         sources={split: printable(data.name) for split, data in zip(corpus.names, corpus.datasets, strict=True)},
         tokenizer=printable(config.data.tokenizer or config.model.encoder),
         max_length=config.data.max_length,
-        findings=find_attention(config, corpus, classes, lengths, duplicates, oddities, writing_systems),
+        findings=collect_warnings(config, corpus, classes, lengths, duplicates, text_issues, writing_systems),
         classes=classes,
         lengths=lengths,
         buckets=buckets,
         duplicates=duplicates,
-        oddities=oddities,
+        text_issues=text_issues,
         writing_systems=writing_systems,
     )
 

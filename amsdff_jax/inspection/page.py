@@ -17,8 +17,8 @@ from amsdff_jax.inspection.tables import (
     class_table,
     duplicate_table,
     length_table,
-    oddity_table,
     script_table,
+    text_issue_table,
     truncation_table,
 )
 
@@ -38,7 +38,7 @@ def render_page(inspection: Inspection) -> str:
         "classes": _table(class_table(inspection)),
         "lengths": _lengths(inspection),
         "duplicates": _duplicates(inspection),
-        "encodings": _oddities(inspection),
+        "encodings": _text_issues(inspection),
         "scripts": _scripts(inspection),
     }
     sources = ", ".join(
@@ -174,19 +174,19 @@ def mark_differences(one: str, other: str) -> tuple[str, str]:
     return "".join(results[0]), "".join(results[1])
 
 
-def _oddities(inspection: Inspection) -> str:
-    if not inspection.oddities:
+def _text_issues(inspection: Inspection) -> str:
+    if not inspection.text_issues:
         return "<p>None.</p>"
-    found = {oddity.name for oddity in inspection.oddities}
+    found = {issue.name for issue in inspection.text_issues}
     meanings = "".join(
         f"<dt>{check.name}</dt><dd>{html.escape(check.meaning)}</dd>" for check in CHECKS if check.name in found
     )
     examples = "".join(
-        f"<details><summary>{TITLES[oddity.split].capitalize()} texts: {oddity.name} ({oddity.texts:,})</summary>"
-        f"{''.join(map(_single, oddity.examples))}</details>"
-        for oddity in inspection.oddities
+        f"<details><summary>{TITLES[issue.split].capitalize()} texts: {issue.name} ({issue.texts:,})</summary>"
+        f"{''.join(map(_single, issue.examples))}</details>"
+        for issue in inspection.text_issues
     )
-    return f'{_table(oddity_table(inspection))}<dl class="soft">{meanings}</dl>{examples}'
+    return f'{_table(text_issue_table(inspection))}<dl class="soft">{meanings}</dl>{examples}'
 
 
 def _scripts(inspection: Inspection) -> str:

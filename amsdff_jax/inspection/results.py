@@ -4,7 +4,7 @@ import dataclasses
 
 from amsdff_jax.inspection.class_balance import ClassBalance
 from amsdff_jax.inspection.duplicates import Duplicates
-from amsdff_jax.inspection.encodings import Oddity
+from amsdff_jax.inspection.encodings import TextIssue
 from amsdff_jax.inspection.findings import Finding
 from amsdff_jax.inspection.lengths import Buckets, Lengths
 from amsdff_jax.inspection.writing_systems import WritingSystems
@@ -32,5 +32,5 @@ class Inspection:
     lengths: tuple[Lengths, ...]
     buckets: tuple[Buckets, ...]
     duplicates: Duplicates
-    oddities: tuple[Oddity, ...]
+    text_issues: tuple[TextIssue, ...]
     writing_systems: tuple[WritingSystems, ...]

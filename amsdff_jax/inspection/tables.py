@@ -91,11 +91,11 @@ def duplicate_table(inspection: Inspection) -> NumberTable:
     return NumberTable("Texts that are there again", columns, rows)
 
 
-def oddity_table(inspection: Inspection) -> NumberTable:
+def text_issue_table(inspection: Inspection) -> NumberTable:
     """Texts by what is odd about them."""
     numbers: dict[str, dict[str, int]] = {}
-    for oddity in inspection.oddities:
-        numbers.setdefault(oddity.name, {})[oddity.split] = oddity.texts
+    for issue in inspection.text_issues:
+        numbers.setdefault(issue.name, {})[issue.split] = issue.texts
     rows = [(name, *(f"{found.get(split, 0):,}" for split in inspection.sources)) for name, found in numbers.items()]
     return NumberTable("Odd texts", _columns("", inspection), rows)
 

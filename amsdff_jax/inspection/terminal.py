@@ -12,8 +12,8 @@ from amsdff_jax.inspection.tables import (
     class_table,
     duplicate_table,
     length_table,
-    oddity_table,
     script_table,
+    text_issue_table,
     truncation_table,
 )
 
@@ -33,8 +33,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
             for number, sample in enumerate(match.samples):
                 console.print(_line(sample, "    " if number else "  - "), soft_wrap=True)
     tables = [class_table, length_table, truncation_table, bucket_table, duplicate_table, script_table]
-    if inspection.oddities:
-        tables.append(oddity_table)
+    if inspection.text_issues:
+        tables.append(text_issue_table)
     for table in tables:
         console.print()
         console.print(_table(table(inspection)))

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.validation import build, first_of
 from amsdff_jax.config import EncoderConfig
-from amsdff_jax.errors import UserError
 from amsdff_jax.interop.tensor_files import find_tensor_file, read_tensor_file
-from amsdff_jax.json_file import read_json
-from amsdff_jax.paths import user_path
-from amsdff_jax.validation import build, first_of
 
 # transformers' BertConfig -> DistilBertConfig, field by field.
 BERT_FIELDS = {
@@ -189,9 +189,9 @@ def count_modules(tensors: Iterable[str], prefix: str, source: str) -> int:
       UserError: a number is left out.
     """
     numbers = {name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)}
-    strangers = numbers - {str(number) for number in range(len(numbers))}
-    if strangers:
-        raise UserError(f"{source}: has {prefix}{min(strangers):.100}, but not all before it")
+    unexpected = numbers - {str(number) for number in range(len(numbers))}
+    if unexpected:
+        raise UserError(f"{source}: has {prefix}{min(unexpected):.100}, but not all before it")
     return len(numbers)
 
 

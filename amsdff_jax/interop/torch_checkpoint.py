@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.regular_file import check_regular, is_lfs_pointer
 from amsdff_jax.interop.torch_pickle import (
     STORAGE_NAMES,
     Name,
@@ -16,7 +17,6 @@ from amsdff_jax.interop.torch_pickle import (
     read_pickle,
     write_pickle,
 )
-from amsdff_jax.regular_file import check_regular, is_lfs_pointer
 
 # A state dict of a thousand tensors takes 0.2 MB; what is larger is no description of weights.
 LARGEST_PICKLE = 8 * 2**20

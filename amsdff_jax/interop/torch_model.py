@@ -1,61 +1,8 @@
-"""The PyTorch side of conversions: weights, outputs and optimizers of the models in `torch_architecture`.
+"""Where model cards of version 0.1 import the PyTorch model from, which is `amsdff_jax.TorchClassifier` today."""
 
-Needs torch (`pip install torch`).
-"""
-
-from collections.abc import Mapping
+import importlib
 from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.interop.model_folder import FolderConfig
-from amsdff_jax.interop.torch_architecture import TORCH_MODELS, TorchClassifier, TorchOutput
-
-__all__ = ["TORCH_MODELS", "TorchClassifier", "TorchOutput", "load_arrays", "make_adamw", "run_weights"]
-
-
-def load_arrays(model: nn.Module, tensors: Mapping[str, np.ndarray], source: str) -> None:
-    """Puts NumPy arrays under PyTorch's names into `model`.
-
-    Raises:
-      UserError: missing, extra or misshapen tensors.
-    """
-    # Through float32, because PyTorch takes no bfloat16 from NumPy.
-    arrays = {name: array if array.dtype.kind in "iu" else array.astype(np.float32) for name, array in tensors.items()}
-    try:
-        model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
-    except RuntimeError as error:
-        raise UserError(f"{source}: the weights do not fit the model: {' '.join(str(error).split())}") from None
-
-
-def run_weights(
-    config: FolderConfig, tensors: Mapping[str, np.ndarray], source: str, input_ids: np.ndarray, mask: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The fields of `TorchOutput`, in eval mode, of the model of `config` with these weights.
-
-    Raises:
-      UserError: missing, extra or misshapen tensors.
-    """
-    model = TORCH_MODELS[config.model.name](config.model, config.encoder).eval()
-    load_arrays(model, tensors, source)
-    with torch.no_grad():
-        output = model(torch.from_numpy(input_ids), torch.from_numpy(mask))
-    return {field: value.numpy() for field, value in output._asdict().items() if value is not None}
-
-
-def make_adamw(model: nn.Module, saved: Mapping[str, Any]) -> torch.optim.AdamW:
-    """AdamW over `model` in the groups and the state of a run of this project.
-
-    Args:
-      saved: `optimizer_state_dict` of what `convert.py to-torch RUN OUT.pt --layout=trainer` writes.
-    """
-    parameters = dict(model.named_parameters())
-    groups = [
-        {"params": [(name, parameters[name]) for name in group["param_names"]]} for group in saved["param_groups"]
-    ]
-    optimizer = torch.optim.AdamW(groups)
-    optimizer.load_state_dict(saved)
-    return optimizer
+def __getattr__(name: str) -> Any:
+    return getattr(importlib.import_module("amsdff_jax.conversion.torch_model"), name)

@@ -96,14 +96,14 @@ def write_pickle(value: Any, store: Callable[[np.ndarray], Storage]) -> bytes:
 
 
 def _refuse_unknown_names(data: bytes) -> None:
-    """Names all strangers at once, before the first instruction is followed."""
+    """Names all unexpected at once, before the first instruction is followed."""
     named = {
         Name(*argument.split(" ", 1)) for instruction, argument, _ in pickletools.genops(data)
         if instruction.name in ("GLOBAL", "INST")
     }  # fmt: skip
-    strangers = sorted(".".join(name) for name in named - KNOWN)
-    if strangers:
-        raise RefusedPickleError(f"it would run or build {', '.join(strangers)}, which no weights need")
+    unexpected = sorted(".".join(name) for name in named - KNOWN)
+    if unexpected:
+        raise RefusedPickleError(f"it would run or build {', '.join(unexpected)}, which no weights need")
 
 
 class _Interpreter:

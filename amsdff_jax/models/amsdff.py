@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.models.backend import choose_compute_dtype
 from amsdff_jax.models.data_dependent_init import (
     fit_fusion,
     fit_multi_scale,
@@ -15,6 +14,7 @@ from amsdff_jax.models.data_dependent_init import (
     standardize_layers,
     start_near_identity,
 )
+from amsdff_jax.models.dispatch import choose_compute_dtype
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from amsdff_jax.models.backend import choose_attention
+from amsdff_jax.models.dispatch import choose_attention
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import Linear, xavier_uniform
 from amsdff_jax.models.matmul import dense

@@ -9,7 +9,7 @@ from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
-from amsdff_jax.models.backend import choose_compute_dtype
+from amsdff_jax.models.dispatch import choose_compute_dtype
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.layers import Linear, Sequential, Tanh, torch_conv_uniform

@@ -40,12 +40,12 @@ def start_near_identity(layers: Iterable[nnx.Module]) -> None:
             layer.kernel[...] = identity + RANDOM_PART * layer.kernel[...]
 
 
-def standardize_layers(layers: Iterable[nnx.Module], x: jax.Array, counted: jax.Array) -> jax.Array:
+def standardize_layers(layers: Iterable[nnx.Module], x: jax.Array, valid_mask: jax.Array) -> jax.Array:
     """Runs `layers` one after another and standardizes what each `Linear` among them gives.
 
     Args:
       x: [B,S,F], or [B,F] for features of whole texts.
-      counted: [B,S] or [B] bool, the rows that the statistics are taken over.
+      valid_mask: [B,S] or [B] bool, the rows that the statistics are taken over.
 
     Returns:
       What the last layer gives, float32.
@@ -55,7 +55,7 @@ def standardize_layers(layers: Iterable[nnx.Module], x: jax.Array, counted: jax.
             continue
         x = layer(x)
         if isinstance(layer, Linear):
-            mean, deviation = _statistics(x, counted)
+            mean, deviation = _statistics(x, valid_mask)
             _shift_and_scale(layer, mean, deviation)
             x = (x - mean) / deviation
     return x
@@ -66,9 +66,9 @@ def fit_multi_scale(stage: MultiScaleAttention, x: jax.Array, mask: jax.Array) -
 
     The convolutions have BatchNorm, which standardizes what they give; its running statistics become those of `x`.
     """
-    visible, counted = stage.visible_and_counted(x, mask)
+    visible, valid_mask = stage.masked_inputs(x, mask)
     for depthwise, pointwise, batch_norm in stage.scale_convs:
-        _, mean, variance = moments(pointwise(depthwise(visible)), counted)
+        _, mean, variance = moments(pointwise(depthwise(visible)), valid_mask)
         batch_norm.running_mean[...], batch_norm.running_var[...] = mean, variance
     start_near_identity([stage.scale_fusion.out_proj, stage.output_projection])
     attended = stage.scale_fusion(stage.convolve(x, mask), mask)
@@ -109,9 +109,9 @@ def fit_pooling(stage: PoolingStrategy, x: jax.Array, mask: jax.Array) -> jax.Ar
     return standardize_layers(stage.pooling_fusion, pools, is_text)
 
 
-def _statistics(x: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _statistics(x: jax.Array, valid_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation of each feature [F] over the rows that count, float32."""
-    _, mean, variance = moments(x, counted)
+    _, mean, variance = moments(x, valid_mask)
     return mean, jnp.maximum(jnp.sqrt(variance), SMALLEST_DEVIATION)
 
 

@@ -142,16 +142,16 @@ def sum_rows(x: jax.Array) -> jax.Array:
 
 
 def moments(
-    x: jax.Array, counted: jax.Array, sum_rows: Callable[[jax.Array], jax.Array] = sum_rows
+    x: jax.Array, valid_mask: jax.Array, sum_rows: Callable[[jax.Array], jax.Array] = sum_rows
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Number [1] of the rows that count, and mean [F] and biased variance [F] of each feature over them, float32.
 
     Args:
       x: [...,F], any float type.
-      counted: [...] bool.
+      valid_mask: [...] bool.
       sum_rows: [...,F] -> [F], over all rows there are.
     """
-    weights = counted.astype(jnp.float32)[..., None]
+    weights = valid_mask.astype(jnp.float32)[..., None]
     number = sum_rows(weights)
     divisor = jnp.maximum(number, 1.0)
     mean = sum_rows(x * weights) / divisor
@@ -181,18 +181,18 @@ class BatchNorm(nnx.Module):
         self.axis_name: str | None = None
         self.use_running_average = False
 
-    def __call__(self, x: jax.Array, counted: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, valid_mask: jax.Array) -> jax.Array:
         """Normalizes `x`.
 
         Args:
           x: [B,S,F], any float type.
-          counted: [B,S] bool, the positions that enter the statistics in training.
+          valid_mask: [B,S] bool, the positions that enter the statistics in training.
         """
         x = x.astype(jnp.float32)
         if self.use_running_average:
             scale, shift = self.affine()
             return x * scale + shift
-        mean, variance = self._batch_statistics(x, counted)
+        mean, variance = self._batch_statistics(x, valid_mask)
         return (x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * self.scale[...]) + self.bias[...]
 
     def affine(self) -> tuple[jax.Array, jax.Array]:
@@ -200,8 +200,8 @@ class BatchNorm(nnx.Module):
         scale = jax.lax.rsqrt(self.running_var[...] + self.epsilon) * self.scale[...]
         return scale, self.bias[...] - self.running_mean[...] * scale
 
-    def _batch_statistics(self, x: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
-        count, mean, variance = moments(x, counted, self._sum)
+    def _batch_statistics(self, x: jax.Array, valid_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        count, mean, variance = moments(x, valid_mask, self._sum)
         unbiased = variance * count / jnp.maximum(count - 1, 1.0)
         # A batch in which nothing counts leaves the statistics where they were.
         anything = count[0] > 0

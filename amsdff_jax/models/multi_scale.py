@@ -29,8 +29,8 @@ class ScaleConv(nnx.List):
             ]
         )
 
-    def __call__(self, x: jax.Array, counted: jax.Array) -> jax.Array:
-        """[B,S,H], and counted [B,S] as in `BatchNorm` -> [B,S,H/K]."""
+    def __call__(self, x: jax.Array, valid_mask: jax.Array) -> jax.Array:
+        """[B,S,H], and valid_mask [B,S] as in `BatchNorm` -> [B,S,H/K]."""
         depthwise, pointwise = self[:2]
         features = depthwise(x)
         if len(self) == 2:  # BatchNorm has been folded into the convolution
@@ -40,7 +40,7 @@ class ScaleConv(nnx.List):
             scale, shift = batch_norm.affine()
             kernel = pointwise.pointwise_kernel[...] * scale
             return gelu(dense(features, kernel, pointwise.bias[...] * scale + shift, pointwise.dtype))
-        return gelu(batch_norm(pointwise(features), counted))
+        return gelu(batch_norm(pointwise(features), valid_mask))
 
     def fold_batch_norm(self) -> None:
         """Takes BatchNorm, as it is in eval mode, into the pointwise convolution: for inference only, for good."""
@@ -71,10 +71,10 @@ class MultiScaleAttention(nnx.Module):
 
     def convolve(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """The scales side by side: [B,S,H] and mask [B,S] -> [B,S,H], of which each scale has H/K features."""
-        visible, counted = self.visible_and_counted(x, mask)
-        return jnp.concatenate([conv(visible, counted) for conv in self.scale_convs], axis=-1)
+        visible, valid_mask = self.masked_inputs(x, mask)
+        return jnp.concatenate([conv(visible, valid_mask) for conv in self.scale_convs], axis=-1)
 
-    def visible_and_counted(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def masked_inputs(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the convolutions see of `x` [B,S,H], and the positions [B,S] that BatchNorm counts."""
         if self.mask_padding:
             return jnp.where(mask[..., None], x, 0), mask

@@ -8,15 +8,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 from flax import nnx
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.errors import UserError
 from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
-from amsdff_jax.validation import first_of
+from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ class PretrainedClassifier(nnx.Module):
       config: shape and padding semantics; `config.num_classes` is set.
       encoder_config: sizes of the encoder.
       transformer: the encoder.
-      awaits_data: whether the layers after the encoder are random and still to be fitted to data by `fit_new_layers`.
+      needs_data_init: whether the layers after the encoder are random and have yet to be fitted by `fit_new_layers`.
     """
 
     name: ClassVar[str]
     can_fit_new_layers: ClassVar[bool] = False
-    awaits_data = False
+    needs_data_init = False
     config: ModelConfig
     encoder_config: EncoderConfig
     transformer: DistilBertEncoder
@@ -122,7 +122,7 @@ class PretrainedClassifier(nnx.Module):
             encoder = nnx.eval_shape(lambda: DistilBertEncoder(sizes, rngs=nnx.Rngs(0)))
             load_state_dict(encoder, weights.tensors, str(weights.file))
         model = cls(config, sizes, rngs=nnx.Rngs(seed))
-        model.awaits_data = cls.can_fit_new_layers
+        model.needs_data_init = cls.can_fit_new_layers
         if not config.encoder:
             logger.info("encoder: random weights, as asked for (model.encoder is empty)")
         elif not pretrained:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from amsdff_jax.cache import cache_folder, shrink
+from amsdff_jax.base.cache import cache_folder, evict_oldest
 
 LARGEST_CACHE = 2 << 30  # bytes; a run on a CPU leaves about 5 MB
 
@@ -30,7 +30,7 @@ def keep_compiled_steps() -> None:
         except OSError as error:
             logger.warning("%s: compiled steps cannot be kept there (%s)", folder, error.strerror)
             return
-        shrink(folder, "*-cache", LARGEST_CACHE)
+        evict_oldest(folder, "*-cache", LARGEST_CACHE)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # Short ones too: making a model runs some fifty, which take seconds together.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

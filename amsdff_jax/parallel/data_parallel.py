@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.parallel.forks import claim_process
 
 AXIS = "data"  # of the mesh, and of collectives under `jax.pmap`

@@ -2,7 +2,7 @@
 
 import os
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
 
 _computing_process: int | None = None
 

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.validation import require
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import require
 
 HEARTBEAT_TIMEOUT = 100  # seconds after which a silent process counts as dead; JAX's own default
 CONNECTION_TIMEOUT = 300  # seconds that a process waits for the others to start; JAX's own default

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from amsdff_jax.classifier import BATCH_SIZE, Classifier
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.escaping import printable
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.files import read_file
-from amsdff_jax.errors import UserError
-from amsdff_jax.escaping import printable
 from amsdff_jax.evaluation.calibration import (
     CALIBRATION,
     CALIBRATION_BINS,
@@ -19,9 +18,10 @@ from amsdff_jax.evaluation.calibration import (
     write_calibration,
 )
 from amsdff_jax.evaluation.model_card import write_model_card
-from amsdff_jax.interop.model_folder import read_model_folder
+from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import check_pairs
-from amsdff_jax.terminal import make_console
+from amsdff_jax.reporting.console import make_console
 
 logger = logging.getLogger(__name__)
 

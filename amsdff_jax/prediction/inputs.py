@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause, with_pauses
 from amsdff_jax.data.files import scan_rows, text_of
 from amsdff_jax.data.lines import decode_lines
-from amsdff_jax.errors import UserError
-from amsdff_jax.validation import nearest
 
 PATIENCE = 0.2  # seconds without a line after which those that came are labelled
 LINES_AHEAD = 1024

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from amsdff_jax.classifier import Prediction
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import to_json
 from amsdff_jax.evaluation.inference import NOT_FINITE
-from amsdff_jax.json_file import to_json
+from amsdff_jax.prediction.classifier import Prediction
 from amsdff_jax.prediction.inputs import Record
 
 FORMATS = ("jsonl", "csv")

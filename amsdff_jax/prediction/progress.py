@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from amsdff_jax.classifier import Classifier
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import to_json, write_text
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.regular_file import check_regular
 from amsdff_jax.evaluation.calibration import CALIBRATION
-from amsdff_jax.interop.model_folder import OWN_FILES
-from amsdff_jax.json_file import to_json, write_text
-from amsdff_jax.models.backend import choose_compute_dtype
-from amsdff_jax.paths import user_path
-from amsdff_jax.regular_file import check_regular
+from amsdff_jax.models.dispatch import choose_compute_dtype
+from amsdff_jax.models.model_folder import OWN_FILES
+from amsdff_jax.prediction.classifier import Classifier
 
 FORMAT_VERSION = 1
 DIGEST_SIZE = 16  # bytes

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from amsdff_jax.classifier import BATCH_SIZE, Classifier, Prediction
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.texts import Text
-from amsdff_jax.errors import UserError
+from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier, Prediction
 from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, file_records, standard_input_records
 from amsdff_jax.prediction.lines import Layout, choose_format, error_of
 from amsdff_jax.prediction.outputs import Output
 from amsdff_jax.prediction.progress import describe_origin
-from amsdff_jax.terminal import make_console
+from amsdff_jax.reporting.console import make_console
 
 logger = logging.getLogger(__name__)
 

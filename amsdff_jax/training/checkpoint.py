@@ -16,10 +16,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from amsdff_jax.errors import UserError
-from amsdff_jax.json_file import read_json, write_json
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
-from amsdff_jax.training.step import TrainState, Variables
+from amsdff_jax.training.step import TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Checkpoints:
             return restored
         raise UserError(f"{'; '.join(damaged)}; no checkpoint is left to go on from: begin anew with another --workdir")
 
-    def forget_after(self, step: int) -> None:
+    def delete_checkpoints_after(self, step: int) -> None:
         """Removes the checkpoints of later steps, before a run goes on from this one."""
         for manager in (self._latest, self._best):
             for later in [number for number in manager.all_steps() if number > step]:

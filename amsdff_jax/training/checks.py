@@ -1,11 +1,11 @@
 """What must hold between settings, model and data before a run begins."""
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.validation import nearest
 
 
 def check_run(model: PretrainedClassifier, config: Config, train_data: TextDataset, val_data: TextDataset) -> None:

@@ -7,7 +7,7 @@ import time
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from amsdff_jax.parallel.hosts import is_first_host
-from amsdff_jax.terminal import make_console
+from amsdff_jax.reporting.console import make_console
 
 logger = logging.getLogger(__name__)
 

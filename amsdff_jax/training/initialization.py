@@ -26,7 +26,7 @@ def fit_new_layers(model: PretrainedClassifier, tokens: TokenizedDataset, seed: 
 def fit_to_features(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> None:
     """The same to what the encoder has made of some texts: [B,S,H], and mask [B,S] bool."""
     _fit(model, encoder_output, mask)
-    model.awaits_data = False
+    model.needs_data_init = False
 
 
 @nnx.jit

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.base.validation import build
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.errors import UserError
-from amsdff_jax.json_file import read_json, write_json
-from amsdff_jax.validation import build
 
 logger = logging.getLogger(__name__)
 

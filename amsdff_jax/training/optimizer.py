@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import TrainConfig
-from amsdff_jax.errors import UserError
-from amsdff_jax.interop.state_dict import MATRIX_LEAVES, torch_name
+from amsdff_jax.models.state_dict import MATRIX_LEAVES, torch_name
 
 logger = logging.getLogger(__name__)
 

@@ -11,21 +11,14 @@ from flax import nnx, traverse_util
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
-from amsdff_jax.interop.state_dict import torch_name
-from amsdff_jax.models.attention import MultiheadAttention
+from amsdff_jax.evaluation.inference import forward
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.layers import BatchNorm, Linear
+from amsdff_jax.models.layers import BatchNorm
+from amsdff_jax.models.losses import combine, contrastive_loss, loss_parts
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.training.losses import combine, contrastive_loss, loss_parts
+from amsdff_jax.models.state_dict import torch_name
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.training.optimizer import make_optimizer
-
-
-class Variables(NamedTuple):
-    """A model's numbers as nested dicts: what is trained, what is frozen, BatchNorm's statistics."""
-
-    trainable: dict
-    frozen: dict
-    batch_statistics: dict
 
 
 class TrainState(NamedTuple):
@@ -50,7 +43,6 @@ class Graphs(NamedTuple):
 
 
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
-EvalStep = Callable[[Variables, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 def split_model(
@@ -84,18 +76,13 @@ def update_model(model: nnx.Module, variables: Variables) -> None:
         nnx.update(model, jax.tree.map(jnp.copy, part))
 
 
-def read_tokens(model: PretrainedClassifier, batch: Batch, dropout_key: jax.Array | None = None) -> Any:
-    """The output of `model` for a batch of token ids."""
-    return model(batch.input_ids, batch.attention_mask, dropout_key)
-
-
 def make_train_step(
     graph: nnx.GraphDef,
     config: Config,
     optimizer: optax.GradientTransformation,
     weights: np.ndarray,
     axis_name: str | None = None,
-    forward: Callable[[PretrainedClassifier, Any, jax.Array], Any] = read_tokens,
+    forward: Callable[[PretrainedClassifier, Any, jax.Array], Any] = forward,
 ) -> TrainStep:
     """The function of one update, to be compiled with its state donated.
 
@@ -117,15 +104,15 @@ def make_train_step(
         """The part that the rows of `batch` have in the loss, if `weight` [B] is each one's share of all weight."""
         model = nnx.merge(graph, trainable, frozen, statistics)
         output = forward(model, batch, key)
-        counted = batch.attention_mask.any(axis=-1)
+        valid_mask = batch.attention_mask.any(axis=-1)
         parts = loss_parts(output.logits, batch.labels, config.loss)
         if config.loss.contrastive:
             parts["contrastive"] = contrastive_loss(
-                output.pooled_features, batch.labels, counted, config.loss.temperature, axis_name
+                output.pooled_features, batch.labels, valid_mask, config.loss.temperature, axis_name
             )
         sums = {name: jnp.sum(part * weight) for name, part in parts.items()}
-        sums["examples"] = counted.sum().astype(jnp.float32)
-        correct = (output.logits.argmax(axis=-1) == batch.labels) & counted
+        sums["examples"] = valid_mask.sum().astype(jnp.float32)
+        correct = (output.logits.argmax(axis=-1) == batch.labels) & valid_mask
         sums["correct"] = correct.sum().astype(jnp.float32)
         return combine(sums, config.loss), (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
@@ -175,43 +162,6 @@ def make_train_step(
         return TrainState(state.step + 1, variables, optimizer_state), metrics
 
     return train_step
-
-
-def make_eval_step(
-    graph: nnx.GraphDef, config: Config, forward: Callable[[PretrainedClassifier, Any], Any] = read_tokens
-) -> EvalStep:
-    """The function that evaluates a batch; jit it.
-
-    Returns:
-      (variables, batch) -> logits [B,C] and the parts of the loss, each [B]. The contrastive part
-      is left out: it would depend on which texts share a batch.
-    """
-
-    def eval_step(variables: Variables, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        logits = forward(nnx.merge(graph, *variables), batch).logits
-        return logits, loss_parts(logits, batch.labels, config.loss)
-
-    return eval_step
-
-
-def make_inference_variables(graph: nnx.GraphDef) -> Callable[[Variables], Variables]:
-    """The function that turns a model's numbers into those that its eval step is fastest with; jit it.
-
-    The kernels of the dense layers are rounded to the compute type once, and not at every call. (In a profile of
-    minilm-l6 in bfloat16 on a CPU the rounding took 18 ms of 217.) The results are the same.
-    """
-
-    def inference_variables(variables: Variables) -> Variables:
-        model = nnx.merge(graph, *variables)
-        for _, module in nnx.iter_modules(model):
-            if isinstance(module, Linear):
-                module.kernel.set_value(module.kernel[...].astype(module.dtype))
-            elif isinstance(module, MultiheadAttention):
-                module.in_proj_kernel.set_value(module.in_proj_kernel[...].astype(module.dtype))
-        parameters, statistics = nnx.state(model, nnx.Param, nnx.BatchStat)
-        return Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics))
-
-    return inference_variables
 
 
 def initial_state(

@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.paths import user_path
 from amsdff_jax.config import Config, ModelConfig
-from amsdff_jax.errors import UserError
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.interop.optimizer_state import optimizer_from_torch, optimizer_to_torch, schedule_to_torch
-from amsdff_jax.interop.state_dict import load_state_dict, parameter_names, to_state_dict, torch_name
 from amsdff_jax.interop.weights_file import read_weights_file
-from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.paths import user_path
+from amsdff_jax.models.registry import MODELS
+from amsdff_jax.models.state_dict import load_state_dict, parameter_names, to_state_dict, torch_name
 from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
 from amsdff_jax.training.optimizer import peak_learning_rates, schedule_shares
+from amsdff_jax.training.optimizer_state import optimizer_from_torch, optimizer_to_torch, schedule_to_torch
 from amsdff_jax.training.progress import RunProgress
 from amsdff_jax.training.step import TrainState, initial_state, split_model, update_model
 from amsdff_jax.training.workdir import read_run_config

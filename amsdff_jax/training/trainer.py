@@ -15,30 +15,30 @@ import jax
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.paths import user_path
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
 from amsdff_jax.data.dataset import TextDataset, by_class
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError, training_buckets
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.interop.hub import find_tokenizer
-from amsdff_jax.interop.model_folder import SavedModel, save_model
-from amsdff_jax.interop.state_dict import parameter_names
+from amsdff_jax.models.losses import class_weights
+from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host, require_same_on_all_hosts, wait_for_all_hosts
-from amsdff_jax.parallel.stop_vote import StopVote
-from amsdff_jax.paths import user_path
+from amsdff_jax.parallel.stop import StopVote
 from amsdff_jax.training.checkpoint import Checkpoints, checksum, has_checkpoint
 from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.display import TrainingDisplay
 from amsdff_jax.training.initialization import fit_new_layers
 from amsdff_jax.training.inputs import RunInputs, SplitRecord
-from amsdff_jax.training.losses import class_weights
 from amsdff_jax.training.optimizer import encoder_schedule, peak_learning_rates, unit_schedule
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, StepRecorder
@@ -124,7 +124,7 @@ class Trainer:
                 f"{self.workdir}: holds a finished model without the checkpoints of its run; use another --workdir, or "
                 f"move {self.workdir / 'model'} away"
             )
-        if begins and not config.train.init_from and config.train.data_dependent_init and model.awaits_data:
+        if begins and not config.train.init_from and config.train.data_dependent_init and model.needs_data_init:
             fit_new_layers(model, self._train_tokens, config.seed)
         graphs, variables = split_model(model, rates, self._parallel.axis_name)
         self.trained_parameters = sum(value.size for value in jax.tree.leaves(variables.trainable))
@@ -356,7 +356,7 @@ class Trainer:
                 f"{self.workdir}: holds a run on other training data (or another tokenizer); use another --workdir"
             )
         self.state, self._progress = restored.state, progress
-        self._checkpoints.forget_after(int(self.state.step))
+        self._checkpoints.delete_checkpoints_after(int(self.state.step))
         what = "finished" if self.finished else "resuming"
         logger.info("%s: %s at step %d of %d", self.workdir, what, int(self.state.step), self.total_steps)
 

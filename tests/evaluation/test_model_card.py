@@ -8,13 +8,13 @@ import pytest
 from huggingface_hub import ModelCard
 
 from amsdff_jax import EnhancedAMSDFF, load_data
+from amsdff_jax.conversion.convert import from_torch, to_torch
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.evaluation.model_card import record_conversion, record_metrics, record_training, write_model_card
-from amsdff_jax.interop.convert import from_torch, to_torch
-from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from tests.conftest import TINY_HEAD
 
 ENVIRONMENT = {"num_parameters": 12345, "device": "1 x abacus", "versions": {"amsdff-jax": "0.9", "jax": "7.8"}}

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from amsdff_jax.errors import UserError
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.record import RunRecord
 from amsdff_jax.experiments.report import write_experiment_report

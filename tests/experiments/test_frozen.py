@@ -10,7 +10,7 @@ from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.experiments import features
 from amsdff_jax.experiments.features import encode_once
 from amsdff_jax.experiments.frozen import run_frozen
-from amsdff_jax.models.catalogue import make_model
+from amsdff_jax.models.registry import make_model
 
 
 @pytest.fixture

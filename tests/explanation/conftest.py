@@ -6,8 +6,8 @@ import pytest
 
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.explanation.explain import Explainer
-from amsdff_jax.interop.model_folder import SavedModel
-from amsdff_jax.models.catalogue import MODELS
+from amsdff_jax.models.model_folder import SavedModel
+from amsdff_jax.models.registry import MODELS
 from tests.conftest import TINY_HEAD
 
 CLASS_NAMES = ("low", "<b>high</b>", 'others & "more"')

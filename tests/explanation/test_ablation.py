@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.explanation.ablation import POOLS, leave_out_pools, leave_out_scales
-from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from tests.compiled import call
 
 S, REAL = 11, 7

@@ -11,7 +11,7 @@ import pytest
 from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.html import Mark, direction, escape, marked_text, percent, signed
 from amsdff_jax.explanation.page import make_page
-from amsdff_jax.interop.model_folder import save_model
+from amsdff_jax.models.model_folder import save_model
 from tests.explanation.conftest import CLASS_NAMES
 from tests.explanation.test_explain import STRANGE
 from tests.processes import run_script

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.errors import UserError
 from amsdff_jax.evaluation.calibration import Calibration, write_calibration
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.export import exporter, formats, verification
 from amsdff_jax.export.exporter import export_model
-from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
-from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.layers import BatchNorm
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
+from amsdff_jax.models.registry import MODELS
 from tests.compiled import call
 from tests.conftest import TINY_HEAD, make_texts, write_csv
 from tests.processes import ROOT, run_script

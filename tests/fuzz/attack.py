@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from amsdff_jax.errors import LONGEST_MESSAGE, UserError
+from amsdff_jax.base.errors import LONGEST_MESSAGE, UserError
 from tests.fuzz.mutators import mutate
 from tests.processes import context
 

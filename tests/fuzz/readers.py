@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from amsdff_jax.base.records import read_log
 from amsdff_jax.config import Config, DataConfig, EncoderConfig, ModelConfig
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.tokenization import load_tokenizer
@@ -18,11 +19,10 @@ from amsdff_jax.evaluation.model_card import write_model_card
 from amsdff_jax.evaluation.report import read_metrics, write_metrics
 from amsdff_jax.experiments.record import METRICS, RunRecord
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
-from amsdff_jax.interop.model_folder import FORMAT_VERSION, MODEL_TYPE, read_model_config
 from amsdff_jax.interop.safetensors_file import write_safetensors
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
-from amsdff_jax.records import read_log
+from amsdff_jax.models.model_folder import FORMAT_VERSION, MODEL_TYPE, read_model_config
 from amsdff_jax.training.inputs import RunInputs, SplitRecord
 from amsdff_jax.training.run_log import RunLog
 from amsdff_jax.training.workdir import open_workdir, read_run_config

@@ -3,7 +3,7 @@ import pytest
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.inspection.corpus import EXCERPT, Corpus, excerpt, printable
-from amsdff_jax.inspection.encodings import CHECKS, check, find_oddities
+from amsdff_jax.inspection.encodings import CHECKS, check, find_text_issues
 
 
 def dataset(texts, pairs=None):
@@ -60,8 +60,8 @@ def test_what_is_right_is_left_alone(text):
 def test_oddities_are_counted_by_split_with_the_place_in_the_excerpt():
     long = "x" * 5000 + "caf\ufffd" + "y" * 5000
     corpus = Corpus(DataSplits(dataset(["fine", "", " "]), dataset(["fine"]), dataset([long, "so \ufffd"])))
-    found = {(oddity.name, oddity.split): oddity for oddity in find_oddities(corpus)}
-    assert {key: oddity.texts for key, oddity in found.items()} == {
+    found = {(issue.name, issue.split): issue for issue in find_text_issues(corpus)}
+    assert {key: issue.texts for key, issue in found.items()} == {
         ("empty", "train"): 2, ("replacement characters", "test"): 2,
     }  # fmt: skip
     assert [sample.id for sample in found["empty", "train"].examples] == ["1", "2"]
@@ -71,7 +71,7 @@ def test_oddities_are_counted_by_split_with_the_place_in_the_excerpt():
 def test_both_texts_of_a_pair_are_looked_at():
     pairs = dataset(["fine", "caf\ufffd"], pairs=["", "fine"])
     corpus = Corpus(DataSplits(pairs, dataset(["fine"], pairs=["fine"]), None))
-    assert [(oddity.name, oddity.examples[0].id) for oddity in find_oddities(corpus)] == [
+    assert [(issue.name, issue.examples[0].id) for issue in find_text_issues(corpus)] == [
         ("empty", "0"), ("replacement characters", "1"),
     ]  # fmt: skip
 

@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.errors import UserError
 from amsdff_jax.inspection.findings import share
 from amsdff_jax.inspection.inspect import inspect_data, inspect_splits
 from amsdff_jax.inspection.page import mark_differences, render_page

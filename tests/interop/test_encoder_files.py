@@ -13,10 +13,10 @@ from amsdff_jax import EnhancedAMSDFF, UserError
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder, find_tokenizer
-from amsdff_jax.interop.model_folder import SavedModel, save_model
-from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.model_folder import SavedModel, save_model
+from amsdff_jax.models.state_dict import to_state_dict
 
 SIZES = {"vocab_size": 11, "max_position_embeddings": 13, "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 10}
 WORDS, POSITIONS, SEGMENTS = (f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type"))

@@ -12,9 +12,9 @@ from amsdff_jax.config import EncoderConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder, find_tokenizer
-from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
-from amsdff_jax.interop.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
+from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from tests.compiled import call
 
 SIZES = EncoderConfig(vocab_size=11, max_position_embeddings=13, dim=8, n_layers=2, n_heads=2, hidden_dim=10)

@@ -7,8 +7,8 @@ from flax import nnx
 
 from amsdff_jax import EnhancedAMSDFF, UserError
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.state_dict import to_state_dict
 from tests.compiled import call
 
 ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=17, dim=20, n_layers=1, n_heads=2, hidden_dim=28)

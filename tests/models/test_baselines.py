@@ -7,8 +7,8 @@ from flax import nnx
 from amsdff_jax import UserError
 from amsdff_jax.config import MODEL_NAMES, EncoderConfig, ModelConfig
 from amsdff_jax.models.baselines import CNN_FILTERS, CNN_WIDTHS
-from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.registry import MODELS
 from tests.compiled import call
 
 ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=17, dim=20, n_layers=1, n_heads=2, hidden_dim=28)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.models.data_dependent_init import start_near_identity
 from amsdff_jax.models.layers import Linear
+from amsdff_jax.models.state_dict import to_state_dict
 from tests.compiled import call
 from tests.models.test_amsdff import H, make_model
 

@@ -7,15 +7,16 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.evaluation.inference import make_inference_variables
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.attention import attend, attend_with_weights
-from amsdff_jax.models.backend import choose_attention, choose_compute_dtype
 from amsdff_jax.models.baselines import LinearClassifier
+from amsdff_jax.models.dispatch import choose_attention, choose_compute_dtype
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.matmul import dense
-from amsdff_jax.training.step import Variables, make_inference_variables
+from amsdff_jax.models.variables import Variables
 
 
 def draw(*shape: int, seed: int = 0) -> jax.Array:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from amsdff_jax import UserError
+from amsdff_jax.benchmark.reproducibility import compare, train_steps
 from amsdff_jax.data.batches import FILLER, plan_batches
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.reproducibility import compare, train_steps
 from amsdff_jax.training.checkpoint import Checkpoints
 from tests.test_parity import LARGE_EPSILON
 

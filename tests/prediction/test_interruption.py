@@ -8,7 +8,7 @@ import pytest
 
 from amsdff_jax import EnhancedAMSDFF
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.interop.model_folder import SavedModel, save_model
+from amsdff_jax.models.model_folder import SavedModel, save_model
 from tests.conftest import TINY_HEAD, WORDS
 from tests.processes import Disturbance, Script, run_script
 

@@ -21,7 +21,7 @@ from amsdff_jax import Classifier, EnhancedAMSDFF, UserError
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
-from amsdff_jax.interop.model_folder import SavedModel, read_model_folder, save_model
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.prediction.calibrate_model import calibrate_model, print_calibration
 from amsdff_jax.prediction.inputs import Record
 from amsdff_jax.prediction.lines import Layout

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from amsdff_jax import UserError
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.training import checkpoint
 from amsdff_jax.training.checkpoint import Checkpoints, check_path
-from amsdff_jax.training.step import TrainState, Variables
+from amsdff_jax.training.step import TrainState
 
 
 def make_state(step: int) -> TrainState:
@@ -93,7 +94,7 @@ def test_two_are_kept_and_no_more(checkpoints, tmp_path):
 
 
 def test_a_run_that_goes_on_from_an_older_step_forgets_the_later_ones(checkpoints, tmp_path):
-    checkpoints.forget_after(5)
+    checkpoints.delete_checkpoints_after(5)
     assert checkpoints.latest_step() == 5
     checkpoints.save(make_state(6), {"best": 60})
     assert Checkpoints(tmp_path).restore(make_state(0)).progress == {"best": 60}

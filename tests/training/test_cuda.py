@@ -7,8 +7,8 @@ from flax import nnx
 
 from amsdff_jax.config import Config, EncoderConfig, ModelConfig
 from amsdff_jax.data.batches import Batch
-from amsdff_jax.interop.state_dict import parameter_names
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.training.optimizer import peak_learning_rates
 from amsdff_jax.training.step import initial_state, make_train_step, split_model
 

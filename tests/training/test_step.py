@@ -10,12 +10,12 @@ from flax import nnx, traverse_util
 from amsdff_jax import UserError
 from amsdff_jax.config import Config, EncoderConfig, LossConfig, ModelConfig, TrainConfig
 from amsdff_jax.data.batches import Batch
-from amsdff_jax.interop.state_dict import parameter_names, to_state_dict, torch_name
-from amsdff_jax.models.catalogue import MODELS
 from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.losses import class_weights, contrastive_loss
 from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.registry import MODELS
+from amsdff_jax.models.state_dict import parameter_names, to_state_dict, torch_name
 from amsdff_jax.parallel.compilation import temporary_bytes
-from amsdff_jax.training.losses import class_weights, contrastive_loss
 from amsdff_jax.training.optimizer import make_optimizer, peak_learning_rates, schedule_shares, unit_schedule
 from amsdff_jax.training.step import initial_state, make_train_step, split_model, update_model
 from tests.compiled import call

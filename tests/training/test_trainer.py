@@ -14,10 +14,10 @@ from flax import nnx
 from amsdff_jax import Trainer, UserError, load_model
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.interop.model_folder import read_model_folder
-from amsdff_jax.interop.state_dict import to_state_dict
 from amsdff_jax.models.baselines import LinearClassifier
-from amsdff_jax.runs import make_trainer
+from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.models.state_dict import to_state_dict
+from amsdff_jax.training.train_run import make_trainer
 from tests.compiled import call
 from tests.conftest import TINY_HEAD
 

@@ -1,0 +1,195 @@
+"""What the scripts share: flags with errors in one line, logging, exit codes."""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.escaping import printable
+from amsdff_jax.base.validation import build
+from amsdff_jax.cli.arguments import define_config, parse_arguments
+from amsdff_jax.config import QUOTING, Config, DataConfig
+from amsdff_jax.config.idle_settings import find_idle_settings
+from amsdff_jax.parallel.compilation import keep_compiled_steps
+from amsdff_jax.parallel.hosts import (
+    CONNECTION_TIMEOUT,
+    HEARTBEAT_TIMEOUT,
+    exit_at_once,
+    is_first_host,
+    join_hosts,
+    lost_host_error,
+)
+from amsdff_jax.reporting.console import accept_every_character
+
+EXIT_DIFFERENT = 1  # a comparison came out different
+EXIT_USER_ERROR = 2
+EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
+EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goes on (EX_TEMPFAIL)
+
+flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
+
+_interrupts: list[int] = []
+
+DEFINE_CONFIG = define_config
+
+DATA_FLAGS = ("text_column", "text_pair_column", "label_column", "column_names", "delimiter", "quoting")
+
+
+def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, takes_texts: bool = False) -> None:
+    """Parses the flags, runs `main` and exits with its code; a `UserError` is one line and exit code 2.
+
+    Args:
+      main: called with the command and its arguments, if there are `commands`.
+      commands: what the first argument may be, and the names of those that follow it, such as
+        "FILE OUT_DIR"; a last one with a star may be repeated or left out. A flag whose help begins
+        with a command belongs to that command.
+      takes_texts: without commands, `main` is called with all arguments that are no flags.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    accept_every_character()
+    try:
+        arguments = parse_arguments(sys.argv, commands or {}, takes_texts)
+        _set_up_logging()
+        keep_compiled_steps()
+        _join_hosts()
+        sys.unraisablehook = _report_unraisable
+        signal.signal(signal.SIGTERM, _interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+            signal.signal(signal.SIGINT, _interrupt)
+        code = main(*arguments) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped before there was anything to save; run the same command again", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as after `| head`
+        code = EXIT_PIPE_CLOSED
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again to write the rest
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        print(f"error: {lost_host_error(error)}", file=sys.stderr)
+        code = EXIT_USER_ERROR
+    except Exception:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()
+        exit_at_once(1)
+    if code and jax.distributed.is_initialized() and code != EXIT_INTERRUPTED:
+        exit_at_once(code)
+    sys.exit(code)
+
+
+def interrupted() -> bool:
+    """Whether SIGINT or SIGTERM has come.
+
+    Both raise a KeyboardInterrupt, but that is lost if it comes while Python calls something by itself, such as what
+    JAX has it do after collecting garbage.
+    """
+    return bool(_interrupts)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def _report_unraisable(error: Any) -> None:
+    if not issubclass(error.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(error)
+
+
+def stop_signal() -> Callable[[], bool]:
+    """From now on the first SIGINT or SIGTERM only answers this question; a second one ends the process at once."""
+    received = []
+
+    def remember(number: int, _frame: object) -> None:
+        received.append(number)
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_DFL)
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, remember)
+    return lambda: bool(received)
+
+
+def define_host_flags() -> None:
+    """The flags of a script that runs on several hosts."""
+    flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0; needless under SLURM and Open MPI.")
+    flags.DEFINE_integer("num_processes", 0, "How many processes share the run.")
+    flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.")
+    flags.DEFINE_integer("heartbeat_timeout", HEARTBEAT_TIMEOUT, "Seconds of silence that mean a process is dead.")
+    flags.DEFINE_integer("connection_timeout", CONNECTION_TIMEOUT, "Seconds to wait for the others at the start.")
+
+
+def read_config() -> Config:
+    """The settings of `--config` and of the flags that override them.
+
+    Raises:
+      UserError: a setting that is wrong, or one that was given as a flag and decides nothing because of another.
+    """
+    config = Config.from_dict(flags.FLAGS["config"].value)
+    given = flags.FLAGS["config"].override_values
+    for name, reason in find_idle_settings(config).items():
+        if name in given:
+            raise UserError(f"--config.{name}={given[name]}: decides nothing, because {reason}; leave one of them out")
+    return config
+
+
+def define_data_flags(labels: bool = False) -> Callable[[], DataConfig]:
+    """The flags of a script that reads a file of texts, named as in `DataConfig`; returns what gives their values.
+
+    Args:
+      labels: the file has labels.
+    """
+    holders = [
+        flags.DEFINE_string("text_column", "text", "Column of the file with the texts."),
+        flags.DEFINE_string("text_pair_column", "", "Column with second texts, for a model of pairs."),
+        flags.DEFINE_list("column_names", [], "Columns of a CSV or TSV file without a header, in order."),
+        flags.DEFINE_string("delimiter", "", "Of a CSV or TSV file, such as ';'; by default as ending and header say."),
+        flags.DEFINE_enum("quoting", "auto", QUOTING, "How a CSV or TSV file writes quotes in quoted fields; none: "
+                          "quotes are letters."),
+    ]  # fmt: skip
+    if labels:
+        holders.append(flags.DEFINE_string("label_column", "label", "Column with the names of the classes."))
+    return lambda: build(DataConfig, {holder.name: holder.value for holder in holders}, "--")
+
+
+def config_name(flag: str = "config") -> str:
+    """The name of the config file, without folder and ending: `agnews` for `configs/agnews.py`."""
+    return Path(flags.FLAGS[flag].config_filename.split(":")[0]).stem
+
+
+class _OneLine(logging.Formatter):
+    """Lines in which names and texts cannot reach the terminal's controls."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+def _set_up_logging() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for noisy in ("absl", "jax", "orbax", "etils", "httpx", "huggingface_hub", "tensorflow_datasets"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def _join_hosts() -> None:
+    values = flags.FLAGS.flag_values_dict()
+    if "num_processes" not in values:
+        return
+    names = ("coordinator_address", "num_processes", "process_id", "heartbeat_timeout", "connection_timeout")
+    join_hosts(*(values[name] for name in names))
+    if not is_first_host():
+        logging.getLogger().setLevel(logging.WARNING)

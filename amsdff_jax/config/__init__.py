@@ -1,0 +1,342 @@
+"""Every setting there is: its name, type, default, meaning and validation.
+
+`Config` is frozen and hashable. The files in `configs/` hold the same fields as an
+`ml_collections.ConfigDict`, so that `--config.train.epochs=3` works on the command line;
+`Config.from_dict` turns that (or any nested mapping) into a validated `Config`.
+
+An empty string, an empty tuple or 0 stands for "not given": a `None` could not be overridden from
+the command line.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import build, field_names, nearest_field, require, require_choice
+from amsdff_jax.config.class_weights import parse_class_weights
+
+# What is larger is a mistake, which would take all memory or time before it came out.
+LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the pretrained encoder, under the names of transformers' `DistilBertConfig`."""
+
+    vocab_size: int = 30522
+    max_position_embeddings: int = 512
+    dim: int = 768
+    n_layers: int = 6
+    n_heads: int = 12
+    hidden_dim: int = 3072
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    initializer_range: float = 0.02
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim"):
+            largest = MOST_MODULES if name == "n_layers" else LARGEST_SIZE
+            require(
+                0 < getattr(self, name) <= largest, f"encoder {name}", getattr(self, name),
+                f"a positive number, at most {largest:,}",
+            )  # fmt: skip
+        for name in ("dropout", "attention_dropout"):
+            require(0 <= getattr(self, name) < 1, f"encoder {name}", getattr(self, name), "from 0 to below 1")
+        require(
+            0 <= self.initializer_range < 1, "encoder initializer_range", self.initializer_range, "from 0 to below 1"
+        )
+        require(
+            0 <= self.pad_token_id < self.vocab_size, "encoder pad_token_id", self.pad_token_id,
+            f"from 0 to below vocab_size={self.vocab_size}",
+        )  # fmt: skip
+        require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
+
+
+MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear")
+POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fusion` reads them
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The classifier: which encoder it stands on and the shape of what follows it."""
+
+    name: str = "amsdff"  # or a baseline: lstm, gru, transformer, cnn, attention, linear
+    encoder: str = "distilbert-base-uncased"  # folder, `minilm-l6` or hub id; "" with encoder_config: random weights
+    encoder_config: str = ""  # folder or config.json that gives the sizes of a random encoder
+    reinit_encoder: bool = False  # throw the pretrained weights away, as the published code did (ablation only)
+    num_classes: int = 0  # 0: as many as the data has
+    kernel_sizes: tuple[int, ...] = (1, 3, 5)  # one scale each, in tokens, odd
+    num_experts: int = 3
+    multi_scale: bool = True  # False: stage 3, `multi_scale_attention`, is left out (ablation)
+    fusion: bool = True  # False: stage 4, `dynamic_fusion`, is left out (ablation)
+    pools: tuple[str, ...] = POOL_NAMES  # which of the pools of stage 5 there are (ablation)
+    num_attention_heads: int = 8  # of `scale_fusion` and `cls_attention`
+    mask_padding: bool = True  # True: padding is invisible (masked); False: as in PyTorch (reference)
+    dropout_rate: float = 0.1  # `feature_enhancer`; of a baseline, before its last layer
+    attention_dropout_rate: float = 0.1  # attention weights of `scale_fusion` and `cls_attention`
+    expert_dropout_rate: float = 0.1
+    pooling_dropout_rate: float = 0.1  # `pooling_fusion`
+    classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)
+    compute_dtype: str = "auto"  # float32 or bfloat16, type of the products; auto: bfloat16 on GPUs and TPUs
+    rematerialize: bool = False  # compute the encoder's blocks again in the backward pass: less memory, more time
+    attention: str = "auto"  # or xla; auto: cuDNN's fused attention on a GPU where it applies, else XLA's
+
+    def __post_init__(self) -> None:
+        require_choice("model.name", self.name, MODEL_NAMES)
+        require(
+            0 < len(self.kernel_sizes) <= MOST_MODULES
+            and all(0 < size <= MOST_MODULES and size % 2 == 1 for size in self.kernel_sizes),
+            "model.kernel_sizes", self.kernel_sizes,
+            f"one or more odd positive numbers below {MOST_MODULES}, such as (1, 3, 5)",
+        )  # fmt: skip
+        require(
+            bool(self.pools) and list(self.pools) == [name for name in POOL_NAMES if name in self.pools],
+            "model.pools", self.pools, f"one or more of {', '.join(POOL_NAMES)}, in this order",
+        )  # fmt: skip
+        require(
+            0 < self.num_experts <= MOST_MODULES, "model.num_experts", self.num_experts,
+            f"at least 1, at most {MOST_MODULES}",
+        )  # fmt: skip
+        require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
+        require(
+            self.num_classes == 0 or 1 < self.num_classes <= LARGEST_SIZE, "model.num_classes", self.num_classes,
+            "at least 2, or 0 to take the number from the data",
+        )  # fmt: skip
+        for name in ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate"):
+            require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
+        require(
+            len(self.classifier_dropout_rates) == 2 and all(0 <= rate < 1 for rate in self.classifier_dropout_rates),
+            "model.classifier_dropout_rates", self.classifier_dropout_rates, "two rates from 0 to below 1",
+        )  # fmt: skip
+        require_choice("model.compute_dtype", self.compute_dtype, ("auto", "float32", "bfloat16"))
+        require_choice("model.attention", self.attention, ("auto", "xla"))
+
+    def check_hidden_size(self, hidden_size: int) -> None:
+        """Raises `UserError` unless `hidden_size` can be split as the model of this name needs it."""
+        parts_by_field = {}
+        if self.name == "amsdff":
+            parts_by_field["model.kernel_sizes"] = len(self.kernel_sizes)
+        if self.name in ("amsdff", "transformer"):
+            parts_by_field["model.num_attention_heads"] = self.num_attention_heads
+        for name, parts in parts_by_field.items():
+            fitting = [number for number in range(1, 33) if hidden_size % number == 0]
+            require(
+                hidden_size % parts == 0, name, getattr(self, name.split(".")[1]),
+                f"a number of {'scales' if 'kernel' in name else 'heads'} that divides the encoder's hidden size "
+                f"{hidden_size}, one of {fitting}",
+            )  # fmt: skip
+
+
+QUOTING = ("auto", "double", "backslash", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the texts come from and how they become batches."""
+
+    source: str = "files"  # files, tfds, bundled (movie-review snippets) or newsgroups20
+
+    train_file: str = ""  # files: CSV, TSV, JSON, JSONL or Parquet, optionally .gz
+    validation_file: str = ""  # "": taken from the training file, stratified
+    test_file: str = ""  # "": no test split
+    text_column: str = "text"
+    text_pair_column: str = ""  # a second text, for tasks on pairs
+    label_column: str = "label"
+    column_names: tuple[str, ...] = ()  # of CSV and TSV files without a header, in order; (): the header has them
+    delimiter: str = ""  # of CSV and TSV files, one character or \t; "": as the ending and the header say
+    quoting: str = "auto"  # quotes in quoted fields of CSV and TSV: double or backslash; none: quotes are letters
+    label_type: str = "auto"  # name: labels as they are written; integer: whole numbers; auto: numbers if most are
+
+    tfds_name: str = ""  # tfds: a dataset's name, such as ag_news_subset or glue/sst2
+    data_dir: str = ""  # TFDS data directory; "": TFDS' own default
+    text_features: tuple[str, ...] = ("text",)  # joined with a space when there are several
+    text_pair_feature: str = ""
+    label_feature: str = "label"
+    train_split: str = "train"
+    validation_split: str = ""  # "": taken from the training split, stratified
+    test_split: str = "test"  # "": no test split
+
+    validation_fraction: float = 0.1  # of the training split, where no validation split is named
+    tokenizer: str = ""  # folder or hub id; "": the encoder's own
+    max_length: int = 256  # tokens, special ones included; longer texts are cut
+    num_buckets: int = 4  # at most so many lengths are compiled in masked mode; reference mode has one
+    buckets: tuple[int, ...] = ()  # the lengths themselves, ending in max_length; (): chosen from the data
+
+    def __post_init__(self) -> None:
+        require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
+        require_choice("data.quoting", self.quoting, QUOTING)
+        require(
+            self.delimiter in ("", "\\t") or (len(self.delimiter) == 1 and self.delimiter not in '"\\\r\n'),
+            "data.delimiter", self.delimiter, "one character, such as ';', or \\t for a tab",
+        )  # fmt: skip
+        require_choice("data.label_type", self.label_type, ("auto", "name", "integer"))
+        require(
+            0 < self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "between 0 and 1"
+        )
+        require(self.max_length >= 3, "data.max_length", self.max_length, "at least 3 tokens")
+        require(self.num_buckets >= 1, "data.num_buckets", self.num_buckets, "at least 1")
+        require(
+            list(self.buckets) == sorted(set(self.buckets)) and all(length > 0 for length in self.buckets)
+            and (not self.buckets or self.buckets[-1] == self.max_length),
+            "data.buckets", self.buckets, f"rising lengths that end in data.max_length={self.max_length}",
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the parts of the loss, and their parameters."""
+
+    ce: float = 0.4  # cross-entropy
+    focal: float = 0.4
+    label_smoothing: float = 0.2  # cross-entropy against smoothed labels
+    contrastive: float = 0.0  # supervised contrastive loss on the pooled features
+    focal_alpha: float = 1.0
+    focal_gamma: float = 2.0
+    smoothing: float = 0.1  # probability spread evenly over all classes
+    temperature: float = 0.07  # of the contrastive loss
+    class_weights: Any = ""  # "": all equal; "balanced", "(1.0, 2.0)" in the order of the classes, "{neg: 1, pos: 2}"
+
+    def __post_init__(self) -> None:
+        parts = (self.ce, self.focal, self.label_smoothing, self.contrastive)
+        for name, weight in zip(LOSS_PARTS, parts, strict=True):
+            require(weight >= 0, f"loss.{name}", weight, "0 or more")
+        require(sum(parts) > 0, "loss.ce", self.ce, "above 0, or another part of the loss above 0")
+        require(0 <= self.smoothing < 1, "loss.smoothing", self.smoothing, "from 0 to below 1")
+        require(self.temperature > 0, "loss.temperature", self.temperature, "above 0")
+        object.__setattr__(self, "class_weights", parse_class_weights(self.class_weights))
+
+
+LOSS_PARTS = ("ce", "focal", "label_smoothing", "contrastive")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The optimization: how long, how fast, what moves and what is kept."""
+
+    init_from: str = ""  # .pt or safetensors of PyTorch to begin with, optimizer's state included; "": a new head
+    data_dependent_init: bool = True  # begin with new layers fitted to the training texts
+    epochs: int = 3
+    max_steps: int = 0  # updates of the whole run, where `epochs` would make more; 0: as many as `epochs` make
+    batch_size: int = 32  # texts an update, over all devices
+    eval_batch_size: int = 64
+    accumulation_steps: int = 1  # a batch goes through the model in so many pieces, to save memory
+    learning_rate: float = 5e-4  # peak, of all that stands on the encoder
+    encoder_learning_rate: float = 5e-5  # peak, of the encoder; 0 freezes it
+    learning_rate_table: tuple[tuple[str, float], ...] = ()  # before both: (regex of a PyTorch name, peak)
+    weight_decay: float = 0.01
+    decay_all: bool = False  # decay biases, norms and embeddings too, as PyTorch's AdamW does by default
+    warmup_ratio: float = 0.1  # share of all steps in which the rate rises linearly; then cosine to 0
+    encoder_delay: float = (
+        0.0  # share of all steps in which the encoder waits, while what is new settles; then its warm-up
+    )
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    gradient_clip: float = 1.0  # largest global norm; 0: no clipping
+    best_metric: str = "macro_f1"  # on the validation split; decides the best checkpoint and early stopping
+    patience: int = 0  # evaluations without improvement before stopping; 0: never stop early
+    evaluate_every: int = 0  # steps between evaluations; 0: once an epoch
+    checkpoint_every: int = 200  # steps between checkpoints, beside the one at each evaluation
+    log_every: int = 20  # steps between records in metrics.jsonl and TensorBoard
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size", "accumulation_steps", "checkpoint_every", "log_every"):
+            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
+        for name in ("max_steps", "learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip", "patience",
+                     "evaluate_every"):  # fmt: skip
+            value = getattr(self, name)
+            require(value >= 0 and math.isfinite(value), f"train.{name}", value, "0 or more")
+        require(
+            self.batch_size % self.accumulation_steps == 0, "train.accumulation_steps", self.accumulation_steps,
+            f"a divisor of train.batch_size={self.batch_size}",
+        )  # fmt: skip
+        for name in ("warmup_ratio", "encoder_delay"):
+            require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
+        for pattern, rate in self.learning_rate_table:
+            require(rate >= 0 and math.isfinite(rate), f"train.learning_rate_table: {pattern!r}", rate, "0 or more")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UserError(
+                    f"train.learning_rate_table: {pattern!r} is not a regular expression ({error})"
+                ) from None
+
+
+PARALLEL_MODES = ("sharded", "pmap")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """How the devices share the work. It changes no result but by rounding."""
+
+    mode: str = "sharded"  # one jitted step over whole batches; or pmap: a step per device with explicit sums
+
+    def __post_init__(self) -> None:
+        require_choice("parallel.mode", self.mode, PARALLEL_MODES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    seed: int = 0  # of initialization, dropout and data order
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 1 << 32, "seed", self.seed, "from 0 to 4294967295")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """Builds a validated `Config` from a nested mapping such as a `ConfigDict`.
+
+        Raises:
+          UserError: a name that does not exist, a value of the wrong type or out of range.
+        """
+        return build(cls, values, "")
+
+    def replace(self, **fields: Any) -> "Config":
+        """A copy with fields changed, each named with two underscores for the dot: `train__epochs=3`.
+
+        A section takes another of its kind, or a mapping of those of its fields that change: `train={"epochs": 3}`.
+
+        Raises:
+          UserError: a name that does not exist, a value of the wrong type or out of range.
+        """
+        values = dataclasses.asdict(self)
+        names = [*field_names(values), *(name for name in values if isinstance(values[name], dict))]
+        for name, value in fields.items():
+            name = name.replace("__", ".")
+            if name not in names:
+                raise UserError(f"{name}: no such field{nearest_field(name, names)}")
+            *sections, last = name.split(".")
+            section = values[sections[0]] if sections else values
+            if dataclasses.is_dataclass(value):
+                value = dataclasses.asdict(value)
+            section[last] = section[last] | value if isinstance(value, Mapping) and not sections else value
+        return Config.from_dict(values)
+
+
+def default_config() -> ConfigDict:
+    """All defaults as a `ConfigDict`, for the files in `configs/` to change."""
+    return ConfigDict(dataclasses.asdict(Config()))
+
+
+LAST_LAYER = r"^classifier\.(8\.)?(weight|bias)$"  # of AMSDFF or a baseline, for `train.learning_rate_table`
+
+
+def leave_out_new_dropout(model: ConfigDict) -> None:
+    """Sets the dropout rates of `config.model` to 0, but for that of attention weights; the encoder's are its own."""
+    model.dropout_rate = model.expert_dropout_rate = model.pooling_dropout_rate = 0.0
+    model.classifier_dropout_rates = (0.0, 0.0)

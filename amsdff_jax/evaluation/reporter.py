@@ -1,0 +1,85 @@
+"""From a saved model and labelled texts to the files of a report."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+from rich.table import Table
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.escaping import printable
+from amsdff_jax.config import Config
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.evaluation.environment import describe_environment
+from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
+from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.evaluation.report import draw_report, write_report
+from amsdff_jax.models.model_folder import SavedModel
+from amsdff_jax.models.variables import Variables
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.reporting.console import make_console
+
+
+class Reporter:
+    """Evaluates datasets with a saved model, writes their tables and then, asked for it, draws their pictures."""
+
+    def __init__(self, saved: SavedModel, config: Config):
+        parallel = DataParallel()
+        self._variables = parallel.replicate(Variables.of(saved.model))
+        self._config = dataclasses.replace(config, model=saved.model.config)
+        self._evaluator = Evaluator(nnx.graphdef(saved.model), self._config, saved.tokenizer, parallel)
+        self._environment = describe_environment(saved.model)
+        self._class_names = saved.class_names
+        self._evaluations: dict[Path, Evaluation] = {}
+
+    def evaluate(
+        self, dataset: TextDataset, directory: Path, should_stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, Any]:
+        """The metrics of one dataset, whose tables are written to `directory`.
+
+        Raises:
+          UserError: other classes than the model's, or a folder that cannot be written.
+          StoppedError: `should_stop` said so.
+        """
+        dataset.require_classes(self._class_names, "the model")
+        evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
+        metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)
+        if is_first_host():
+            with report_errors(directory):
+                write_report(directory, dataset, evaluation, metrics)
+            self._evaluations[directory] = evaluation
+        return metrics | {"truncated": evaluation.truncated} | self._environment
+
+    def draw(self) -> None:
+        """The pictures come last, so that one that fails or takes long does not take the numbers with it."""
+        for directory, evaluation in self._evaluations.items():
+            draw_report(directory, self._class_names, evaluation)
+
+
+@contextlib.contextmanager
+def report_errors(report: Path) -> Iterator[None]:
+    """Turns a report that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{report}: cannot be written ({error.strerror}); make room and run the same command again to write it"
+        ) from None
+
+
+def print_metrics(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
+    """Prints the most important numbers of each split, under the folder of their report."""
+    columns = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "loss": "loss", "ECE": "ece"}
+    table = Table(title=f"report: {printable(str(report))}")
+    for title in ("split", *columns):
+        table.add_column(title, justify="left" if title == "split" else "right")
+    for split, values in metrics.items():
+        numbers = (values[name] for name in columns.values())
+        table.add_row(
+            printable(split), *(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers)
+        )
+    make_console().print(table)

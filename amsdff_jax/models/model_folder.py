@@ -1,0 +1,199 @@
+"""The folder of a trained model: everything that is needed to use it, here or in PyTorch."""
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import nnx
+from transformers import PreTrainedTokenizerFast
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.validation import build, require
+from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
+from amsdff_jax.interop.encoder_files import MODEL_TYPE
+from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
+from amsdff_jax.models.dimensions import check_sizes
+from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.registry import MODELS
+from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.parallel.forks import claim_process
+
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+
+# What a model folder may hold: ours, and what tokenizers save.
+OWN_FILES = (
+    r"config\.json|model\.safetensors|README\.md|(card|calibration)\.json|card\.json\.damaged\d*|vocab\.(txt|json)|merges\.txt"
+    r"|(added|special)_tokens.*|tokenizer.*"
+)
+
+
+class SavedModel(NamedTuple):
+    """A model with what it takes to feed it and to read its answers.
+
+    Attributes:
+      model: in eval mode.
+      tokenizer: the one it was trained with; None leaves a folder that runs on token ids only.
+      class_names: C names, in the order of the logits.
+      max_length: tokens a text is cut to; in reference mode also what it is padded to.
+      reads_pairs: whether it was trained on pairs of texts; None: not known, as after a conversion.
+    """
+
+    model: PretrainedClassifier
+    tokenizer: PreTrainedTokenizerFast | None
+    class_names: tuple[str, ...]
+    max_length: int
+    reads_pairs: bool | None = None
+
+
+class FolderConfig(NamedTuple):
+    """What a model folder's `config.json` says; the names are those of `SavedModel`."""
+
+    model: ModelConfig
+    encoder: EncoderConfig
+    class_names: tuple[str, ...]
+    max_length: int
+    reads_pairs: bool | None
+
+
+def save_model(folder: str | Path, saved: SavedModel) -> None:
+    """Writes `config.json`, `model.safetensors` (PyTorch's names and layout) and the tokenizer's files.
+
+    A model folder that is there already is replaced once the new one is complete.
+
+    Raises:
+      UserError: the folder cannot be written, or holds something else.
+    """
+    folder = user_path(folder).resolve()
+    _check_replaceable(folder)
+    partial, former = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "former"))
+    config = {
+        "model_type": MODEL_TYPE,
+        "architectures": [type(saved.model).__name__],
+        "format_version": FORMAT_VERSION,
+        "class_names": list(saved.class_names),
+        "max_length": saved.max_length,
+        "reads_pairs": saved.reads_pairs,
+        "model": dataclasses.asdict(saved.model.config),
+        "encoder": dataclasses.asdict(saved.model.encoder_config),
+    }
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        if saved.tokenizer is not None:
+            saved.tokenizer.save_pretrained(partial)
+        write_safetensors(partial / WEIGHTS, to_state_dict(saved.model))
+        write_json(partial / "config.json", config)
+        shutil.rmtree(former, ignore_errors=True)
+        if folder.exists():
+            folder.rename(former)
+        partial.rename(folder)
+        shutil.rmtree(former, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); make room or choose another folder") from None
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises `UserError` if `folder` holds anything that `save_model` would not have written."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose a folder")
+    unexpected = sorted(file.name for file in folder.iterdir() if not re.fullmatch(OWN_FILES, file.name))
+    if unexpected:
+        raise UserError(f"{folder}: holds {unexpected[0]}, which is no part of a model, and is left alone; "
+                        "choose another folder")  # fmt: skip
+    if any(folder.iterdir()):
+        read_model_config(folder)
+
+
+def check_class_names(names: Any, number: int) -> None:
+    """Raises `UserError` unless `names` is a list of `number` different strings."""
+    fits = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    require(fits and len(set(names)) == len(names) == number, "class_names", names, f"{number} different names")
+
+
+def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
+    """The trained classifier in a model folder, in eval mode.
+
+    Args:
+      folder: written by `save_model`.
+      **fields: of `ModelConfig`, to be other than saved, such as `compute_dtype="bfloat16"`.
+
+    Raises:
+      UserError: the folder is missing, incomplete or damaged, or this process a fork of one that has
+        loaded a model.
+    """
+    claim_process()
+    folder = user_path(folder)
+    config = read_model_config(folder)
+    model_config = dataclasses.replace(config.model, **fields)
+    weights = folder / WEIGHTS
+    tensors = read_safetensors(weights)
+    check_sizes(model_config, config.encoder, tensors, str(weights), str(folder / "config.json"))
+    model = nnx.eval_shape(lambda: MODELS[model_config.name](model_config, config.encoder, rngs=nnx.Rngs(0)))
+    load_state_dict(model, tensors, str(weights))
+    return model
+
+
+def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
+    """Everything that makes the model in a model folder.
+
+    Args:
+      folder: written by `save_model`.
+      **fields: of `ModelConfig`, to be other than saved.
+
+    Raises:
+      UserError: the folder is missing, incomplete (without a tokenizer, say) or damaged.
+    """
+    folder = user_path(folder)
+    config, model = read_model_config(folder), load_model(folder, **fields)
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, config.encoder.vocab_size, str(folder))
+    return SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs)
+
+
+def read_model_config(folder: str | Path) -> FolderConfig:
+    """What `config.json` in a model folder says.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    folder = user_path(folder)
+    file = folder / "config.json"
+    if not (folder / "model.safetensors").exists() and (folder / "model" / "config.json").exists():
+        raise UserError(f"{folder}: the folder of a run; expected that of its model, {folder / 'model'}")
+    content = read_json(file, "the config.json of a model folder")
+    try:
+        kind, version = content["model_type"], content["format_version"]
+        if kind != MODEL_TYPE or version != FORMAT_VERSION:
+            newer = type(version) is int and version > FORMAT_VERSION
+            raise UserError(
+                f"holds model_type {kind!r:.100} in format {version!r:.100}, expected {MODEL_TYPE!r} in format "
+                f"{FORMAT_VERSION}{'; it needs a newer version of amsdff-jax' if newer else ''}"
+            )
+        model = build(ModelConfig, content["model"], "model.")
+        encoder = build(EncoderConfig, content["encoder"], "encoder.")
+        # The folder holds the tokenizer, which is what `encoder` is needed for from here on.
+        model = dataclasses.replace(model, encoder=str(folder))
+        model.check_hidden_size(encoder.dim)
+        class_names, max_length = content["class_names"], content["max_length"]
+        check_class_names(class_names, model.num_classes)
+        positions = encoder.max_position_embeddings
+        require(
+            type(max_length) is int and 3 <= max_length <= positions, "max_length", max_length,
+            f"at least 3 tokens, at most {positions}, the encoder's positions",
+        )  # fmt: skip
+        reads_pairs = content.get("reads_pairs")  # folders of earlier versions do not say
+        require(reads_pairs is None or type(reads_pairs) is bool, "reads_pairs", reads_pairs, "true, false or null")
+        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not the config.json of a model folder ({error!r})") from None

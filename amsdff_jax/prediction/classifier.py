@@ -1,0 +1,359 @@
+"""A trained model as its users know it: texts in, names of classes out."""
+
+import dataclasses
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+from flax import nnx
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import require
+from amsdff_jax.config import Config
+from amsdff_jax.data.batches import FILLER, PlannedBatch
+from amsdff_jax.data.chunks import Pause, chunks, until_error
+from amsdff_jax.data.texts import Tag, Text, characters, checked, is_pair, numbered, unlabelled
+from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
+from amsdff_jax.evaluation.calibration import Calibration, read_calibration, softmax
+from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, require_finite
+from amsdff_jax.explanation.explain import Explainer, Explanation
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder
+from amsdff_jax.models.variables import Variables
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.forks import claim_process
+
+BATCH_SIZE = 64
+SMALL_BATCH_SIZE = 8  # a few texts do not have to wait for the time that a whole batch takes
+BATCHES_IN_FLIGHT = 2  # sent to the devices beside the one whose result is awaited
+BATCHES_IN_CHUNK = 64  # so many batches are sorted by length together
+CHARACTERS_IN_CHUNK = 1 << 21  # bounds the memory of very long texts
+
+# Of texts in masked semantics, each compiled once, when it is first needed. Steps of a third or a half: finer ones
+# would save less padding than their compilation costs.
+BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+class ScoredLabel(NamedTuple):
+    """A class and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says of one text.
+
+    Attributes:
+      label: name of the most likely class.
+      probability: of that class; calibrated, if the model is.
+      top_k: the most likely classes, best first, as many as were asked for.
+      truncated: whether the text was cut to the model's maximal length.
+      abstained: whether the probability is below the threshold that the model was calibrated with, so that `label`
+        should not be relied on.
+      label_set: the classes that hold the truth with the probability that the model was calibrated for, most likely
+        first; None for a model without label sets.
+    """
+
+    label: str
+    probability: float
+    top_k: tuple[ScoredLabel, ...]
+    truncated: bool
+    abstained: bool = False
+    label_set: tuple[str, ...] | None = None
+
+
+class _Prepared(NamedTuple):
+    """Texts that are ready for the devices."""
+
+    inference: Inference
+    tokens: TokenizedDataset
+    plan: list[PlannedBatch]
+
+
+class Classifier:
+    """A trained model that labels texts.
+
+    A text is a string, or a tuple of two for a model of pairs. Texts are sorted by length into batches, and every
+    padded length is compiled once; results come in the order of the texts. Labels and probabilities are those of
+    `scripts/evaluate.py`, but for rounding and for the temperature of a calibrated model. All methods may be
+    called from several threads at a time, but not in a process that was forked after the model was loaded. What is
+    wrong with a text names its place, from 0: "texts[3]: expected a string, got None".
+
+    Attributes:
+      saved: the model, its tokenizer, class names and maximal length.
+      calibration: what `scripts/calibrate.py` found; None: probabilities are the model's own.
+    """
+
+    def __init__(
+        self,
+        saved: SavedModel,
+        calibration: Calibration | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Puts the model on the devices.
+
+        Args:
+          saved: a model in eval mode, with a tokenizer.
+          calibration: of this model.
+          batch_size: texts that go through the model together, over all devices.
+          devices: by default all there are.
+
+        Raises:
+          UserError: the batch size is not positive, or there is no tokenizer.
+        """
+        claim_process()
+        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        if saved.tokenizer is None:
+            raise UserError("the model has no tokenizer; a classifier of texts needs one")
+        self.saved, self.calibration = saved, calibration
+        graph = nnx.graphdef(saved.model)
+        parallel = DataParallel(devices=devices)
+        self._inference, self._small_inference = (
+            Inference(graph, Config(), parallel, size, "prediction")
+            for size in (batch_size, min(batch_size, SMALL_BATCH_SIZE))
+        )
+        self._variables = self._inference.prepare(parallel.replicate(Variables.of(saved.model)))
+        self._buckets = (saved.max_length,)
+        if saved.model.config.mask_padding:
+            self._buckets = (*(length for length in BUCKETS if length < saved.max_length), saved.max_length)
+        # A tokenizer holds its last call's settings, and compiling twice is in vain.
+        self._preparing = threading.Lock()
+        # Devices that wait for each other must get their work in the same order.
+        self._dispatching = threading.Lock()
+        self._explainer: Explainer | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        compute_dtype: str = "",
+        batch_size: int = BATCH_SIZE,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Self:
+        """The classifier in a model folder, such as a run's `model/`.
+
+        Args:
+          folder: written by training or by `scripts/convert.py`.
+          compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
+          batch_size: texts that go through the model together, over all devices.
+          devices: by default all there are.
+
+        Raises:
+          UserError: the folder is missing, incomplete, damaged or of a newer format.
+        """
+        claim_process()
+        saved = read_model_folder(folder, **({"compute_dtype": compute_dtype} if compute_dtype else {}))
+        calibration = read_calibration(folder, saved.class_names)
+        return cls(saved, calibration, batch_size=batch_size, devices=devices)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The C classes, in the order of the columns of `predict_proba`."""
+        return self.saved.class_names
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a text is cut to, special ones included."""
+        return self.saved.max_length
+
+    def predict(self, texts: Iterable[Text] | Text, top_k: int = 1) -> list[Prediction] | Prediction:
+        """Labels texts, or a single one.
+
+        Args:
+          texts: strings, or tuples of two, in a list or a column of a table. A string alone is one text; a tuple of two
+            strings alone is one text of a model that was trained on pairs, and two of any other.
+          top_k: as many classes are in `Prediction.top_k`.
+
+        Returns:
+          A prediction for each text in their order; for a single text its prediction, without a list.
+
+        Raises:
+          UserError: something that is no text, or a text that the model's numbers are not finite for.
+        """
+        if self._is_single(texts):
+            return self.predict([texts], top_k)[0]
+        return list(self.stream(texts, top_k))
+
+    def stream(self, texts: Iterable[Text], top_k: int = 1) -> Iterator[Prediction]:
+        """Labels any number of texts in bounded memory, in order.
+
+        A few thousand texts are read ahead of the prediction that is yielded.
+
+        Raises:
+          UserError: something that is no text, or a text that the model's numbers are not finite for, once it is
+            reached; whatever the reading of `texts` raises is raised there, too.
+        """
+        claim_process()
+        return self._stream(numbered(texts), top_k)
+
+    def _stream(self, texts: Iterable[tuple[int, Text]], top_k: int) -> Iterator[Prediction]:
+        for place, prediction in self.annotate(texts, top_k):
+            if prediction is None:
+                raise UserError(f"texts[{place}]: {NOT_FINITE}")
+            yield prediction
+
+    def annotate(
+        self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1
+    ) -> Iterator[tuple[Tag, Prediction | None]]:
+        """Labels the texts of records, in order: (anything, text) becomes (the same thing, prediction).
+
+        Where there is no text, or one that the model's numbers are not finite for, there is no prediction. A `PAUSE`
+        among the items brings out what has been read.
+
+        Raises:
+          UserError: something that is no text, once it is reached.
+        """
+        return itertools.chain.from_iterable(self.annotate_chunks(items, top_k))
+
+    def annotate_chunks(
+        self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1, skip: int = 0
+    ) -> Iterator[list[tuple[Tag, Prediction | None]]]:
+        """The same in lists, as the items go through the model together.
+
+        Where there is no pause among the items, how they are divided depends on them alone. As the last digits of a
+        probability depend on the texts beside it, this gives the same ones after an interruption.
+
+        Args:
+          items: (anything, text).
+          top_k: as many classes are in `Prediction.top_k`.
+          skip: so many items at the beginning are divided with the others, but neither labelled nor yielded.
+
+        Raises:
+          UserError: something that is no text, once it is reached.
+        """
+        require(top_k >= 1, "top_k", top_k, "at least 1")
+        for chunk, logits, truncated in self._run(items, skip):
+            predictions = self._predictions(logits, truncated, top_k)
+            yield [(tag, None if text is None else next(predictions)) for tag, text in chunk]
+
+    def predict_proba(self, texts: Iterable[Text] | Text) -> np.ndarray:
+        """[N,C] float64, the probability of every class; calibrated, if the model is. [C] for a single text.
+
+        Raises:
+          UserError: as for `predict`.
+        """
+        return self._probabilities(self.logits(texts))
+
+    def logits(self, texts: Iterable[Text] | Text) -> np.ndarray:
+        """[N,C] float32, what the model says before softmax and calibration. [C] for a single text.
+
+        Raises:
+          UserError: as for `predict`.
+        """
+        if self._is_single(texts):
+            return self.logits([texts])[0]
+        pieces = [np.zeros((0, len(self.class_names)), np.float32)]
+        pieces += [logits for _, logits, _ in self._run(numbered(texts))]
+        logits = np.concatenate(pieces)
+        require_finite(logits, lambda row: f"texts[{row}]")
+        return logits
+
+    def explain(self, text: str, class_name: str = "") -> Explanation:
+        """What in `text` speaks for a class, by default for the one that wins; `scripts/explain.py` makes pages of it.
+
+        Raises:
+          UserError: no such class, something that is no text, or one that the model's numbers are not finite for.
+        """
+        claim_process()
+        with self._preparing:
+            self._explainer = self._explainer or Explainer(self.saved)
+            return self._explainer.explain(text, class_name)
+
+    def _is_single(self, texts: Any) -> bool:
+        return isinstance(texts, str) or (bool(self.saved.reads_pairs) and is_pair(texts))
+
+    def _run(
+        self, items: Iterable[tuple[Any, Text | None] | Pause], skip: int = 0
+    ) -> Iterator[tuple[list, np.ndarray, np.ndarray]]:
+        """Chunks of the items, each with the logits [n,C] of its n texts and whether they were truncated, [n] bool."""
+        smallest = self._inference.batch_size
+        errors: list[Exception] = []
+        # What was read before an error comes out before it.
+        items = until_error(checked(items, self.saved.reads_pairs), errors)
+        with ThreadPoolExecutor(1) as tokenizing:
+            pending = None
+            for chunk in chunks(
+                items, smallest, BATCHES_IN_CHUNK * smallest, lambda item: characters(item[1]), CHARACTERS_IN_CHUNK
+            ):
+                claim_process()  # a stream may be begun before a fork and gone on with after it
+                chunk, skip = chunk[skip:], max(skip - len(chunk), 0)
+                # While the devices compute one chunk, the next one is tokenized.
+                following = None
+                if chunk:
+                    texts = [text for _, text in chunk if text is not None]
+                    following = chunk, tokenizing.submit(self._prepare, texts) if texts else None
+                if pending is not None:
+                    yield self._finish(*pending)
+                pending = following
+            if pending is not None:
+                yield self._finish(*pending)
+        if errors:
+            raise errors[0]
+
+    def _prepare(self, texts: list[Text]) -> _Prepared:
+        """Tokenizes texts and plans their batches; compiles what is new."""
+        dataset = unlabelled(texts, self.class_names)
+        small = len(texts) <= self._small_inference.batch_size
+        inference = self._small_inference if small else self._inference
+        with self._preparing:
+            tokens = tokenize(dataset, self.saved.tokenizer, self.max_length)
+            return _Prepared(inference, tokens, inference.plan(self._variables, tokens, self._buckets))
+
+    def _finish(self, chunk: list, preparation: Future[_Prepared] | None) -> tuple[list, np.ndarray, np.ndarray]:
+        claim_process()
+        if preparation is None:
+            return chunk, np.zeros((0, len(self.class_names)), np.float32), np.zeros(0, bool)
+        prepared = preparation.result()
+        return chunk, self._compute(*prepared), prepared.tokens.truncated
+
+    def _compute(self, inference: Inference, tokens: TokenizedDataset, plan: list[PlannedBatch]) -> np.ndarray:
+        """[n,C] float32, the logits of prepared texts."""
+        logits = np.zeros((len(tokens), len(self.class_names)), np.float32)
+        in_flight: deque[tuple[np.ndarray, jax.Array]] = deque()
+
+        def collect() -> None:
+            indices, values = in_flight.popleft()
+            real = indices != FILLER
+            logits[indices[real]] = np.asarray(values)[real]
+
+        for planned, batch in zip(plan, inference.batches(tokens, plan), strict=True):
+            with self._dispatching:
+                in_flight.append((planned.indices, inference(self._variables, batch)[0]))
+            # More would not be faster, and an interrupt would have to wait for all of them.
+            if len(in_flight) > BATCHES_IN_FLIGHT:
+                collect()
+        while in_flight:
+            collect()
+        return logits
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        return softmax(logits) if self.calibration is None else self.calibration.probabilities(logits)
+
+    def _predictions(self, logits: np.ndarray, truncated: np.ndarray, top_k: int) -> Iterator[Prediction | None]:
+        """A prediction for every row of logits [n,C], None for one that is not finite."""
+        finite = np.isfinite(logits).all(axis=-1)
+        probabilities = self._probabilities(np.where(finite[:, None], logits, 0))
+        # By logits, as `Evaluation.predictions` does: different ones may have the same probability.
+        order = np.argsort(-logits, axis=-1, kind="stable")
+        abstained, sets = np.zeros(len(logits), bool), None
+        if self.calibration is not None:
+            abstained = self.calibration.abstains(probabilities)
+            sets = self.calibration.label_sets(probabilities) if self.calibration.coverage else None
+        names = self.class_names
+        for row in range(len(logits)):
+            if not finite[row]:
+                yield None
+                continue
+            best = tuple(ScoredLabel(names[label], float(probabilities[row, label])) for label in order[row, :top_k])
+            label_set = None if sets is None else tuple(names[label] for label in order[row] if sets[row, label])
+            yield Prediction(*best[0], best, bool(truncated[row]), bool(abstained[row]), label_set)

@@ -1,0 +1,110 @@
+"""The report of a finished run, or of any saved model, on labelled texts."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.config import Config, DataConfig, TrainConfig
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.files import read_file
+from amsdff_jax.data.sources import load_data
+from amsdff_jax.evaluation.model_card import record_metrics, recorded_loss
+from amsdff_jax.evaluation.report import write_metrics
+from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors
+from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.prediction.classifier import BATCH_SIZE
+from amsdff_jax.prediction.inputs import check_pairs
+from amsdff_jax.training.inputs import check_split
+from amsdff_jax.training.workdir import read_run_config
+
+
+def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> dict[str, Any]:
+    """Evaluates the model of a finished run and writes the report.
+
+    Args:
+      workdir: the run's folder.
+      split: a split of the run's own data; its report goes to `report/`, as at the end of training
+        (`report/train/` and `report/validation/` for these splits).
+      file: a file instead, whose report goes to `report/<name of the file>/`.
+
+    Returns:
+      The metrics.
+
+    Raises:
+      UserError: no finished run, no such split, one that has changed since the run was made, or anything wrong with
+        the file.
+    """
+    workdir = user_path(workdir)
+    config = read_run_config(workdir)
+    saved = read_model_folder(workdir / "model")
+    reporter = Reporter(saved, config)
+    if file:
+        name = Path(file).name  # with its ending, so that it is not the name of a split
+        dataset, directory = read_file(file, config.data, saved.class_names), workdir / "report" / name
+    else:
+        name = split
+        dataset = getattr(load_data(config.data, config.seed), split)
+        directory = workdir / "report" if split == "test" else workdir / "report" / split
+        if dataset is None:
+            raise UserError(
+                f"{workdir}: the run's data has no {split} split; name one in the config, or use --file=FILE"
+            )
+        check_split(workdir, split, dataset)
+    return _evaluate_and_write(reporter, dataset, name, directory, card=workdir / "model")
+
+
+def evaluate_model(
+    model: str | Path, file: str, data: DataConfig, output: str | Path = "", batch_size: int = BATCH_SIZE
+) -> dict[str, Any]:
+    """Evaluates any model folder, a converted or received one too, which stays as it is, and writes the report.
+
+    Args:
+      model: the folder.
+      file: labelled texts.
+      data: names of the file's columns.
+      output: folder of the report; "": `<name of the model>-report/<name of the file>/`, beside the model.
+      batch_size: texts that go through the model together.
+
+    Returns:
+      The metrics. Their `loss` is that of the training where the folder tells it, else cross-entropy.
+
+    Raises:
+      UserError: anything wrong with the folder, the file or the output.
+    """
+    model = user_path(model)
+    saved = read_model_folder(model)
+    if saved.tokenizer is None:
+        raise UserError(f"{model}: holds no tokenizer, and texts cannot be read without one; save it with one")
+    check_pairs(saved.reads_pairs, data.text_pair_column)
+    dataset, name = read_file(file, data, saved.class_names), Path(file).name
+    directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot be written ({error.strerror}); name another folder with --output"
+        ) from None
+    config = Config(
+        data=dataclasses.replace(data, max_length=saved.max_length),
+        loss=recorded_loss(model),
+        train=TrainConfig(eval_batch_size=batch_size),
+    )
+    return _evaluate_and_write(Reporter(saved, config), dataset, name, directory)
+
+
+def _evaluate_and_write(
+    reporter: Reporter, dataset: TextDataset, name: str, directory: Path, card: Path | None = None
+) -> dict[str, Any]:
+    """Writes the report of one split or file, and its metrics into the card of the model folder `card`."""
+    metrics = reporter.evaluate(dataset, directory)
+    if is_first_host():
+        with report_errors(directory):
+            write_metrics(directory, {name: metrics})
+            if card:
+                record_metrics(card, {name: metrics})
+        reporter.draw()
+        print_metrics({name: metrics}, directory)
+    return metrics

@@ -1,0 +1,1 @@
+"""How facts become text, tables and pages."""

@@ -1,0 +1,110 @@
+"""A whole training run, from its settings to its report."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+
+from amsdff_jax.base.paths import user_path
+from amsdff_jax.config import Config
+from amsdff_jax.config.idle_settings import find_idle_settings
+from amsdff_jax.data.sources import DataSplits, load_data
+from amsdff_jax.evaluation.evaluator import StoppedError
+from amsdff_jax.evaluation.model_card import record_training
+from amsdff_jax.evaluation.report import draw_learning_curves, read_metrics, write_metrics
+from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors
+from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.models.registry import make_model
+from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.training.inputs import record_test_split
+from amsdff_jax.training.trainer import Trainer
+from amsdff_jax.training.workdir import lock_workdir
+
+logger = logging.getLogger(__name__)
+
+
+def train_run(
+    config: Config,
+    workdir: str | Path,
+    stop_signal: Callable[[], Callable[[], bool]] = lambda: lambda: False,
+) -> bool:
+    """Trains what `config` describes and writes the report.
+
+    Args:
+      config: the settings.
+      workdir: the run's folder. One that holds an unfinished run of the same settings is gone on with.
+      stop_signal: called once there is something to lose, for the question that is asked at every
+        step from then on: whether to stop, save and return.
+
+    Returns:
+      Whether the run is finished; if not, the same call goes on with it.
+
+    Raises:
+      UserError: anything wrong with settings, data, encoder or folder.
+    """
+    workdir = user_path(workdir)
+    for name, reason in find_idle_settings(config).items():
+        logger.info("%s decides nothing, because %s", name, reason)
+    data = load_data(config.data, config.seed)
+    trainer = make_trainer(config, data, workdir)
+    with lock_workdir(workdir):
+        return _train_and_report(trainer, data, config, stop_signal())
+
+
+def make_trainer(
+    config: Config, data: DataSplits, workdir: str | Path, devices: Sequence[jax.Device] | None = None
+) -> Trainer:
+    """A trainer of the model that `config` describes, with as many classes as the data has unless it says otherwise.
+
+    Args:
+      devices: None: all there are.
+
+    Raises:
+      UserError: anything wrong with settings, encoder or folder.
+    """
+    classes = config.model.num_classes or len(data.train.class_names)
+    model = make_model(dataclasses.replace(config.model, num_classes=classes), seed=config.seed)
+    return Trainer(model, config, data.train, data.validation, workdir, devices=devices)
+
+
+def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should_stop: Callable[[], bool]) -> bool:
+    workdir = trainer.workdir
+    trainer.train(should_stop=should_stop)
+    if not trainer.finished:
+        logger.info("stopped and saved; run the same command again to go on")
+        return False
+    report = workdir / "report"
+    if _is_written(report):
+        logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
+        return True
+    splits = {"validation": data.validation, "test": data.test}
+    reporter = Reporter(read_model_folder(workdir / "model"), trainer.config)
+    try:
+        metrics = {
+            name: reporter.evaluate(dataset, report, should_stop)
+            for name, dataset in splits.items()
+            if dataset is not None
+        }
+    except StoppedError:
+        logger.info("training is done and saved, but not the report; run the same command again to write it")
+        return False
+    if is_first_host():
+        with report_errors(report):
+            named = {"train": data.train} | {name: dataset for name, dataset in splits.items() if dataset is not None}
+            record_training(
+                workdir / "model", config, named, metrics, steps=trainer.total_steps, best_step=trainer.best_step
+            )
+            write_metrics(report, metrics)
+            if data.test is not None:
+                record_test_split(workdir, data.test)
+        reporter.draw()
+        draw_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
+        print_metrics(metrics, report)
+    return True
+
+
+def _is_written(report: Path) -> bool:
+    """Whether training has written its report to the end, which `evaluate_run` may have added to."""
+    return "validation" in read_metrics(report)

@@ -1,0 +1,126 @@
+"""Whatever stands in a model folder, loading it gives the model or one line, and that soon."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from amsdff_jax import EnhancedAMSDFF, UserError
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.models.model_folder import SavedModel, load_model, read_model_folder, save_model
+from tests.conftest import TINY_HEAD
+
+
+@pytest.fixture(scope="module")
+def original(tiny_encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile") / "model"
+    model = EnhancedAMSDFF.from_pretrained(str(tiny_encoder), 2, **TINY_HEAD)
+    save_model(folder, SavedModel(model, load_tokenizer(tiny_encoder), ("a", "b"), 24))
+    return folder
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    shutil.copytree(original, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change_config(folder, section, **values):
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    (config[section] if section else config).update(values)
+    file.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "message"),
+    [
+        ("encoder", "n_layers", 10**9, "encoder n_layers: expected a positive number, at most"),
+        ("encoder", "n_layers", 300, r"n_layers is 300, but .*model\.safetensors has 1$"),
+        ("encoder", "vocab_size", 10**18, "encoder vocab_size: expected"),
+        ("encoder", "vocab_size", 46, r"vocab_size is 46, but .* has 45$"),
+        ("encoder", "hidden_dim", 1 << 24, r"hidden_dim is 16777216, but .* has 36$"),
+        ("encoder", "dim", 10**4000, "encoder dim: expected"),
+        ("encoder", "dropout", float("nan"), "encoder dropout: expected from 0 to below 1"),
+        ("encoder", "dropout", 10**400, "encoder.dropout: expected a number"),
+        ("model", "num_experts", 10**9, r"model\.num_experts: expected at least 1, at most"),
+        ("model", "num_experts", 999, r"num_experts is 999, but .* has 2$"),
+        ("model", "kernel_sizes", [1, 10**18 + 1], r"model\.kernel_sizes: expected"),
+        ("model", "kernel_sizes", [1, 999], r"kernel_sizes is \(1, 999\), but .* has \(1, 3\)$"),
+        ("model", "kernel_sizes", [1] * 10**5, r"model\.kernel_sizes: expected"),
+        ("model", "num_attention_heads", 7, r"model\.num_attention_heads: expected"),
+        ("model", "num_classes", 10**18, r"model\.num_classes: expected"),
+        ("model", "name", "x" * 10**6, r"model\.name: expected one of"),
+        ("model", "x" * 10**6, 1, "no such field"),
+        ("", "encoder", 3, "encoder: expected names and values, got 3"),
+        ("", "max_length", 41, r"max_length: expected at least 3 tokens, at most 40, the encoder's positions, got 41"),
+        ("", "max_length", 10**6, "max_length: expected"),
+        ("", "reads_pairs", 1, "reads_pairs: expected"),
+        ("", "class_names", ["a"] * 10**5, "class_names: expected 2 different names"),
+    ],
+)  # fmt: skip
+def test_sizes_are_compared_before_a_module_is_made(section, name, value, message, folder):
+    change_config(folder, section, **{name: value})
+    with pytest.raises(UserError, match=rf"config\.json: .*{message}") as caught:
+        load_model(folder)
+    assert len(str(caught.value)) < 1000
+
+
+def test_stages_that_the_weights_lack_are_not_built(folder):
+    weights = {name: value for name, value in load_file(folder / "model.safetensors").items() if "experts" not in name}
+    save_file(weights, folder / "model.safetensors")
+    change_config(folder, "model", num_experts=1000)
+    with pytest.raises(UserError, match=r"model\.num_experts is 1000, but .* has 0"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_named(number, folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.8.bias"][1] = number
+    weights["transformer.embeddings.LayerNorm.weight"][3] = number
+    weights["multi_scale_attention.scale_convs.0.2.running_var"][0] = -1
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    for fault in (
+        "classifier.8.bias holds NaN",
+        "embeddings.LayerNorm.weight holds NaN",
+        "running_var holds variances",
+    ):
+        assert fault in str(caught.value)
+
+
+def test_numbers_too_large_for_float32_are_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.8.bias"] = np.array([1, 1e300])
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"classifier\.8\.bias holds NaN or infinity"):
+        load_model(folder)
+
+
+def test_of_many_strange_tensors_a_few_are_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    unexpected = {f"strange.{number}.{'x' * 500}": np.ones(1) for number in range(20_000)}
+    save_file(weights | unexpected, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"unknown strange\.0\.x.* and 19,992 more$") as caught:
+        load_model(folder)
+    assert len(str(caught.value)) < 5000
+
+
+def test_a_tokenizer_of_another_model_is_told_on_loading(folder):
+    file = folder / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    tokenizer["model"]["vocab"]["[USER]"] = 45
+    file.write_text(json.dumps(tokenizer))
+    with pytest.raises(UserError, match="the tokenizer gives ids up to 45, but the encoder's vocabulary has 45"):
+        read_model_folder(folder)
+
+
+def test_the_folder_of_a_run_leads_to_its_model(folder):
+    run = folder.parent
+    (run / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=f"{run}: the folder of a run; expected that of its model, {folder}"):
+        read_model_folder(run)
