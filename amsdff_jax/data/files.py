@@ -22,7 +22,7 @@ from amsdff_jax.data.tables import table_rows
 logger = logging.getLogger(__name__)
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-ROWS_AFTER_ERROR = 100_000  # are read after the first bad one, to count others
+ROWS_AFTER_ERROR = 20_000  # are read after the first bad one, to count others
 ERRORS_SHOWN = 3
 
 

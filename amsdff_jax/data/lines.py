@@ -8,7 +8,7 @@ from amsdff_jax.base.errors import UserError
 
 # A few megabytes of gzip can hold a line of gigabytes, or billions of empty ones.
 LONGEST_TEXT = 1 << 24  # characters of a line or a record, bytes of a value in Parquet; longer ones are refused
-MOST_EMPTY_LINES = 1 << 20  # one after another; more are refused
+MOST_EMPTY_LINES = 1 << 18  # one after another; more are refused
 
 
 class Line(NamedTuple):
