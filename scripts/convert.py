@@ -17,7 +17,7 @@ TOKENIZER = flags.DEFINE_string("tokenizer", "", "from-torch: folder of the toke
 CLASS_NAMES = flags.DEFINE_list("class_names", [], "from-torch: names of the classes, in the order of the logits.")
 PADDING = flags.DEFINE_enum("padding", "", ["", "reference", "masked"], "from-torch: semantics; by default reference.")
 HEADS = flags.DEFINE_integer("num_attention_heads", 0, "from-torch: of the layers after the encoder; by default 8.")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is cut to; by default 256.")
+MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is truncated to; by default 256.")
 LAYOUT = flags.DEFINE_enum("layout", "state_dict", ["state_dict", "trainer"], "to-torch: what the file holds.")
 SAVE = flags.DEFINE_string("save_reference", "", "verify: file for PyTorch's numbers, to compare with later.")
 

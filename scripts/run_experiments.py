@@ -5,7 +5,7 @@
     python scripts/run_experiments.py --config=configs/ablations.py
     python scripts/run_experiments.py --config=configs/experiments.py --folds=5
 
-The report is in results/<name of the config>, with -frozen or -5folds behind it. The same command goes on with what
+The report is in results/<name of the config>, with -frozen or -5folds behind it. The same command resumes what
 was interrupted (exit code 75) and makes failed runs again. Exit code 1: a run failed.
 """
 

@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/agnews.py --workdir=runs/agnews --config.train.epochs=3
 
-The same command goes on with an unfinished run. All GPUs of the machine are used; with several
+The same command resumes an unfinished run. All GPUs of the machine are used; with several
 machines, the same command on each, under SLURM or Open MPI as it is, else with the flags
 
     --coordinator_address=HOST:PORT --num_processes=2 --process_id=0
