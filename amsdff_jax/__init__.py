@@ -1,11 +1,7 @@
 """AMSDFF text classification in JAX: fine-tune, evaluate and use a classifier on a DistilBERT encoder."""
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
-
-# transformers, of which only the tokenizers are used, would complain at every start that PyTorch is missing.
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 if TYPE_CHECKING:
     from amsdff_jax.base.errors import UserError

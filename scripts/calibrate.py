@@ -1,4 +1,4 @@
-"""Calibrates a trained model on labelled texts that it has not seen; predict.py and Classifier obey what is found.
+"""Calibrates a trained model on labelled texts that it has not seen; `predict` and Classifier obey what is found.
 
 python scripts/calibrate.py --model=runs/agnews/model --file=validation.csv --target_precision=0.95 --coverage=0.9
 """

@@ -25,4 +25,4 @@ def main(*texts: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, takes_texts=True)
+    command_line.run(main, others="*TEXT")

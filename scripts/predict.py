@@ -38,4 +38,4 @@ def main(*texts: str) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main, takes_texts=True)
+    command_line.run(main, others="*TEXT")

@@ -1,6 +1,9 @@
 """Fine-tunes a classifier and writes its model, numbers and pictures.
 
+    python scripts/train.py reviews.csv
     python scripts/train.py --config=configs/agnews.py --workdir=runs/agnews --config.train.epochs=3
+
+A file of texts needs the columns `text` and `label`; `--config.data.text_column` and its like name others.
 
 The same command resumes an unfinished run. All GPUs of the machine are used; with several
 machines, the same command on each, under SLURM or Open MPI as it is, else with the flags
@@ -13,19 +16,18 @@ from absl import flags
 from amsdff_jax.cli import command_line
 from amsdff_jax.training.train_run import train_run
 
-command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<name of the config>.")
+command_line.DEFINE_CONFIG("config", "files", "Settings, such as configs/agnews.py or a run's config.json.")
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<name of the config or of the file>.")
 INIT_FROM = flags.DEFINE_string(
     "init_from", "", "A .pt or .safetensors file of PyTorch to begin with; its optimizer's state is taken too."
 )
 command_line.define_host_flags()
-flags.mark_flag_as_required("config")
 
 
-def main() -> int:
+def main(file: str = "") -> int:
     """Trains; returns the exit code."""
-    workdir = WORKDIR.value or f"runs/{command_line.config_name()}"
-    config = command_line.read_config()
+    config = command_line.read_config(file)
+    workdir = WORKDIR.value or f"runs/{command_line.run_name(file)}"
     if INIT_FROM.value:
         config = config.replace(train__init_from=INIT_FROM.value)
     finished = train_run(config, workdir, command_line.stop_signal)
@@ -33,4 +35,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, others="[FILE]")

@@ -98,6 +98,8 @@ def _run(
     if disturbance:
         _arrange(disturbance)
     sys.argv = [script, *arguments]
+    if script == "amsdff":
+        sys.exit(importlib.import_module("amsdff_jax.cli.main").main())
     runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
 
 

@@ -1,5 +1,6 @@
 """The arguments of a script: flags, settings of a config file, commands. Every mistake is one line."""
 
+import dataclasses
 import importlib.util
 import itertools
 import re
@@ -16,13 +17,19 @@ from ml_collections import ConfigDict, config_flags
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.paths import user_path
 from amsdff_jax.base.validation import field_names, nearest, nearest_field
+from amsdff_jax.cli.config_file import SUFFIXES, read_settings
+from amsdff_jax.cli.main import in_own_words
+from amsdff_jax.cli.packaged import CONFIGS
 
 HELP = frozenset({"--help", "-help", "-h"})
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
 
 
+config_given: list[int] = []  # not empty: --config was given, and its settings are not those of the default
+
 _default_config: list[str] = []  # the file of a script that needs no --config
+READER = Path(__file__).with_name("config_file.py")  # of settings that are no Python
 
 
 def define_config(name: str, default: str | None, help: str) -> flags.FlagHolder:
@@ -42,13 +49,14 @@ def mark_flags_of(owner: str, names: Iterable[str]) -> None:
     _owners.update(dict.fromkeys(names, owner))
 
 
-def parse_arguments(arguments: list[str], commands: Mapping[str, str], takes_texts: bool) -> list[str]:
+def parse_arguments(arguments: list[str], commands: Mapping[str, str], others: str = "") -> list[str]:
     """Sets the flags. Asked for help, it prints it and ends the process.
 
     Args:
       arguments: `sys.argv`, in which the config file is put before what overrides it, as ml_collections expects.
       commands: what the first argument may be, and the names of those that follow it.
-      takes_texts: all arguments that are no flags are texts.
+      others: names of the arguments that are no flags and follow no command, such as "*TEXT" for any number of them, or
+        "[FILE]" for one at most; "": there are none.
 
     Returns:
       The arguments that are no flags.
@@ -57,20 +65,22 @@ def parse_arguments(arguments: list[str], commands: Mapping[str, str], takes_tex
       UserError: an argument that is not as it should be.
     """
     if HELP.intersection(_before_texts(arguments)):
-        print(sys.modules["__main__"].__doc__.strip(), flags.FLAGS.main_module_help(), sep="\n")
+        print(in_own_words(f"{sys.modules['__main__'].__doc__.strip()}\n{flags.FLAGS.main_module_help()}"))
         sys.exit(0)
     fields = _check_config(arguments) if "config" in flags.FLAGS else []
     try:
-        others = flags.FLAGS(arguments)[1:]
+        values = flags.FLAGS(arguments)[1:]
     except flags.UnrecognizedFlagError as error:
-        has_texts = takes_texts or any("*TEXT" in names for names in commands.values())
+        has_texts = any("*TEXT" in names for names in (others, *commands.values()))
         raise UserError(_unknown_flag(error.flagname, arguments, fields, has_texts)) from None
     except (flags.Error, AttributeError, LookupError, TypeError, ValueError) as error:  # of absl and of ml_collections
         raise UserError(_explained(" ".join(str(error).split()))) from None
     _check_given()
-    if not takes_texts:
-        _check_command(others, commands)
-    return others
+    if commands:
+        _check_command(values, commands)
+    elif "*" not in others and len(values) > bool(others):
+        raise UserError(f"{values[-1]}: expected a flag, --NAME=VALUE; see --help")
+    return values
 
 
 def _before_texts(arguments: Iterable[str]) -> list[str]:
@@ -97,9 +107,10 @@ def _check_config(arguments: list[str]) -> list[str]:
         if places or overrides:
             raise UserError("--config: not given; expected a file with settings, such as --config=configs/files.py")
         return []
-    file = str(user_path(file))
-    arguments.insert(1, f"--config={file}")
+    config_given[:] = places
+    file = _find_config(file)
     config = {"config": _read_config_file(file)}
+    arguments.insert(1, f"--config={f'{READER}:{file}' if file.endswith(SUFFIXES) else file}")
     names = field_names(config)
     for override in overrides:
         if not _holds(config, override):
@@ -116,16 +127,28 @@ def _holds(values: Any, name: str) -> bool:
     return True
 
 
+def _find_config(name: str) -> str:
+    """The file of settings that is meant: one that comes with the package may be named without folder and ending."""
+    packaged = CONFIGS / f"{name}.py"
+    return str(packaged if re.fullmatch(r"\w+", name) and packaged.is_file() else user_path(name))
+
+
 def _read_config_file(file: str) -> dict[str, Any]:
-    """The settings that `get_config` of a file returns; what is behind a colon goes to it."""
+    """The settings in a file, of Python those that its `get_config` returns; what is behind a colon goes to it."""
     path, _, argument = file.partition(":")
     path = Path(path)
     if not path.is_file():
         others = sorted(str(other) for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        listing = f"; {path.parent} has {', '.join(others)}" if others else ""
-        raise UserError(f"--config: no file {str(path)!r}{nearest(str(path), others) or listing}")
+        names = sorted(other.stem for other in CONFIGS.glob("*.py"))
+        listing = f"; {path.parent} has {', '.join(others)}" if others else f"; there are {', '.join(names)}"
+        raise UserError(f"--config: no file {str(path)!r}{nearest(str(path), [*others, *names]) or listing}")
+    if path.suffix in SUFFIXES:
+        return dataclasses.asdict(read_settings(path))
     if path.suffix != ".py":  # which would be run as Python all the same
-        raise UserError(f"--config: expected a file of Python with get_config, such as configs/files.py, got {path}")
+        raise UserError(
+            f"--config: expected a file of Python with get_config, such as configs/files.py, or one of "
+            f"{', '.join(SUFFIXES)}, such as a run's config.json, got {path}"
+        )
     specification = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
     try:
@@ -190,10 +213,6 @@ def _check_given() -> None:
 
 
 def _check_command(arguments: list[str], commands: Mapping[str, str]) -> None:
-    if not commands:
-        if arguments:
-            raise UserError(f"{arguments[0]}: expected a flag, --NAME=VALUE; see --help")
-        return
     usage = "; ".join(f"{command} {names}".strip() for command, names in commands.items())
     if not arguments or arguments[0] not in commands:
         given = f"{arguments[0]}: no such command{nearest(arguments[0], commands)}" if arguments else "no command"

@@ -15,7 +15,7 @@ from absl import flags
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.validation import build
-from amsdff_jax.cli.arguments import define_config, parse_arguments
+from amsdff_jax.cli.arguments import READER, config_given, define_config, parse_arguments
 from amsdff_jax.config import QUOTING, Config, DataConfig
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.parallel.compilation import keep_compiled_steps
@@ -43,7 +43,7 @@ DEFINE_CONFIG = define_config
 DATA_FLAGS = ("text_column", "text_pair_column", "label_column", "column_names", "delimiter", "quoting")
 
 
-def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, takes_texts: bool = False) -> None:
+def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, others: str = "") -> None:
     """Parses the flags, runs `main` and exits with its code; a `UserError` is one line and exit code 2.
 
     Args:
@@ -51,12 +51,13 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
       commands: what the first argument may be, and the names of those that follow it, such as
         "FILE OUT_DIR"; a last one with a star may be repeated or left out. A flag whose help begins
         with a command belongs to that command.
-      takes_texts: without commands, `main` is called with all arguments that are no flags.
+      others: without commands, the names of the arguments that are no flags, as for `parse_arguments`; `main` is
+        called with them.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     accept_every_character()
     try:
-        arguments = parse_arguments(sys.argv, commands or {}, takes_texts)
+        arguments = parse_arguments(sys.argv, commands or {}, others)
         _set_up_logging()
         keep_compiled_steps()
         _join_hosts()
@@ -131,14 +132,27 @@ def define_host_flags() -> None:
     flags.DEFINE_integer("connection_timeout", CONNECTION_TIMEOUT, "Seconds to wait for the others at the start.")
 
 
-def read_config() -> Config:
+def read_config(train_file: str = "") -> Config:
     """The settings of `--config` and of the flags that override them.
 
+    Args:
+      train_file: takes the place of the data that the settings name; "": it does not.
+
     Raises:
-      UserError: a setting that is wrong, or one that was given as a flag and decides nothing because of another.
+      UserError: neither settings nor a file, a setting that is wrong, or one that was given as a flag and decides
+        nothing because of another.
     """
+    if not (train_file or config_given):
+        raise UserError(
+            "--config: not given; expected settings, such as --config=configs/agnews.py, or a file with "
+            "texts and labels, such as reviews.csv"
+        )
     config = Config.from_dict(flags.FLAGS["config"].value)
     given = flags.FLAGS["config"].override_values
+    if train_file and "data.train_file" in given:
+        raise UserError(f"{train_file}: given beside --config.data.train_file; give one of them")
+    if train_file:
+        config = config.replace(data__source="files", data__train_file=train_file)
     for name, reason in find_idle_settings(config).items():
         if name in given:
             raise UserError(f"--config.{name}={given[name]}: decides nothing, because {reason}; leave one of them out")
@@ -164,9 +178,19 @@ def define_data_flags(labels: bool = False) -> Callable[[], DataConfig]:
     return lambda: build(DataConfig, {holder.name: holder.value for holder in holders}, "--")
 
 
+def run_name(train_file: str) -> str:
+    """The name of the file of texts, without folder and endings, or where there is none that of the config."""
+    return Path(train_file).name.split(".")[0] if train_file else config_name()
+
+
 def config_name(flag: str = "config") -> str:
-    """The name of the config file, without folder and ending: `agnews` for `configs/agnews.py`."""
-    return Path(flags.FLAGS[flag].config_filename.split(":")[0]).stem
+    """The name of the config file, without folder and ending: `agnews` for `configs/agnews.py`.
+
+    For the settings of a run, `runs/reviews/config.json`, the name of the run.
+    """
+    name, _, argument = flags.FLAGS[flag].config_filename.partition(":")
+    path = Path(argument if Path(name).name == READER.name else name)
+    return path.absolute().parent.name if path.name == "config.json" else path.stem
 
 
 class _OneLine(logging.Formatter):

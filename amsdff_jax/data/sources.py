@@ -62,7 +62,7 @@ def _files(config: DataConfig) -> Loaded:
     if folder.name in DATASETS and not user_path(config.train_file).exists():
         raise UserError(
             f"data.train_file: no file {config.train_file}; make it with "
-            f"`python scripts/prepare_data.py {folder.name} --output={folder.parent}`"
+            f"`amsdff prepare {folder.name} --output={folder.parent}`"
         )
     train = read_file(config.train_file, config)
     others = (
@@ -102,7 +102,7 @@ def _newsgroups20(config: DataConfig) -> Loaded:
         except OSError as error:
             raise UserError(
                 f"newsgroups20: the download failed ({error}); connect to the network once, or use "
-                "--config=configs/newsgroups20.py, which reads files that scripts/prepare_data.py makes"
+                "--config=configs/newsgroups20.py, which reads files that `amsdff prepare` makes"
             ) from None
         return TextDataset(bunch.data, bunch.target, tuple(bunch.target_names), name=f"newsgroups20 ({name})")
 

@@ -308,7 +308,7 @@ def read_calibration(folder: str | Path, class_names: Sequence[str]) -> Calibrat
       UserError: the file is damaged, of a newer format, or belongs to a model of other classes.
     """
     file = user_path(folder) / CALIBRATION
-    again = "delete it, or calibrate again (scripts/calibrate.py)"
+    again = "delete it, or calibrate again (amsdff calibrate)"
     if not file.exists():
         return None
     content = read_json(file, f"a calibration; {again}")

@@ -228,7 +228,7 @@ In PyTorch (`pip install 'amsdff-jax[torch]'`; `model.safetensors` is a state di
 {torch_lines}
 ```
 
-To run without amsdff-jax, export it: `python scripts/export.py --model=FOLDER --output=exported` with
+To run without amsdff-jax, export it: `amsdff export --model=FOLDER --output=exported` with
 `--format=safetensors` (for PyTorch), `onnx` or `stablehlo`."""
 
 

@@ -12,7 +12,7 @@ from amsdff_jax.training.train_run import make_trainer
 
 
 def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: Callable[[], bool]) -> Outcome:
-    """Trains as `scripts/train.py` would, and evaluates the best checkpoint on the test split.
+    """Trains as `amsdff train` would, and evaluates the best checkpoint on the test split.
 
     Args:
       config: the settings.

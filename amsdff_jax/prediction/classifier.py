@@ -82,13 +82,13 @@ class Classifier:
 
     A text is a string, or a tuple of two for a model of pairs. Texts are sorted by length into batches, and every
     padded length is compiled once; results come in the order of the texts. Labels and probabilities are those of
-    `scripts/evaluate.py`, but for rounding and for the temperature of a calibrated model. All methods may be
+    `amsdff evaluate`, but for rounding and for the temperature of a calibrated model. All methods may be
     called from several threads at a time, but not in a process that was forked after the model was loaded. What is
     wrong with a text names its place, from 0: "texts[3]: expected a string, got None".
 
     Attributes:
       saved: the model, its tokenizer, class names and maximal length.
-      calibration: what `scripts/calibrate.py` found; None: probabilities are the model's own.
+      calibration: what `amsdff calibrate` found; None: probabilities are the model's own.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Classifier:
         """The classifier in a model folder, such as a run's `model/`.
 
         Args:
-          folder: written by training or by `scripts/convert.py`.
+          folder: written by training or by `amsdff convert`.
           compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
           batch_size: texts that go through the model together, over all devices.
           devices: by default all there are.
@@ -259,7 +259,7 @@ class Classifier:
         return logits
 
     def explain(self, text: str, class_name: str = "") -> Explanation:
-        """What in `text` speaks for a class, by default for the one that wins; `scripts/explain.py` makes pages of it.
+        """What in `text` speaks for a class, by default for the one that wins; `amsdff explain` makes pages of it.
 
         Raises:
           UserError: no such class, something that is no text, or one that the model's numbers are not finite for.

@@ -31,7 +31,7 @@ class Origin(NamedTuple):
     Attributes:
       model: a digest of weights, configuration and tokenizer.
       calibration: a digest.
-      flags: the rest, by the names of the flags of `scripts/predict.py`.
+      flags: the rest, by the names of the flags of `amsdff predict`.
     """
 
     model: str

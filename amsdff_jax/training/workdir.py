@@ -131,8 +131,8 @@ def _go_on(workdir: Path, wanted: dict[str, Any], inputs_are_known: bool) -> dic
     if refused:
         raise UserError(
             f"{workdir}: holds a run of another configuration ({'; '.join(refused)}); use another --workdir, to which "
-            f"`convert.py to-torch --layout=trainer {workdir} FILE.pt` and `--init_from=FILE.pt` take its weights and "
-            "optimizer along"
+            f"`amsdff convert to-torch --layout=trainer {workdir} FILE.pt` and `--init_from=FILE.pt` take its weights "
+            "and optimizer along"
         )
     if taken:
         logger.warning("%s: goes on with %s", workdir, ", ".join(taken))

@@ -168,7 +168,7 @@ def test_configs_read_what_is_made_and_say_how_when_it_is_not(name, tmp_path, mo
     data = Config.from_dict(load(ROOT / "configs" / f"{name}.py").get_config()).data
     assert (data.train_file, data.test_file) == (f"data/{name}/train.csv.gz", f"data/{name}/test.csv.gz")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"make it with `python scripts/prepare_data.py {name} --output=data`"):
+    with pytest.raises(UserError, match=f"make it with `amsdff prepare {name} --output=data`"):
         load_data(data)
 
 

@@ -1,0 +1,91 @@
+"""The command `amsdff`: a verb, and the flags of the script that it runs."""
+
+import ast
+import re
+import runpy
+import sys
+from pathlib import Path
+
+from amsdff_jax.cli.packaged import CONFIGS, SCRIPTS
+
+VERBS = {
+    "train": "train",
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "explain": "explain",
+    "calibrate": "calibrate",
+    "export": "export",
+    "convert": "convert",
+    "inspect": "inspect_data",
+    "prepare": "prepare_data",
+    "experiments": "run_experiments",
+    "verify": "verify_run",
+    "benchmark": "benchmark",
+    "scaling": "measure_scaling",
+}
+LISTING = "configs"
+EXIT_USER_ERROR = 2  # as of the scripts
+
+_called: list[str] = []  # the verb, once a script runs for it
+
+
+def main() -> int:
+    """Runs what the command line asks for; returns the exit code."""
+    verb, *arguments = sys.argv[1:] or ["--help"]
+    if verb in ("--help", "-help", "-h", "help"):
+        print(_help())
+        return 0
+    if verb == LISTING:
+        return _show_configs(arguments)
+    if verb not in VERBS:
+        print(f"error: {verb}: no such command; there are {', '.join([*VERBS, LISTING])}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    _called.append(verb)
+    sys.argv[1:] = arguments
+    runpy.run_path(str(SCRIPTS / f"{VERBS[verb]}.py"), run_name="__main__")
+    return 0
+
+
+def in_own_words(text: str) -> str:
+    """A script's help, which `amsdff` shows with its verbs and names of configs where a clone has paths."""
+    if not _called:
+        return text
+    for verb, script in VERBS.items():
+        text = text.replace(f"python scripts/{script}.py", f"amsdff {verb}")
+    return re.sub(r"\bconfigs/(\w+)\.py", r"\1", text)
+
+
+def _help() -> str:
+    verbs = {verb: _first_line(SCRIPTS / f"{script}.py") for verb, script in VERBS.items()}
+    verbs[LISTING] = "Lists the settings that come with the package; with a name, prints that file."
+    lines = [f"  {verb:<12} {line}" for verb, line in verbs.items()]
+    return "\n".join(
+        [
+            "Fine-tune, evaluate and use an AMSDFF text classifier.",
+            "",
+            "  amsdff train reviews.csv                                # columns text and label; into runs/reviews",
+            "  amsdff predict --model=runs/reviews/model 'A text.'",
+            "",
+            *lines,
+            "",
+            "amsdff COMMAND --help shows the flags of a command.",
+        ]
+    )
+
+
+def _show_configs(names: list[str]) -> int:
+    files = {file.stem: file for file in sorted(CONFIGS.glob("*.py"))}
+    if not names:
+        for name, file in files.items():
+            print(f"{name:<14} {_first_line(file)}")
+        return 0
+    if names[0] not in files:
+        print(f"error: {names[0]}: no such config; there are {', '.join(files)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    print(files[names[0]].read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _first_line(file: Path) -> str:
+    """Of a file's docstring, without running it."""
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]

@@ -1,0 +1,152 @@
+"""The command `amsdff`, and what the wheel that brings it holds."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from amsdff_jax import Config
+from amsdff_jax.cli.main import VERBS
+from amsdff_jax.cli.packaged import CONFIGS, SCRIPTS
+from tests.processes import run_script
+
+ROOT = Path(__file__).parents[2]
+COMMAND = "import sys; sys.argv[0] = 'amsdff'; from amsdff_jax.cli.main import main; sys.exit(main())"
+
+
+def amsdff(*arguments, package=ROOT, cwd=None, python=()):
+    environment = os.environ | {"PYTHONPATH": str(package)}
+    return subprocess.run(
+        [sys.executable, *python, "-c", COMMAND, *map(str, arguments)], cwd=cwd, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The package as the wheel holds it, unpacked."""
+    hatchling = pytest.importorskip("hatchling.build", reason="needs hatchling, which builds the wheel")
+    folder, before = tmp_path_factory.mktemp("wheel"), Path.cwd()
+    os.chdir(ROOT)
+    try:
+        name = hatchling.build_wheel(str(folder))
+    finally:
+        os.chdir(before)
+    with zipfile.ZipFile(folder / name) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_every_script_is_a_verb():
+    assert sorted(VERBS.values()) == sorted(file.stem for file in SCRIPTS.glob("*.py"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["help"]])
+def test_help_names_all_verbs_and_loads_nothing(arguments):
+    result = amsdff(*arguments, python=["-X", "importtime"])
+    assert result.returncode == 0
+    assert all(re.search(rf"^  {verb} +[A-Z]", result.stdout, re.MULTILINE) for verb in [*VERBS, "configs"])
+    assert not re.search(r"\| +(jax|transformers|numpy|absl)$", result.stdout, re.MULTILINE)
+
+
+def test_importing_the_package_loads_and_sets_nothing():
+    code = (
+        "import os, sys; before = dict(os.environ); import amsdff_jax;"
+        "assert not {'jax', 'numpy', 'torch', 'transformers'} & set(sys.modules); assert dict(os.environ) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_a_verb_shows_its_own_name_and_flags(tmp_path):
+    code, output = run_script(tmp_path / "output", "amsdff", "train", "--help")
+    assert code == 0
+    assert "amsdff train --config=agnews" in output
+    assert "--workdir" in output
+    assert "python scripts/" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "trian: no such command; there are train, "),
+        (["configs", "agnew"], "agnew: no such config; there are ablations, agnews"),
+        (["train"], "--config: not given; expected settings, such as --config=configs/agnews.py, or a file"),
+        (["train", "--config=agnew"], "--config: no file 'agnew'; did you mean agnews?"),
+        (["train", "a.csv", "b.csv"], "b.csv: expected a flag"),
+        (["train", "a.csv", "--config.data.train_file=b.csv"], "a.csv: given beside --config.data.train_file"),
+        (["train", "--config=broken.json"], "broken.json: not valid JSON"),
+        (["train", "--config=list.yaml"], "list.yaml: expected names and values"),
+        (["train", "--config=unknown.yaml"], "unknown.yaml: train.epcohs: no such field; did you mean epochs?"),
+        (["train", "--config=broken.yml"], "broken.yml: not valid YAML"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
+    for name, text in {"broken.json": "{", "list.yaml": "- a", "unknown.yaml": "train: {epcohs: 3}",
+                       "broken.yml": "a: [\x00"}.items():  # fmt: skip
+        (tmp_path / name).write_text(text)
+    code, output = run_script(tmp_path / "output", "amsdff", *arguments, cwd=tmp_path)
+    assert code == 2
+    assert output.startswith("error: ")
+    assert message in output
+    assert len(output.splitlines()) == 1
+
+
+def test_configs_are_listed_and_printed():
+    listing = amsdff("configs").stdout
+    assert [line.split()[0] for line in listing.splitlines()] == sorted(file.stem for file in CONFIGS.glob("*.py"))
+    assert amsdff("configs", "files").stdout == (CONFIGS / "files.py").read_text()
+
+
+READ_CONFIG = """
+import sys
+from amsdff_jax.cli import command_line
+command_line.DEFINE_CONFIG("config", "files", "")
+def main(file=""):
+    config = command_line.read_config(file)
+    print(command_line.run_name(file), config.train.epochs, config.model.kernel_sizes, config.data.train_file, sep="|")
+command_line.run(main, others="[FILE]")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config=agnews"], "agnews|2|(1, 3, 5)|"),
+        (["--config=agnews", "--config.model.kernel_sizes=(1,3)"], "agnews|2|(1, 3)|"),
+        (["data/reviews.csv.gz"], "reviews|3|(1, 3, 5)|data/reviews.csv.gz"),
+        (["--config=runs/mine/config.json"], "mine|7|(3,)|"),
+        (["--config=runs/mine/config.json", "--config.train.epochs=8"], "mine|8|(3,)|"),
+        (["--config=few.yaml", "data/reviews.csv"], "reviews|5|(1, 3, 5)|data/reviews.csv"),
+    ],
+)
+def test_settings_by_name_and_in_every_format(arguments, expected, tmp_path):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    config = Config().replace(train__epochs=7, model__kernel_sizes=(3,))
+    (tmp_path / "runs" / "mine" / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    (tmp_path / "few.yaml").write_text("train:\n  epochs: 5\n")
+    (tmp_path / "script.py").write_text(READ_CONFIG)
+    _, output = run_script(tmp_path / "output", str(tmp_path / "script.py"), *arguments, cwd=tmp_path)
+    assert output.strip() == expected
+
+
+def test_the_wheel_holds_the_package_its_scripts_and_configs_and_nothing_else(wheel):
+    held = {file.relative_to(wheel).as_posix() for file in wheel.rglob("*") if file.is_file()}
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "amsdff_jax", "scripts", "configs"],
+        cwd=ROOT, text=True, capture_output=True, check=True,
+    ).stdout.split()  # fmt: skip
+    expected = {name if name.startswith("amsdff_jax/") else f"amsdff_jax/{name}" for name in tracked}
+    assert {name for name in held if ".dist-info/" not in name} == expected
+
+
+def test_the_command_works_from_the_wheel_outside_the_clone(wheel, tmp_path):
+    assert "agnews" in amsdff("configs", package=wheel, cwd=tmp_path).stdout
+    result = amsdff("predict", "--model=nowhere", "A text.", package=wheel, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "nowhere" in result.stdout
