@@ -144,7 +144,7 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _base_model(encoder: str) -> str:
     """The hub id of an encoder, "" where it has none."""
     if encoder in PACKAGED:
-        return PACKAGED[encoder][2]
+        return PACKAGED[encoder].hub_id
     return "" if not encoder or user_path(encoder).exists() else encoder
 
 

