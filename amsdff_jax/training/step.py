@@ -11,7 +11,6 @@ from flax import nnx, traverse_util
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
-from amsdff_jax.evaluation.inference import forward
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.losses import combine, contrastive_loss, loss_parts
@@ -76,13 +75,17 @@ def update_model(model: nnx.Module, variables: Variables) -> None:
         nnx.update(model, jax.tree.map(jnp.copy, part))
 
 
+def _forward(model: PretrainedClassifier, batch: Batch, dropout_key: jax.Array) -> Any:
+    return model(batch.input_ids, batch.attention_mask, dropout_key)
+
+
 def make_train_step(
     graph: nnx.GraphDef,
     config: Config,
     optimizer: optax.GradientTransformation,
     weights: np.ndarray,
     axis_name: str | None = None,
-    forward: Callable[[PretrainedClassifier, Any, jax.Array], Any] = forward,
+    forward: Callable[[PretrainedClassifier, Any, jax.Array], Any] = _forward,
 ) -> TrainStep:
     """The function of one update, to be compiled with its state donated.
 

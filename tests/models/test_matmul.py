@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.evaluation.inference import make_inference_variables
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.attention import attend, attend_with_weights
 from amsdff_jax.models.baselines import LinearClassifier
@@ -16,7 +15,7 @@ from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.matmul import dense
-from amsdff_jax.models.variables import Variables
+from amsdff_jax.models.variables import Variables, make_inference_variables
 
 
 def draw(*shape: int, seed: int = 0) -> jax.Array:

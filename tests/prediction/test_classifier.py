@@ -52,14 +52,15 @@ def classifier(folders):
 
 def evaluate(saved: SavedModel, texts, pairs=None):
     """What `scripts/evaluate.py` computes."""
-    graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
     parallel = DataParallel(devices=jax.devices()[:1])
-    variables = parallel.replicate(Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics)))
+    variables = parallel.replicate(Variables.of(saved.model))
     config = Config().replace(
-        data__max_length=saved.max_length, data__num_buckets=2, train__eval_batch_size=10,
+        data__max_length=saved.max_length,
+        data__num_buckets=2,
+        train__eval_batch_size=10,
         model__mask_padding=saved.model.config.mask_padding,
-    )  # fmt: skip
-    evaluator = Evaluator(graph, config, saved.tokenizer, parallel)
+    )
+    evaluator = Evaluator(nnx.graphdef(saved.model), config, saved.tokenizer, parallel)
     return evaluator.evaluate(variables, TextDataset(texts, np.zeros(len(texts), int), NAMES, pairs))
 
 
