@@ -1,7 +1,7 @@
 """The batch plan: which texts go through the model together, padded to what length, in what order.
 
-A plan is a pure function of its arguments, so a run needs only its step number to resume with the very
-batch that was next.
+A plan is a pure function of its arguments, so a resumed run needs only its step number to find the
+very batch that was next.
 """
 
 from collections.abc import Sequence
@@ -68,14 +68,16 @@ def choose_buckets(lengths: np.ndarray, number: int, max_length: int) -> tuple[i
 
 
 def training_buckets(lengths: np.ndarray, config: Config) -> tuple[int, ...]:
-    """The padded lengths for a dataset: the config's own, else the best few, or the one of reference semantics.
+    """The padded lengths for a dataset: the config's own, else the best few, or the one of reference mode.
 
     Args:
-      lengths: [N] tokens of each text, none above `config.data.max_length`.
+      lengths: [N] tokens of each text, at most `config.data.max_length`.
     """
     if not config.model.mask_padding:
         return (config.data.max_length,)
-    return config.data.buckets or choose_buckets(lengths, config.data.num_buckets, config.data.max_length)
+    if config.data.buckets:
+        return config.data.buckets
+    return choose_buckets(lengths, config.data.num_buckets, config.data.max_length)
 
 
 def plan_batches(

@@ -83,10 +83,7 @@ class _Part(NamedTuple):
         return float(self.tokens.sum()) - (self.end_logit - self.start_logit)
 
 
-PartIntegral = Callable[..., tuple[jax.Array, jax.Array]]
-
-
-def make_part_integral(graph: nnx.GraphDef) -> PartIntegral:
+def make_part_integral(graph: nnx.GraphDef) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """The function that integrates over a part of the way; jit it.
 
     Args:
@@ -125,30 +122,19 @@ def make_part_integral(graph: nnx.GraphDef) -> PartIntegral:
     return part_integral
 
 
-def integrate_gradients(
-    part_integral: PartIntegral,
-    variables: Variables,
-    input_ids: np.ndarray,
-    attention_mask: np.ndarray,
-    is_word: np.ndarray,
-    target: int,
-) -> Attributions:
+def integrate_gradients(part_integral: Callable[[np.float32, np.float32], tuple]) -> Attributions:
     """Integrates from the baseline to the text, in parts as small as completeness asks for.
 
     Stops when the errors are within `TOLERANCE` and `PARTS_TOLERANCE`, when they are but rounding, or with
     `MOST_PARTS` parts; `Attributions.relative_error` says what was reached.
 
     Args:
-      part_integral: from `make_part_integral`.
-      variables: the classifier's.
-      input_ids, attention_mask, is_word: [S].
-      target: the class whose logit is explained.
+      part_integral: what `make_part_integral` made, of a text and the class that is explained: (start, end) ->
+        attributions [S] and logits [2].
     """
 
     def integrate(start: float, end: float) -> _Part:
-        tokens, logits = part_integral(
-            variables, input_ids, attention_mask, is_word, np.int32(target), np.float32(start), np.float32(end)
-        )
+        tokens, logits = part_integral(np.float32(start), np.float32(end))
         return _Part(start, end, np.asarray(tokens, np.float64), *(float(logit) for logit in logits))
 
     parts = [integrate(*ends) for ends in pairwise(np.linspace(0, 1, FIRST_PARTS + 1))]

@@ -1,6 +1,7 @@
 """Everything that can be said of why a model gives a text its label."""
 
 import dataclasses
+import functools
 import threading
 from typing import Any
 
@@ -172,9 +173,8 @@ class Explainer:
             raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
         if saved.reads_pairs:
             raise UserError("the model was trained on pairs of texts; only models of single texts can be explained")
-        model = saved.model.for_platform(
-            saved.model.platform, compute_dtype="float32", attention="xla", rematerialize=False
-        )
+        exact = {"compute_dtype": "float32", "attention": "xla", "rematerialize": False}
+        model = saved.model.for_platform(saved.model.platform, **exact)
         graph, self._variables = nnx.graphdef(model), Variables.of(model)
         self._saved = saved
         self._reading = threading.Lock()  # a tokenizer holds its last call's settings
@@ -212,9 +212,8 @@ class Explainer:
             logits = measured["logits"]
             require_finite(logits[None], lambda _: repr(text[:40]))
             target = saved.class_names.index(class_name) if class_name else int(logits.argmax())
-            attributions = integrate_gradients(
-                self._part_integral, self._variables, input_ids, attention_mask, is_word, target
-            )
+            arguments = (self._variables, input_ids, attention_mask, is_word, np.int32(target))
+            attributions = integrate_gradients(functools.partial(self._part_integral, *arguments))
         sizes = saved.model.config.kernel_sizes
         return Explanation(
             model_name=saved.model.name,
@@ -234,20 +233,6 @@ class Explainer:
         if not self._saved.model.config.mask_padding:  # then the padding is a part of what the model reads
             return self._saved.max_length
         return min(-(-tokens // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, max(tokens, self._saved.max_length))
-
-
-def explain(saved: SavedModel, text: str, class_name: str = "") -> Explanation:
-    """Explains one class of one text; for several texts an `Explainer` compiles once.
-
-    Args:
-      saved: the model.
-      text: any string.
-      class_name: the class; "": the one that wins.
-
-    Raises:
-      UserError: no such class, or a model without a tokenizer.
-    """
-    return Explainer(saved).explain(text, class_name)
 
 
 def _make_measure(graph: nnx.GraphDef):
