@@ -1,12 +1,11 @@
 """A trained model as its users know it: texts in, names of classes out."""
 
-import dataclasses
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -17,13 +16,14 @@ from amsdff_jax.base.validation import require
 from amsdff_jax.data.chunks import Pause, chunks, until_error
 from amsdff_jax.data.texts import Tag, Text, characters, checked, is_pair, numbered, unlabelled
 from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
-from amsdff_jax.evaluation.calibration import Calibration, read_calibration, softmax
+from amsdff_jax.evaluation.calibration import Calibration, read_calibration
 from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, make_forward, require_finite
 from amsdff_jax.explanation.explain import Explainer, Explanation
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.variables import Variables, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.forks import claim_process
+from amsdff_jax.prediction.prediction import Prediction, make_predictions
 
 BATCH_SIZE = 64
 SMALL_BATCH_SIZE = 8  # a few texts do not have to wait for the time that a whole batch takes
@@ -33,36 +33,6 @@ CHARACTERS_IN_CHUNK = 1 << 21  # bounds the memory of very long texts
 # Of texts in masked semantics, each compiled once, when it is first needed. Steps of a third or a half: finer ones
 # would save less padding than their compilation costs.
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-
-
-class ScoredLabel(NamedTuple):
-    """A class and its probability."""
-
-    label: str
-    probability: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a model says of one text.
-
-    Attributes:
-      label: name of the most likely class.
-      probability: of that class; calibrated, if the model is.
-      top_k: the most likely classes, best first, as many as were asked for.
-      truncated: whether the text was cut to the model's maximal length.
-      abstained: whether the probability is below the threshold that the model was calibrated with, so that `label`
-        should not be relied on.
-      label_set: the classes that hold the truth with the probability that the model was calibrated for, most likely
-        first; None for a model without label sets.
-    """
-
-    label: str
-    probability: float
-    top_k: tuple[ScoredLabel, ...]
-    truncated: bool
-    abstained: bool = False
-    label_set: tuple[str, ...] | None = None
 
 
 class Classifier:
@@ -104,6 +74,7 @@ class Classifier:
         if saved.tokenizer is None:
             raise UserError("the model has no tokenizer; a classifier of texts needs one")
         self.saved, self.calibration = saved, calibration
+        self._calibration = calibration or Calibration(saved.class_names, temperature=1.0)  # which changes nothing
         parallel = DataParallel(devices=devices)
         self.platform = parallel.platform
         model = saved.model.for_platform(parallel.platform)
@@ -153,7 +124,7 @@ class Classifier:
 
     @property
     def max_length(self) -> int:
-        """Tokens that a text is cut to, special ones included."""
+        """Tokens that a text is truncated to, special ones included."""
         return self.saved.max_length
 
     def predict(self, texts: Iterable[Text] | Text, top_k: int = 1) -> list[Prediction] | Prediction:
@@ -208,7 +179,7 @@ class Classifier:
     def annotate_chunks(
         self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1, skip: int = 0
     ) -> Iterator[list[tuple[Tag, Prediction | None]]]:
-        """The same in lists, as the items go through the model together.
+        """Labels the texts of records in lists, as they go through the model together.
 
         Where there is no pause among the items, how they are divided depends on them alone. As the last digits of a
         probability depend on the texts beside it, this gives the same ones after an interruption.
@@ -223,7 +194,7 @@ class Classifier:
         """
         require(top_k >= 1, "top_k", top_k, "at least 1")
         for chunk, logits, truncated in self._run(items, skip):
-            predictions = self._predictions(logits, truncated, top_k)
+            predictions = make_predictions(logits, truncated, self._calibration, top_k)
             yield [(tag, None if text is None else next(predictions)) for tag, text in chunk]
 
     def predict_proba(self, texts: Iterable[Text] | Text) -> np.ndarray:
@@ -232,7 +203,7 @@ class Classifier:
         Raises:
           UserError: as for `predict`.
         """
-        return self._probabilities(self.logits(texts))
+        return self._calibration.probabilities(self.logits(texts))
 
     def logits(self, texts: Iterable[Text] | Text) -> np.ndarray:
         """[N,C] float32, what the model says before softmax and calibration. [C] for a single text.
@@ -305,25 +276,3 @@ class Classifier:
     def _inference_for(self, tokens: TokenizedDataset) -> Inference:
         small = len(tokens) <= self._small_inference.batch_size
         return self._small_inference if small else self._inference
-
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        return softmax(logits) if self.calibration is None else self.calibration.probabilities(logits)
-
-    def _predictions(self, logits: np.ndarray, truncated: np.ndarray, top_k: int) -> Iterator[Prediction | None]:
-        """A prediction for every row of logits [n,C], None for one that is not finite."""
-        finite = np.isfinite(logits).all(axis=-1)
-        probabilities = self._probabilities(np.where(finite[:, None], logits, 0))
-        # By logits, as `Evaluation.predictions` does: different ones may have the same probability.
-        order = np.argsort(-logits, axis=-1, kind="stable")
-        abstained, sets = np.zeros(len(logits), bool), None
-        if self.calibration is not None:
-            abstained = self.calibration.abstains(probabilities)
-            sets = self.calibration.label_sets(probabilities) if self.calibration.coverage else None
-        names = self.class_names
-        for row in range(len(logits)):
-            if not finite[row]:
-                yield None
-                continue
-            best = tuple(ScoredLabel(names[label], float(probabilities[row, label])) for label in order[row, :top_k])
-            label_set = None if sets is None else tuple(names[label] for label in order[row] if sets[row, label])
-            yield Prediction(*best[0], best, bool(truncated[row]), bool(abstained[row]), label_set)

@@ -23,7 +23,7 @@ from amsdff_jax.evaluation.evaluator import Evaluator
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.prediction.classifier import ScoredLabel
+from amsdff_jax.prediction.prediction import ScoredLabel
 from tests.conftest import TINY_HEAD, make_texts
 
 NAMES = ("low", "high", "other")
