@@ -57,7 +57,7 @@ class Evaluator:
         parallel: DataParallel,
         buckets: tuple[int, ...] = (),
     ):
-        """Prepares the forward pass.
+        """Nothing is compiled yet.
 
         Args:
           graph: the model in eval mode.

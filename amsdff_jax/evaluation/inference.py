@@ -30,7 +30,7 @@ class StoppedError(Exception):
 
 
 class Inference:
-    """A function of batches, run over all texts of a dataset: compiled once for each padded length.
+    """A function of batches, run over tokenized texts: compiled once for each padded length.
 
     Every text counts once on any number of devices and hosts, and every host gets all results. Threads may share it.
 
@@ -53,7 +53,7 @@ class Inference:
           parallel: the devices.
           batch_size: rounded up to what the devices divide.
           name: what messages call it.
-          make_batch: (dataset, planned batch, rows) -> these rows of the batch, with an `attention_mask`.
+          make_batch: (texts, planned batch, rows) -> these rows of the batch, with an `attention_mask`.
         """
         self.batch_size = parallel.round_up(batch_size)
         self._function = StepByLength(parallel.compile_eval_step(function), name)
@@ -62,27 +62,23 @@ class Inference:
         self._compiled: set[int] = set()
         self._compiling = threading.Lock()
 
-    def compile(self, variables: Variables, dataset: Any, buckets: Sequence[int]) -> list[PlannedBatch]:
-        """Compiles what a pass over `dataset` needs and is new, and returns the pass's batches.
+    def compile(self, variables: Variables, texts: Any, buckets: Sequence[int]) -> list[PlannedBatch]:
+        """Compiles what a pass over `texts` needs and is new, and returns the pass's batches.
 
         Args:
           variables: on the devices.
-          dataset: tokenized texts, with `lengths` [N].
+          texts: N tokenized ones, with `lengths` [N].
           buckets: rising padded lengths, the last of which holds every text.
         """
-        plan = plan_batches(dataset.lengths, buckets, self.batch_size)
+        plan = plan_batches(texts.lengths, buckets, self.batch_size)
         with self._compiling:
             new = [planned for planned in plan_lengths(plan) if planned.length not in self._compiled]
-            self._function.compile({planned.length: (variables, self._place(dataset, planned)) for planned in new})
+            self._function.compile({planned.length: (variables, self._place(texts, planned)) for planned in new})
             self._compiled.update(planned.length for planned in new)
         return plan
 
     def batches(
-        self,
-        variables: Variables,
-        dataset: Any,
-        buckets: Sequence[int],
-        should_stop: Callable[[], bool] = lambda: False,
+        self, variables: Variables, texts: Any, buckets: Sequence[int], should_stop: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The indices [n] of each batch's texts, and their results [n,...]; the arguments are those of a call."""
         in_flight: deque[tuple[np.ndarray, jax.Array]] = deque()
@@ -92,10 +88,10 @@ class Inference:
             real = indices != FILLER
             return indices[real], np.asarray(results)[real]
 
-        for planned in self.compile(variables, dataset, buckets):
+        for planned in self.compile(variables, texts, buckets):
             if self._parallel.any_host(should_stop()):
                 raise StoppedError
-            batch = self._place(dataset, planned)
+            batch = self._place(texts, planned)
             with _DISPATCHING:
                 in_flight.append((planned.indices, self._function(variables, batch)))
             # More would not be faster, and an interrupt would have to wait for all of them.
@@ -105,33 +101,25 @@ class Inference:
             yield collect()
 
     def __call__(
-        self,
-        variables: Variables,
-        dataset: Any,
-        buckets: Sequence[int],
-        should_stop: Callable[[], bool] = lambda: False,
+        self, variables: Variables, texts: Any, buckets: Sequence[int], should_stop: Callable[[], bool] = lambda: False
     ) -> np.ndarray:
-        """The results for all texts, [N,...] float32, in the order of `dataset`.
+        """The results [N,...] for all texts, in their order.
 
         Args:
           variables: on the devices.
-          dataset: tokenized texts, with `lengths` [N].
+          texts: N tokenized ones, with `lengths` [N].
           buckets: rising padded lengths, the last of which holds every text.
           should_stop: asked before every batch.
 
         Raises:
           StoppedError: `should_stop` said so on any host.
         """
-        results = np.zeros(0, np.float32)
-        for indices, values in self.batches(variables, dataset, buckets, should_stop):
-            if not len(results):
-                results = np.zeros((len(dataset.lengths), *values.shape[1:]), np.float32)
-            results[indices] = values
-        return results
+        indices, results = zip(*self.batches(variables, texts, buckets, should_stop), strict=True)
+        return np.concatenate(results)[np.argsort(np.concatenate(indices))]
 
-    def _place(self, dataset: Any, planned: PlannedBatch) -> Any:
+    def _place(self, texts: Any, planned: PlannedBatch) -> Any:
         own_rows = self._parallel.own_rows(self.batch_size)
-        return self._parallel.place_batch(self._make_batch(dataset, planned, own_rows))
+        return self._parallel.place_batch(self._make_batch(texts, planned, own_rows))
 
 
 def make_forward(graph: nnx.GraphDef) -> Callable[[Variables, Batch], jax.Array]:

@@ -54,15 +54,7 @@ def attend(
 def attend_with_weights(
     query: jax.Array, key: jax.Array, value: jax.Array, key_mask: jax.Array, dropout: Dropout, seed: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Scaled dot-product attention of any number of queries, with its weights.
-
-    Args:
-      query: [B,Q,N,D] with N heads of D features.
-      key, value, key_mask, dropout, seed: as in `attend`.
-
-    Returns:
-      The attended values [B,Q,N*D] in the type of `value`, and the weights [B,N,Q,S] before dropout, float32.
-    """
+    """What `attend` gives, for any number of queries [B,Q,N,D], and the weights [B,N,Q,S] before dropout, float32."""
     exponentials, normalizer = _exponentials(query, key, key_mask)
     weights = exponentials / normalizer
     context = _weigh(dropout(weights, seed).astype(value.dtype), value).astype(value.dtype).swapaxes(1, 2)

@@ -141,7 +141,7 @@ class PretrainedClassifier(nnx.Module):
         return model
 
     def for_platform(self, platform: str, **fields: Any) -> Self:
-        """The model as it is to compute on `platform`, in eval mode: itself, or another with the same numbers.
+        """The model as it is to compute on `platform`: itself, or another in eval mode with the same numbers.
 
         What `config` leaves to "auto" depends on the platform. So whoever puts a model on devices takes this one.
 
