@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from amsdff_jax.data.tokenization import load_tokenizer
     from amsdff_jax.models.amsdff import AMSDFFOutput, EnhancedAMSDFF
     from amsdff_jax.models.model_folder import load_model
-    from amsdff_jax.prediction.classifier import Classifier, Prediction
+    from amsdff_jax.prediction.classifier import Classifier
+    from amsdff_jax.prediction.prediction import Prediction
     from amsdff_jax.training.trainer import Trainer
 
 # Each name is loaded when it is first used: whoever reads a file need not wait for JAX, nor have PyTorch.
@@ -22,7 +23,7 @@ _MODULES = {
     "Classifier": "prediction.classifier",
     "Config": "config",
     "EnhancedAMSDFF": "models.amsdff",
-    "Prediction": "prediction.classifier",
+    "Prediction": "prediction.prediction",
     "TextDataset": "data.dataset",
     "TorchClassifier": "conversion.torch_model",
     "Trainer": "training.trainer",

@@ -13,10 +13,11 @@ from amsdff_jax.benchmark.workload import LEARNING_RATE, Workload, make_batch, m
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.data.sources import load_data
-from amsdff_jax.evaluation.inference import make_eval_step, make_inference_variables
+from amsdff_jax.evaluation.inference import make_forward
 from amsdff_jax.models.model_folder import load_model
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import MATRIX_LEAVES, parameter_names
+from amsdff_jax.models.variables import make_inference_variables
 from amsdff_jax.parallel.compilation import keep_compiled_steps, temporary_bytes
 from amsdff_jax.training.optimizer import peak_learning_rates
 from amsdff_jax.training.step import initial_state, make_train_step, split_model
@@ -61,9 +62,9 @@ def _measure_shape(workload: Workload, shape: tuple[int, int]) -> dict[str, Any]
     train_step = step.lower(state, batch, key).compile()
     compile_seconds = time.perf_counter() - start
     variables = jax.jit(make_inference_variables(graphs.eval))(variables)
-    eval_step = jax.jit(make_eval_step(graphs.eval, config)).lower(variables, batch).compile()
-    logits = eval_step(variables, batch)[0]
-    inference = median_seconds(lambda: jax.block_until_ready(eval_step(variables, batch)), 3 * workload.steps)
+    forward = jax.jit(make_forward(graphs.eval)).lower(variables, batch).compile()
+    logits = forward(variables, batch)
+    inference = median_seconds(lambda: forward(variables, batch).block_until_ready(), 3 * workload.steps)
 
     def update() -> None:
         nonlocal state

@@ -1,28 +1,22 @@
-"""Runs a model over whole datasets: every text once, whatever the batch size."""
+"""What a model says of whole datasets: every text once, whatever the batch size."""
 
 import dataclasses
 import time
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from flax import nnx
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import FILLER, choose_buckets
+from amsdff_jax.data.batches import choose_buckets, training_buckets
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import TokenizedDataset
 from amsdff_jax.evaluation.calibration import softmax
-from amsdff_jax.evaluation.inference import Inference, require_finite
-from amsdff_jax.models.variables import Variables
+from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
+from amsdff_jax.models.variables import Variables, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel
-
-
-class StoppedError(Exception):
-    """An evaluation was stopped before its end, as asked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +26,12 @@ class Evaluation:
     Attributes:
       labels: [N] int32, the truth.
       logits: [N,C] float32.
-      losses: parts of the loss by name, each [N] float32.
-      truncated: number of texts that were cut to the maximal length.
+      truncated: number of texts that were truncated to the maximal length.
       seconds: wall-clock time, tokenizing and compilation excluded.
     """
 
     labels: np.ndarray
     logits: np.ndarray
-    losses: dict[str, np.ndarray]
     truncated: int
     seconds: float
 
@@ -55,10 +47,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates datasets with one model's graph, compiled once for each padded length.
-
-    Every text counts once on any number of devices and hosts, and every host gets all results.
-    """
+    """Evaluates datasets with one model's graph, whose numbers may change from call to call."""
 
     def __init__(
         self,
@@ -68,15 +57,15 @@ class Evaluator:
         parallel: DataParallel,
         buckets: tuple[int, ...] = (),
     ):
-        """Prepares the step.
+        """Nothing is compiled yet.
 
         Args:
           graph: the model in eval mode.
           parallel: the devices. They need not divide `config.train.eval_batch_size`, which is rounded up.
           buckets: padded lengths that are worth compiling; (): chosen from the first dataset.
         """
-        self._inference = Inference(graph, config, parallel, config.train.eval_batch_size, "evaluation")
-        self._parallel = parallel
+        self._inference = Inference(make_forward(graph), parallel, config.train.eval_batch_size, "evaluation")
+        self._prepare = parallel.compile_eval_step(make_inference_variables(graph))
         self._config = config
         self._tokenizer = tokenizer
         self._buckets = buckets
@@ -100,39 +89,19 @@ class Evaluator:
         texts = dataset
         if isinstance(dataset, TextDataset):
             dataset = tokenize_once(dataset, self._tokenizer, self._config.data.max_length)
-        variables = self._inference.prepare(variables)
-        plan = self._inference.plan(variables, dataset, self._buckets_for(dataset))
-        batches = self._inference.batches(dataset, plan)
-        columns: dict[str, np.ndarray] = {}
-        seconds = 0.0
-        for planned, batch in zip(plan, prefetch(batches), strict=True):
-            if self._parallel.any_host(should_stop()):
-                raise StoppedError
-            start = time.perf_counter()
-            logits, losses = jax.device_get(self._inference(variables, batch))
-            seconds += time.perf_counter() - start
-            real = planned.indices != FILLER
-            for name, values in {"logits": logits, **losses}.items():
-                column = columns.setdefault(name, np.zeros((len(dataset), *values.shape[1:]), np.float32))
-                column[planned.indices[real]] = values[real]
-        logits = columns.pop("logits")
+        variables, buckets = self._prepare(variables), self._buckets_for(dataset)
+        self._inference.compile(variables, dataset, buckets)
+        start = time.perf_counter()
+        logits = self._inference(variables, dataset, buckets, should_stop)
+        seconds = time.perf_counter() - start
         named = isinstance(texts, TextDataset)
         require_finite(logits, lambda row: f"{texts.name}, {texts.ids[row]}" if named else f"text {row + 1}")
-        return Evaluation(dataset.labels, logits, columns, truncated=int(dataset.truncated.sum()), seconds=seconds)
+        return Evaluation(dataset.labels, logits, int(dataset.truncated.sum()), seconds)
 
     def _buckets_for(self, dataset: TokenizedDataset) -> tuple[int, ...]:
-        if not self._buckets:
-            self._buckets = training_buckets(dataset, self._config)
         longest = int(dataset.lengths.max())
+        if not self._buckets:
+            self._buckets = training_buckets(dataset.lengths, self._config)
         if longest > self._buckets[-1]:
             self._buckets += choose_buckets(np.array([longest]), 1, self._config.data.max_length)
         return self._buckets
-
-
-def training_buckets(dataset: TokenizedDataset, config: Config) -> tuple[int, ...]:
-    """The padded lengths for a dataset: the config's own, else the best few, or the one of reference mode."""
-    if not config.model.mask_padding:
-        return (config.data.max_length,)
-    if config.data.buckets:
-        return config.data.buckets
-    return choose_buckets(dataset.lengths, config.data.num_buckets, config.data.max_length)

@@ -1,5 +1,7 @@
-"""The compiled forward pass, one for everything that runs a finished model over texts."""
+"""The forward pass over tokenized texts, one for everything that runs a model that is not being trained."""
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -8,20 +10,121 @@ import numpy as np
 from flax import nnx
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.config import Config
-from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
-from amsdff_jax.data.tokenization import TokenizedDataset
-from amsdff_jax.models.attention import MultiheadAttention
-from amsdff_jax.models.layers import Linear
-from amsdff_jax.models.losses import loss_parts
-from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 
+BATCHES_IN_FLIGHT = 2  # sent to the devices beside the one whose result is awaited
+
 NOT_FINITE = (
     "the model's logits are NaN or infinite, and say nothing; its numbers are damaged, or too large for bfloat16"
 )
+
+# Devices that wait for each other must get their work in the same order, whichever threads send it.
+_DISPATCHING = threading.Lock()
+
+
+class StoppedError(Exception):
+    """An evaluation was stopped before its end, as asked."""
+
+
+class Inference:
+    """A function of batches, run over tokenized texts: compiled once for each padded length.
+
+    Every text counts once on any number of devices and hosts, and every host gets all results. Threads may share it.
+
+    Attributes:
+      batch_size: rows of every batch, over all devices.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Variables, Any], jax.Array],
+        parallel: DataParallel,
+        batch_size: int,
+        name: str,
+        make_batch: Callable[[Any, PlannedBatch, slice], Any] = make_batch,
+    ):
+        """Prepares the function; nothing is compiled yet.
+
+        Args:
+          function: (variables, batch) -> results [B,...], a row for each text; such as `make_forward` makes.
+          parallel: the devices.
+          batch_size: rounded up to what the devices divide.
+          name: what messages call it.
+          make_batch: (texts, planned batch, rows) -> these rows of the batch, with an `attention_mask`.
+        """
+        self.batch_size = parallel.round_up(batch_size)
+        self._function = StepByLength(parallel.compile_eval_step(function), name)
+        self._make_batch = make_batch
+        self._parallel = parallel
+        self._compiled: set[int] = set()
+        self._compiling = threading.Lock()
+
+    def compile(self, variables: Variables, texts: Any, buckets: Sequence[int]) -> list[PlannedBatch]:
+        """Compiles what a pass over `texts` needs and is new, and returns the pass's batches.
+
+        Args:
+          variables: on the devices.
+          texts: N tokenized ones, with `lengths` [N].
+          buckets: rising padded lengths, the last of which holds every text.
+        """
+        plan = plan_batches(texts.lengths, buckets, self.batch_size)
+        with self._compiling:
+            new = [planned for planned in plan_lengths(plan) if planned.length not in self._compiled]
+            self._function.compile({planned.length: (variables, self._place(texts, planned)) for planned in new})
+            self._compiled.update(planned.length for planned in new)
+        return plan
+
+    def batches(
+        self, variables: Variables, texts: Any, buckets: Sequence[int], should_stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The indices [n] of each batch's texts, and their results [n,...]; the arguments are those of a call."""
+        in_flight: deque[tuple[np.ndarray, jax.Array]] = deque()
+
+        def collect() -> tuple[np.ndarray, np.ndarray]:
+            indices, results = in_flight.popleft()
+            real = indices != FILLER
+            return indices[real], np.asarray(results)[real]
+
+        for planned in self.compile(variables, texts, buckets):
+            if self._parallel.any_host(should_stop()):
+                raise StoppedError
+            batch = self._place(texts, planned)
+            with _DISPATCHING:
+                in_flight.append((planned.indices, self._function(variables, batch)))
+            # More would not be faster, and an interrupt would have to wait for all of them.
+            if len(in_flight) > BATCHES_IN_FLIGHT:
+                yield collect()
+        while in_flight:
+            yield collect()
+
+    def __call__(
+        self, variables: Variables, texts: Any, buckets: Sequence[int], should_stop: Callable[[], bool] = lambda: False
+    ) -> np.ndarray:
+        """The results [N,...] for all texts, in their order.
+
+        Args:
+          variables: on the devices.
+          texts: N tokenized ones, with `lengths` [N].
+          buckets: rising padded lengths, the last of which holds every text.
+          should_stop: asked before every batch.
+
+        Raises:
+          StoppedError: `should_stop` said so on any host.
+        """
+        indices, results = zip(*self.batches(variables, texts, buckets, should_stop), strict=True)
+        return np.concatenate(results)[np.argsort(np.concatenate(indices))]
+
+    def _place(self, texts: Any, planned: PlannedBatch) -> Any:
+        own_rows = self._parallel.own_rows(self.batch_size)
+        return self._parallel.place_batch(self._make_batch(texts, planned, own_rows))
+
+
+def make_forward(graph: nnx.GraphDef) -> Callable[[Variables, Batch], jax.Array]:
+    """The function (variables, batch) -> logits [B,C] of a classifier in eval mode; jit it."""
+    return lambda variables, batch: nnx.merge(graph, *variables)(batch.input_ids, batch.attention_mask).logits
 
 
 def require_finite(logits: np.ndarray, place: Callable[[int], str]) -> None:
@@ -34,96 +137,3 @@ def require_finite(logits: np.ndarray, place: Callable[[int], str]) -> None:
     if len(rows):
         others = f" (and of {len(rows) - 1:,} of the {len(logits) - 1:,} others)" if len(rows) > 1 else ""
         raise UserError(f"{place(int(rows[0]))}{others}: {NOT_FINITE}")
-
-
-class Inference:
-    """One model's graph on the devices, with an executable for each padded length.
-
-    `prepare` the model's numbers once, `plan` a dataset, lay out its `batches`, and call for each.
-
-    Attributes:
-      batch_size: rows of every batch, over all devices.
-    """
-
-    def __init__(self, graph: nnx.GraphDef, config: Config, parallel: DataParallel, batch_size: int, name: str):
-        """Prepares the step.
-
-        Args:
-          graph: the model in eval mode.
-          config: of the loss.
-          parallel: the devices.
-          batch_size: rounded up to what the devices divide.
-          name: what messages call it.
-        """
-        self.batch_size = parallel.round_up(batch_size)
-        self.prepare = parallel.compile_eval_step(make_inference_variables(graph))
-        self._step = StepByLength(parallel.compile_eval_step(make_eval_step(graph, config)), name)
-        self._compiled: set[int] = set()
-        self._parallel = parallel
-
-    def plan(self, variables: Variables, dataset: TokenizedDataset, buckets: Sequence[int]) -> list[PlannedBatch]:
-        """Lists the batches of one pass, and compiles those of their lengths that are new.
-
-        Args:
-          variables: as `prepare` gives them.
-          buckets: rising padded lengths, the last of which holds every text.
-        """
-        plan = plan_batches(dataset.lengths, buckets, self.batch_size)
-        new = [planned for planned in plan_lengths(plan) if planned.length not in self._compiled]
-        batches = self.batches(dataset, new)
-        self._step.compile({planned.length: (variables, batch) for planned, batch in zip(new, batches, strict=True)})
-        self._compiled.update(planned.length for planned in new)
-        return plan
-
-    def batches(self, dataset: TokenizedDataset, plan: Sequence[PlannedBatch]) -> Iterator[Batch]:
-        """The batches of a plan, on the devices."""
-        own_rows = self._parallel.own_rows(self.batch_size)
-        return (self._parallel.place_batch(make_batch(dataset, planned, own_rows)) for planned in plan)
-
-    def __call__(self, variables: Variables, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Logits [B,C] and the parts of the loss, each [B], as soon as they are on their way."""
-        return self._step(variables, batch)
-
-
-EvalStep = Callable[[Variables, Batch], tuple[jax.Array, dict[str, jax.Array]]]
-
-
-def forward(model: PretrainedClassifier, batch: Batch, dropout_key: jax.Array | None = None) -> Any:
-    """The output of `model` for a batch of token ids."""
-    return model(batch.input_ids, batch.attention_mask, dropout_key)
-
-
-def make_eval_step(
-    graph: nnx.GraphDef, config: Config, forward: Callable[[PretrainedClassifier, Any], Any] = forward
-) -> EvalStep:
-    """The function that evaluates a batch; jit it.
-
-    Returns:
-      (variables, batch) -> logits [B,C] and the parts of the loss, each [B]. The contrastive part
-      is left out: it would depend on which texts share a batch.
-    """
-
-    def eval_step(variables: Variables, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        logits = forward(nnx.merge(graph, *variables), batch).logits
-        return logits, loss_parts(logits, batch.labels, config.loss)
-
-    return eval_step
-
-
-def make_inference_variables(graph: nnx.GraphDef) -> Callable[[Variables], Variables]:
-    """The function that turns a model's numbers into those that its eval step is fastest with; jit it.
-
-    The kernels of the dense layers are rounded to the compute type once, and not at every call. (In a profile of
-    minilm-l6 in bfloat16 on a CPU the rounding took 18 ms of 217.) The results are the same.
-    """
-
-    def inference_variables(variables: Variables) -> Variables:
-        model = nnx.merge(graph, *variables)
-        for _, module in nnx.iter_modules(model):
-            if isinstance(module, Linear):
-                module.kernel.set_value(module.kernel[...].astype(module.dtype))
-            elif isinstance(module, MultiheadAttention):
-                module.in_proj_kernel.set_value(module.in_proj_kernel[...].astype(module.dtype))
-        return Variables.of(model)
-
-    return inference_variables

@@ -4,13 +4,14 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from sklearn import metrics
 
 from amsdff_jax.config import LossConfig
 from amsdff_jax.evaluation.calibration import CALIBRATION_BINS, brier_score, expected_calibration_error, log_loss
 from amsdff_jax.evaluation.evaluator import Evaluation
-from amsdff_jax.models.losses import combine
+from amsdff_jax.models.losses import combine, loss_parts
 
 # What a run may choose its best checkpoint by.
 LOWER_IS_BETTER = frozenset(
@@ -20,6 +21,9 @@ HIGHER_IS_BETTER = frozenset(
     {"accuracy"}
     | {f"{average}_{name}" for average in ("macro", "weighted", "micro") for name in ("f1", "precision", "recall")}
 )
+
+# Contrastive loss is not among the parts: it would depend on which texts share a batch.
+_loss_parts = jax.jit(loss_parts, static_argnames="config")
 
 MEANINGS = {
     "loss": "the training loss without class weights, mean over texts",
@@ -53,7 +57,8 @@ def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: Lo
             f"{average}_precision": float(precision),
             f"{average}_recall": float(recall),
         }
-    parts = {name: float(values.mean(dtype=np.float64)) for name, values in evaluation.losses.items()}
+    losses = jax.device_get(_loss_parts(evaluation.logits, labels, loss))
+    parts = {name: float(values.mean(dtype=np.float64)) for name, values in losses.items()}
     results["loss"] = float(combine(parts, loss))
     results |= {f"loss_{name}": value for name, value in parts.items()}
     results |= _class_number_errors(labels, predictions)

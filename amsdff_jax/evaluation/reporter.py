@@ -29,10 +29,11 @@ class Reporter:
 
     def __init__(self, saved: SavedModel, config: Config):
         parallel = DataParallel()
-        self._variables = parallel.replicate(Variables.of(saved.model))
-        self._config = dataclasses.replace(config, model=saved.model.config)
-        self._evaluator = Evaluator(nnx.graphdef(saved.model), self._config, saved.tokenizer, parallel)
-        self._environment = describe_environment(saved.model)
+        model = saved.model.for_platform(parallel.platform)
+        self._variables = parallel.replicate(Variables.of(model))
+        self._config = dataclasses.replace(config, model=model.config)
+        self._evaluator = Evaluator(nnx.graphdef(model), self._config, saved.tokenizer, parallel)
+        self._environment = describe_environment(model)
         self._class_names = saved.class_names
         self._evaluations: dict[Path, Evaluation] = {}
 

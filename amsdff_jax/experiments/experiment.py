@@ -12,7 +12,7 @@ from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.dataset import stratified_split
 from amsdff_jax.data.folds import stratified_folds
 from amsdff_jax.data.sources import DataSplits, load_data
-from amsdff_jax.evaluation.evaluator import StoppedError
+from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.experiments.finetuned import run_finetuned
 from amsdff_jax.experiments.frozen import run_frozen
 from amsdff_jax.experiments.record import Outcome, RunRecord, settings_digest

@@ -13,11 +13,13 @@ import numpy as np
 from flax import nnx
 
 from amsdff_jax.base.cache import cache_folder, evict_oldest
-from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch, plan_batches
-from amsdff_jax.data.prefetch import prefetch
+from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch
 from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.evaluation.inference import Inference
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.state_dict import to_state_dict
+from amsdff_jax.models.variables import Variables
+from amsdff_jax.parallel.data_parallel import DataParallel
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +53,17 @@ class EncodedDataset:
     tokens: TokenizedDataset
     features: np.ndarray
 
-    def make_batch(self, planned: PlannedBatch) -> FeatureBatch:
-        """Lays the features of a planned batch into arrays."""
-        batch = make_batch(self.tokens, planned)
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N] int64, tokens of each text."""
+        return self.tokens.lengths
+
+    def make_batch(self, planned: PlannedBatch, rows: slice = slice(None)) -> FeatureBatch:
+        """Lays the features of a planned batch, or of some of its rows, into arrays."""
+        batch = make_batch(self.tokens, planned, rows)
         # Widened here: on processors without instructions for half precision XLA has no code for it.
         features = np.zeros((*batch.input_ids.shape, self.features.shape[1]), np.float32)
-        for row, index in enumerate(planned.indices):
+        for row, index in enumerate(planned.indices[rows]):
             if index != FILLER:
                 first, last = self.tokens.offsets[index : index + 2]
                 features[row, : last - first] = self.features[first:last]
@@ -93,24 +100,18 @@ def encode_once(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> Encoded
 
 def _encode(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> np.ndarray:
     start = time.perf_counter()
-    graph, variables = nnx.split(encoder)
-    run = jax.jit(lambda variables, batch: nnx.merge(graph, variables)(batch.input_ids, batch.attention_mask > 0))
-    plan = plan_batches(
-        tokens.lengths, choose_buckets(tokens.lengths, BUCKETS, int(tokens.lengths.max())), TEXTS_PER_BATCH
-    )
+    graph = nnx.graphdef(encoder)
+
+    def encode(variables: Variables, batch: Batch) -> jax.Array:
+        return nnx.merge(graph, *variables)(batch.input_ids, batch.attention_mask > 0)
+
+    inference = Inference(encode, DataParallel(devices=jax.local_devices()[:1]), TEXTS_PER_BATCH, "encoder")
+    buckets = choose_buckets(tokens.lengths, BUCKETS, int(tokens.lengths.max()))
     features = np.empty((len(tokens.token_ids), encoder.config.dim), np.float16)
-
-    def results():
-        for planned in plan:
-            batch = make_batch(tokens, planned)
-            yield planned, run(variables, Batch(batch.input_ids, batch.attention_mask, batch.labels))
-
-    for planned, output in prefetch(results()):
-        output = np.asarray(output, np.float16)
-        for row, index in enumerate(planned.indices):
-            if index != FILLER:
-                first, last = tokens.offsets[index : index + 2]
-                features[first:last] = output[row, : last - first]
+    for indices, outputs in inference.batches(Variables.of(encoder), tokens, buckets):
+        for index, output in zip(indices, outputs, strict=True):
+            first, last = tokens.offsets[index : index + 2]
+            features[first:last] = output[: last - first]
     logger.info("encoder: features of %d texts in %.0f s", len(tokens), time.perf_counter() - start)
     return features
 

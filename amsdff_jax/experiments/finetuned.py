@@ -5,7 +5,7 @@ from pathlib import Path
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import DataSplits
-from amsdff_jax.evaluation.evaluator import StoppedError
+from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.experiments.record import Outcome
 from amsdff_jax.training.train_run import make_trainer

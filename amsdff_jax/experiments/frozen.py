@@ -13,13 +13,13 @@ from flax import nnx
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import FILLER, choose_buckets, plan_batches, plan_lengths, plan_sample
+from amsdff_jax.data.batches import choose_buckets, plan_batches, plan_lengths, plan_sample
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
-from amsdff_jax.evaluation.evaluator import Evaluation, StoppedError
-from amsdff_jax.evaluation.inference import make_eval_step
+from amsdff_jax.evaluation.evaluator import Evaluation
+from amsdff_jax.evaluation.inference import Inference, StoppedError
 from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
 from amsdff_jax.experiments.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.experiments.record import Outcome
@@ -31,6 +31,7 @@ from amsdff_jax.models.registry import make_model
 from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.compilation import StepByLength
+from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.initialization import SAMPLED_TEXTS, fit_to_features
 from amsdff_jax.training.optimizer import make_optimizer
@@ -142,8 +143,17 @@ class _Sweep:
         self._train_step = StepByLength(
             jax.jit(jax.vmap(train_step, (STATE, None, 0, 0), (STATE, 0)), donate_argnums=0), "training"
         )
-        eval_step = make_eval_step(graphs.eval, config, _read_features)
-        self._eval_step = StepByLength(jax.jit(jax.vmap(eval_step, (VARIABLES, None))), "evaluation")
+
+        def forward(variables: Variables, batch: FeatureBatch) -> jax.Array:
+            return _read_features(nnx.merge(graphs.eval, *variables), batch).logits
+
+        self._inference = Inference(
+            jax.vmap(forward, (VARIABLES, None), out_axes=1),
+            DataParallel(devices=jax.local_devices()[:1]),
+            config.train.eval_batch_size,
+            "evaluation",
+            EncodedDataset.make_batch,
+        )
 
     def _encode(self, model: PretrainedClassifier) -> None:
         folder = find_tokenizer(self._config.data.tokenizer, self._config.model.encoder)
@@ -216,24 +226,12 @@ class _Sweep:
 
     def evaluate(self, variables: Variables, dataset: EncodedDataset) -> list[Evaluation]:
         """What every member says of every text."""
-        plan = plan_batches(dataset.tokens.lengths, self._buckets, self._config.train.eval_batch_size)
-        self._eval_step.compile({each.length: (variables, dataset.make_batch(each)) for each in plan_lengths(plan)})
-        columns: dict[str, np.ndarray] = {}
+        self._inference.compile(variables, dataset, self._buckets)
         start = time.perf_counter()
-        for planned, batch in zip(plan, prefetch(dataset.make_batch(each) for each in plan), strict=True):
-            logits, losses = jax.device_get(self._eval_step(variables, batch))
-            real = planned.indices != FILLER
-            for name, values in {"logits": logits, **losses}.items():
-                shape = (len(self.members), len(dataset.tokens), *values.shape[2:])
-                columns.setdefault(name, np.zeros(shape, np.float32))[:, planned.indices[real]] = values[:, real]
+        logits = self._inference(variables, dataset, self._buckets)  # [N,members,C]
         seconds = (time.perf_counter() - start) / len(self.members)
-        labels, logits = dataset.tokens.labels, columns.pop("logits")
-        truncated = int(dataset.tokens.truncated.sum())
-        return [
-            Evaluation(labels, logits[member], {name: values[member] for name, values in columns.items()}, truncated,
-                       seconds)
-            for member in range(len(self.members))
-        ]  # fmt: skip
+        labels, truncated = dataset.tokens.labels, int(dataset.tokens.truncated.sum())
+        return [Evaluation(labels, logits[:, member], truncated, seconds) for member in range(len(self.members))]
 
 
 def _read_features(model: PretrainedClassifier, batch: FeatureBatch, dropout_key: jax.Array | None = None) -> Any:

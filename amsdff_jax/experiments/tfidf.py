@@ -42,8 +42,7 @@ def run_tfidf(config: Config, data: DataSplits) -> Outcome:
     # A class that training does not have gets no probability.
     logits = np.full((len(data.test), len(data.test.class_names)), np.log(np.finfo(np.float32).tiny), np.float32)
     logits[:, best.classes_] = known
-    losses = {"ce": -logits[np.arange(len(logits)), data.test.labels]}
-    evaluation = Evaluation(data.test.labels, logits, losses, truncated=0, seconds=seconds)
+    evaluation = Evaluation(data.test.labels, logits, truncated=0, seconds=seconds)
     metrics = compute_metrics(evaluation, data.test.class_names, config.loss)
     return Outcome(evaluation, metrics, best.coef_.size + best.intercept_.size, train_seconds)
 

@@ -23,6 +23,8 @@ import numpy as np
 from flax import nnx
 from numpy.polynomial.legendre import Legendre
 
+from amsdff_jax.models.variables import Variables
+
 # As shares of the logit difference: the error of the whole, and the sizes of the errors of all parts together, so
 # that the whole cannot come out right by chance.
 TOLERANCE = 0.005
@@ -81,26 +83,28 @@ class _Part(NamedTuple):
         return float(self.tokens.sum()) - (self.end_logit - self.start_logit)
 
 
-PartIntegral = Callable[..., tuple[jax.Array, jax.Array]]
-
-
-def make_part_integral(graph: nnx.GraphDef) -> PartIntegral:
+def make_part_integral(graph: nnx.GraphDef) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """The function that integrates over a part of the way; jit it.
 
     Args:
       graph: a classifier in eval mode.
 
     Returns:
-      (state, input_ids [S], attention_mask [S], is_word [S], target, start, end) -> attributions [S] and the
+      (variables, input_ids [S], attention_mask [S], is_word [S], target, start, end) -> attributions [S] and the
       logits [2] at the start and at the end. `is_word` says which tokens the baseline goes without.
     """
     nodes, weights = _gauss_lobatto(NODES_PER_PART)
 
     def part_integral(
-        state: dict, input_ids: jax.Array, attention_mask: jax.Array, is_word: jax.Array, target: jax.Array,
-        start: jax.Array, end: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-        model = nnx.merge(graph, state)
+        variables: Variables,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        is_word: jax.Array,
+        target: jax.Array,
+        start: jax.Array,
+        end: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
+        model = nnx.merge(graph, *variables)
         embeddings = model.transformer.embeddings
         words = embeddings.look_up(input_ids)
         baseline = embeddings.look_up(jnp.where(is_word, embeddings.pad_token_id, input_ids))
@@ -118,26 +122,19 @@ def make_part_integral(graph: nnx.GraphDef) -> PartIntegral:
     return part_integral
 
 
-def integrate_gradients(
-    part_integral: PartIntegral, state: dict, input_ids: np.ndarray, attention_mask: np.ndarray, is_word: np.ndarray,
-    target: int,
-) -> Attributions:  # fmt: skip
+def integrate_gradients(part_integral: Callable[[np.float32, np.float32], tuple]) -> Attributions:
     """Integrates from the baseline to the text, in parts as small as completeness asks for.
 
     Stops when the errors are within `TOLERANCE` and `PARTS_TOLERANCE`, when they are but rounding, or with
     `MOST_PARTS` parts; `Attributions.relative_error` says what was reached.
 
     Args:
-      part_integral: from `make_part_integral`.
-      state: the classifier's parameters and statistics.
-      input_ids, attention_mask, is_word: [S].
-      target: the class whose logit is explained.
+      part_integral: what `make_part_integral` made, of a text and the class that is explained: (start, end) ->
+        attributions [S] and logits [2].
     """
 
     def integrate(start: float, end: float) -> _Part:
-        tokens, logits = part_integral(
-            state, input_ids, attention_mask, is_word, np.int32(target), np.float32(start), np.float32(end)
-        )
+        tokens, logits = part_integral(np.float32(start), np.float32(end))
         return _Part(start, end, np.asarray(tokens, np.float64), *(float(logit) for logit in logits))
 
     parts = [integrate(*ends) for ends in pairwise(np.linspace(0, 1, FIRST_PARTS + 1))]

@@ -1,6 +1,7 @@
 """Everything that can be said of why a model gives a text its label."""
 
 import dataclasses
+import functools
 import threading
 from typing import Any
 
@@ -19,7 +20,7 @@ from amsdff_jax.explanation.reading import Reading, read_text
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.baselines import AttentionClassifier
 from amsdff_jax.models.model_folder import SavedModel
-from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.forks import claim_process
 
 LENGTH_MULTIPLE = 16  # padded lengths are multiples of this, so that few are compiled
@@ -172,7 +173,9 @@ class Explainer:
             raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
         if saved.reads_pairs:
             raise UserError("the model was trained on pairs of texts; only models of single texts can be explained")
-        graph, self._state = _in_float32(saved.model)
+        exact = {"compute_dtype": "float32", "attention": "xla", "rematerialize": False}
+        model = saved.model.for_platform(saved.model.platform, **exact)
+        graph, self._variables = nnx.graphdef(model), Variables.of(model)
         self._saved = saved
         self._reading = threading.Lock()  # a tokenizer holds its last call's settings
         self._measure = jax.jit(_make_measure(graph))
@@ -205,13 +208,12 @@ class Explainer:
         is_word[:count] = [token.word is not None for token in reading.tokens]
         # Where float32 products are rounded to fewer bits by default, completeness would show it.
         with jax.default_matmul_precision("highest"):
-            measured = jax.device_get(self._measure(self._state, input_ids, attention_mask))
+            measured = jax.device_get(self._measure(self._variables, input_ids, attention_mask))
             logits = measured["logits"]
             require_finite(logits[None], lambda _: repr(text[:40]))
             target = saved.class_names.index(class_name) if class_name else int(logits.argmax())
-            attributions = integrate_gradients(
-                self._part_integral, self._state, input_ids, attention_mask, is_word, target
-            )
+            arguments = (self._variables, input_ids, attention_mask, is_word, np.int32(target))
+            attributions = integrate_gradients(functools.partial(self._part_integral, *arguments))
         sizes = saved.model.config.kernel_sizes
         return Explanation(
             model_name=saved.model.name,
@@ -233,32 +235,11 @@ class Explainer:
         return min(-(-tokens // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, max(tokens, self._saved.max_length))
 
 
-def explain(saved: SavedModel, text: str, class_name: str = "") -> Explanation:
-    """Explains one class of one text; for several texts an `Explainer` compiles once.
-
-    Args:
-      saved: the model.
-      text: any string.
-      class_name: the class; "": the one that wins.
-
-    Raises:
-      UserError: no such class, or a model without a tokenizer.
-    """
-    return Explainer(saved).explain(text, class_name)
-
-
-def _in_float32(model: PretrainedClassifier) -> tuple[nnx.GraphDef, dict]:
-    """The model's graph, computing in float32 whatever it was made for, and its numbers."""
-    config = dataclasses.replace(model.config, compute_dtype="float32", attention="xla", rematerialize=False)
-    twin = nnx.eval_shape(lambda: type(model)(config, model.encoder_config, rngs=nnx.Rngs(0)))
-    return nnx.graphdef(twin), nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat)))
-
-
 def _make_measure(graph: nnx.GraphDef):
-    """The function of all that is computed but the attributions; jit it: (state, [S], [S]) -> arrays by name."""
+    """The function of all that is computed but the attributions; jit it: (variables, [S], [S]) -> arrays by name."""
 
-    def measure(state: dict, input_ids: jax.Array, attention_mask: jax.Array) -> dict[str, jax.Array]:
-        model = nnx.merge(graph, state)
+    def measure(variables: Variables, input_ids: jax.Array, attention_mask: jax.Array) -> dict[str, jax.Array]:
+        model = nnx.merge(graph, *variables)
         mask = attention_mask.astype(bool)[None]
         output = model(input_ids[None], mask)
         measured = {"logits": output.logits[0]}

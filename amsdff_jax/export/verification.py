@@ -1,6 +1,5 @@
 """Compares an export, run by its own loader in a process of its own, with the model on real texts."""
 
-import dataclasses
 import json
 import logging
 import os
@@ -19,11 +18,13 @@ from flax import nnx
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of, nearest
 from amsdff_jax.config import Config, DataConfig
+from amsdff_jax.data.batches import training_buckets
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_rows
 from amsdff_jax.data.sources import load_data
 from amsdff_jax.data.tokenization import tokenize
-from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
+from amsdff_jax.evaluation.calibration import softmax
+from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
 from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -76,8 +77,10 @@ def read_texts(file: str, column: str) -> list[str]:
         text = row.values.get(column)
         if not isinstance(text, str):
             found = first_of(list(map(repr, row.values)))
-            raise UserError(f"{file}: {row.place}: expected a text in column {column!r}, found columns {found}"
-                            f"{nearest(column, row.values)}; --text_column=NAME")  # fmt: skip
+            raise UserError(
+                f"{file}: {row.place}: expected a text in column {column!r}, found columns {found}"
+                f"{nearest(column, row.values)}; --text_column=NAME"
+            )
         texts.append(text)
     return texts
 
@@ -88,54 +91,57 @@ class Expectation(NamedTuple):
     Attributes:
       texts: the N texts.
       lengths: [N] tokens of each, after truncation.
-      evaluation: holds the logits [N,C]; its labels mean nothing.
+      logits: [N,C] float32.
     """
 
     texts: Sequence[str]
     lengths: np.ndarray
-    evaluation: Evaluation
+    logits: np.ndarray
 
 
 def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
-    """Runs the model on a CPU, by the code that `evaluate` runs."""
+    """Runs the model on a CPU, by the code that evaluates and predicts.
+
+    Raises:
+      UserError: logits that are not finite.
+    """
     dataset = TextDataset(texts, np.zeros(len(texts), np.int32), saved.class_names, name="texts to verify on")
     tokens = tokenize(dataset, saved.tokenizer, saved.max_length)
-    config = dataclasses.replace(
-        Config(), model=saved.model.config, data=dataclasses.replace(DataConfig(), max_length=saved.max_length)
-    )
+    model = saved.model.for_platform("cpu")
     parallel = DataParallel(devices=jax.local_devices(backend="cpu")[:1])
-    variables = parallel.replicate(Variables.of(saved.model))
-    evaluation = Evaluator(nnx.graphdef(saved.model), config, saved.tokenizer, parallel).evaluate(variables, tokens)
-    return Expectation(texts, tokens.lengths, evaluation)
+    config = Config().replace(data__max_length=saved.max_length, model__mask_padding=model.config.mask_padding)
+    inference = Inference(make_forward(nnx.graphdef(model)), parallel, max(BATCH_SIZES), "verification")
+    variables = parallel.replicate(Variables.of(model))
+    logits = inference(variables, tokens, training_buckets(tokens.lengths, config))
+    require_finite(logits, lambda row: f"text {row + 1}")
+    return Expectation(texts, tokens.lengths, logits)
 
 
 def verify_export(folder: Path, expected: Expectation) -> Verification:
     """Runs the loader in `folder` on a CPU, texts of like length in one call, and compares."""
-    texts, lengths, evaluation = expected
+    texts, lengths, expected_logits = expected
     counts = len(texts), int(lengths.min()), int(lengths.max())
     order = np.argsort(lengths, kind="stable")
     with tempfile.TemporaryDirectory(prefix="amsdff-export-") as scratch:
         batches, out = Path(scratch) / "batches.json", Path(scratch) / "logits.npy"
         batches.write_text(json.dumps(list(_batches([texts[index] for index in order]))), encoding="utf-8")
         runner = Path(__file__).with_name("run_loader.py")
+        command = [sys.executable, "-P", str(runner), str(folder.resolve()), str(batches), str(out)]
         result = subprocess.run(
-            [sys.executable, "-P", str(runner), str(folder.resolve()), str(batches), str(out)],
-            cwd=folder, env=_environment(), capture_output=True, text=True, errors="replace", check=False,
-        )  # fmt: skip
+            command, cwd=folder, env=_environment(), capture_output=True, text=True, errors="replace", check=False
+        )
         if result.returncode or not out.exists():
             for line in result.stderr.strip().splitlines():
                 logger.error("load.py: %s", line)
             return Verification(*counts, np.inf, np.inf, f"load.py ends with exit code {result.returncode}")
         found = np.load(out)
-    if found.shape != evaluation.logits.shape:
+    if found.shape != expected_logits.shape:
         return Verification(*counts, np.inf, np.inf, f"load.py gives logits of shape {found.shape}")
     logits = np.empty_like(found)
     logits[order] = found
-    probabilities = dataclasses.replace(evaluation, logits=logits).probabilities
-    return Verification(
-        *counts,
-        float(np.abs(logits - evaluation.logits).max()), float(np.abs(probabilities - evaluation.probabilities).max()),
-    )  # fmt: skip
+    difference = np.abs(logits - expected_logits).max()
+    probability_difference = np.abs(softmax(logits) - softmax(expected_logits)).max()
+    return Verification(*counts, float(difference), float(probability_difference))
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

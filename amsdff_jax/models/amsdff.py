@@ -14,7 +14,7 @@ from amsdff_jax.models.data_dependent_init import (
     standardize_layers,
     start_near_identity,
 )
-from amsdff_jax.models.dispatch import choose_compute_dtype
+from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
@@ -58,16 +58,18 @@ class EnhancedAMSDFF(PretrainedClassifier):
     name = "amsdff"
     can_fit_new_layers = True
 
-    def __init__(self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs):
-        """Builds the classifier.
+    def __init__(
+        self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs, platform: str | None = None
+    ):
+        """Builds the classifier, to compute on `platform`; None: where its numbers are made.
 
         Raises:
           UserError: the encoder's hidden size does not split into the scales or the heads.
         """
         hidden_size = encoder_config.dim
         config.check_hidden_size(hidden_size)
-        dtype = choose_compute_dtype(config.compute_dtype, jax.default_backend())
-        shared = {"dtype": dtype, "rngs": rngs}
+        platform = platform or default_platform()
+        shared = {"dtype": choose_compute_dtype(config.compute_dtype, platform), "rngs": rngs}
         first_rate, second_rate = config.classifier_dropout_rates
         self.transformer = DistilBertEncoder(encoder_config, **shared)
         self.feature_enhancer = Sequential(
@@ -94,7 +96,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
                 Linear(hidden_size // 4, config.num_classes, **shared),
             ]
         )
-        self._complete(config, encoder_config)
+        self._complete(config, encoder_config, platform)
 
     def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> AMSDFFOutput:
         """[B,S,H] and mask [B,S] -> the output. A stage that is left out passes on what it gets."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from amsdff_jax.models.dispatch import choose_attention
+from amsdff_jax.models.dispatch import fits_cudnn
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import Linear, xavier_uniform
 from amsdff_jax.models.matmul import dense
@@ -19,9 +19,14 @@ LOWEST = jnp.finfo(jnp.float32).min
 
 
 def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, key_mask: jax.Array, dropout: Dropout, seed: jax.Array | None,
-    implementation: str = "auto",
-) -> jax.Array:  # fmt: skip
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    key_mask: jax.Array,
+    dropout: Dropout,
+    seed: jax.Array | None,
+    implementation: str = "xla",
+) -> jax.Array:
     """Scaled dot-product attention over the keys that the mask admits.
 
     Args:
@@ -29,16 +34,13 @@ def attend(
       key_mask: [B,S] bool. A row that admits nothing attends evenly and stays finite.
       dropout: applied to the attention weights.
       seed: of the dropout, from `dropout_seed`; None in eval mode.
-      implementation: "auto" or "xla", as `choose_attention` is asked.
+      implementation: "xla", or "cudnn" where it fits the arrays and XLA's elsewhere.
 
     Returns:
       The attended values [B,S,N*D] in the type of `value`.
     """
     *rows, num_heads, head_size = query.shape
-    chosen = choose_attention(
-        implementation, jax.default_backend(), query.dtype, rows[1], head_size, has_dropout=dropout.is_active
-    )
-    if chosen == "cudnn":
+    if implementation == "cudnn" and fits_cudnn(query.dtype, rows[1], head_size, has_dropout=dropout.is_active):
         mask = key_mask[:, None, None, :]
         context = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
     else:
@@ -52,7 +54,7 @@ def attend(
 def attend_with_weights(
     query: jax.Array, key: jax.Array, value: jax.Array, key_mask: jax.Array, dropout: Dropout, seed: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """The same, of any number of queries [B,Q,N,D], with the weights [B,N,Q,S] before dropout, float32, beside it."""
+    """What `attend` gives, for any number of queries [B,Q,N,D], and the weights [B,N,Q,S] before dropout, float32."""
     exponentials, normalizer = _exponentials(query, key, key_mask)
     weights = exponentials / normalizer
     context = _weigh(dropout(weights, seed).astype(value.dtype), value).astype(value.dtype).swapaxes(1, 2)
@@ -97,7 +99,7 @@ class MultiheadAttention(nnx.Module):
         self.dropout = Dropout(dropout_rate)
         self.num_heads = num_heads
         self.dtype = dtype
-        self.implementation = "auto"
+        self.implementation = "xla"
 
     def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
         """Lets the tokens of `x` [B,S,H] attend to each other where `mask` [B,S] is true: [B,S,H]."""

@@ -9,7 +9,7 @@ from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
-from amsdff_jax.models.dispatch import choose_compute_dtype
+from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.layers import Linear, Sequential, Tanh, torch_conv_uniform
@@ -38,20 +38,23 @@ class BaselineOutput(NamedTuple):
 class Baseline(PretrainedClassifier):
     """Encoder, `pool`, dropout, `classifier`."""
 
-    def __init__(self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs):
-        """Builds the classifier.
+    def __init__(
+        self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs, platform: str | None = None
+    ):
+        """Builds the classifier, to compute on `platform`; None: where its numbers are made.
 
         Raises:
           UserError: the encoder's hidden size does not split into the heads.
         """
         config = dataclasses.replace(config, name=self.name)
         config.check_hidden_size(encoder_config.dim)
-        shared = {"dtype": choose_compute_dtype(config.compute_dtype, jax.default_backend()), "rngs": rngs}
+        platform = platform or default_platform()
+        shared = {"dtype": choose_compute_dtype(config.compute_dtype, platform), "rngs": rngs}
         self.transformer = DistilBertEncoder(encoder_config, **shared)
         pooled_size = self._build(config, encoder_config.dim, **shared)
         self.dropout = Dropout(config.dropout_rate)
         self.classifier = Linear(pooled_size, config.num_classes, **shared)
-        self._complete(config, encoder_config)
+        self._complete(config, encoder_config, platform)
 
     def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> BaselineOutput:
         """Everything after the encoder: [B,S,H] and mask [B,S] -> the output."""

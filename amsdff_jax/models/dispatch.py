@@ -1,31 +1,49 @@
-"""What a backend computes fastest with: the type of the products and the implementation of attention."""
+"""What a platform computes fastest with: the type of the products and the implementation of attention.
 
+A platform is what `jax.Device.platform` names: "cpu", "gpu" or "tpu".
+"""
+
+import jax
 import jax.numpy as jnp
 
 
-def choose_compute_dtype(asked: str, backend: str) -> jnp.dtype:
+def default_platform() -> str:
+    """The platform of the device on which new arrays are made."""
+    device = jax.config.jax_default_device
+    return getattr(device, "platform", device) or jax.default_backend()
+
+
+def choose_compute_dtype(asked: str, platform: str) -> jnp.dtype:
     """The type of the matrix products: the one that is asked for, and for "auto" bfloat16 where it is native.
 
     Args:
       asked: `model.compute_dtype`.
-      backend: as `jax.default_backend()` names it.
+      platform: of the devices that compute.
     """
     if asked == "auto":
-        asked = "bfloat16" if backend in ("gpu", "tpu") else "float32"
+        asked = "bfloat16" if platform in ("gpu", "tpu") else "float32"
     return jnp.dtype(asked)
 
 
-def choose_attention(asked: str, backend: str, dtype: jnp.dtype, length: int, head_size: int, has_dropout: bool) -> str:
-    """The implementation of attention: "cudnn" or "xla".
-
-    cuDNN's fused attention takes 16-bit types, heads of at most 128 features in multiples of 8 and an
-    even number of tokens. JAX offers it without dropout on the attention weights only.
+def choose_attention(asked: str, platform: str) -> str:
+    """The implementation of attention: "cudnn", which `fits_cudnn` limits, or "xla".
 
     Args:
       asked: `model.attention`, "auto" or "xla".
-      backend: as `jax.default_backend()` names it.
+      platform: of the devices that compute.
+    """
+    return "cudnn" if asked == "auto" and platform == "gpu" else "xla"
+
+
+def fits_cudnn(dtype: jnp.dtype, length: int, head_size: int, has_dropout: bool) -> bool:
+    """Whether cuDNN's fused attention takes such arrays.
+
+    It takes 16-bit types, heads of at most 128 features in multiples of 8 and an even number of tokens. JAX offers
+    it without dropout on the attention weights only.
+
+    Args:
       length: tokens, of queries and keys.
       has_dropout: whether attention weights are dropped, as in training at a rate above 0.
     """
-    fits = dtype in (jnp.bfloat16, jnp.float16) and head_size <= 128 and head_size % 8 == 0 and length % 2 == 0
-    return "cudnn" if asked == "auto" and backend == "gpu" and fits and not has_dropout else "xla"
+    half_precision = dtype in (jnp.bfloat16, jnp.float16)
+    return half_precision and length % 2 == 0 and head_size <= 128 and head_size % 8 == 0 and not has_dropout

@@ -59,7 +59,7 @@ class SelfAttention(nnx.Module):
         self.dropout = Dropout(config.attention_dropout)
         self.num_heads = config.n_heads
         self.dtype = dtype
-        self.implementation = "auto"
+        self.implementation = "xla"
 
     def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
         """[B,S,H] and mask [B,S] -> [B,S,H]."""

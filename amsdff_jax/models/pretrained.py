@@ -14,6 +14,7 @@ from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.models.attention import MultiheadAttention
+from amsdff_jax.models.dispatch import choose_attention
 from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
@@ -24,13 +25,14 @@ logger = logging.getLogger(__name__)
 class PretrainedClassifier(nnx.Module):
     """A classifier that stands on an encoder.
 
-    The constructor, `(config, encoder_config, *, rngs)`, makes random weights; `from_pretrained`
+    The constructor, `(config, encoder_config, *, rngs, platform)`, makes random weights; `from_pretrained`
     stands them on a pretrained encoder; `amsdff_jax.load_model` reads a trained classifier.
 
     Attributes:
       name: what `model.name` in a config calls this kind of classifier.
       config: shape and padding semantics; `config.num_classes` is set.
       encoder_config: sizes of the encoder.
+      platform: what it was built to compute on: "cpu", "gpu" or "tpu".
       transformer: the encoder.
       needs_data_init: whether the layers after the encoder are random and have yet to be fitted by `fit_new_layers`.
     """
@@ -40,6 +42,7 @@ class PretrainedClassifier(nnx.Module):
     needs_data_init = False
     config: ModelConfig
     encoder_config: EncoderConfig
+    platform: str
     transformer: DistilBertEncoder
 
     def __call__(self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None) -> Any:
@@ -137,13 +140,29 @@ class PretrainedClassifier(nnx.Module):
             )  # fmt: skip
         return model
 
-    def _complete(self, config: ModelConfig, encoder_config: EncoderConfig) -> None:
+    def for_platform(self, platform: str, **fields: Any) -> Self:
+        """The model as it is to compute on `platform`: itself, or another in eval mode with the same numbers.
+
+        What `config` leaves to "auto" depends on the platform. So whoever puts a model on devices takes this one.
+
+        Args:
+          platform: as `jax.Device.platform` names it.
+          **fields: of `ModelConfig`, to be other than the model's.
+        """
+        if platform == self.platform and not fields:
+            return self
+        config = dataclasses.replace(self.config, **fields)
+        model = nnx.eval_shape(lambda: type(self)(config, self.encoder_config, rngs=nnx.Rngs(0), platform=platform))
+        nnx.update(model, nnx.state(self, (nnx.Param, nnx.BatchStat)))
+        return model
+
+    def _complete(self, config: ModelConfig, encoder_config: EncoderConfig, platform: str) -> None:
         """The last line of every constructor."""
         self.config = dataclasses.replace(config, name=self.name)
         self.encoder_config = encoder_config
+        self.platform = platform
         number_dropout_sites(self)
-        self.set_attributes(
-            SelfAttention, MultiheadAttention, implementation=config.attention, raise_if_not_found=False
-        )
+        implementation = choose_attention(config.attention, platform)
+        self.set_attributes(SelfAttention, MultiheadAttention, implementation=implementation, raise_if_not_found=False)
         self.set_attributes(Transformer, rematerialize=config.rematerialize)
         self.eval()

@@ -45,6 +45,11 @@ class DataParallel:
         return self.mesh.size
 
     @property
+    def platform(self) -> str:
+        """What the devices are: "cpu", "gpu" or "tpu"."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def axis_name(self) -> str | None:
         """The axis that a step must sum over by itself: `data` under pmap, else None."""
         return AXIS if self.mode == "pmap" else None

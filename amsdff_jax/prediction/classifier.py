@@ -1,13 +1,11 @@
 """A trained model as its users know it: texts in, names of classes out."""
 
-import dataclasses
 import itertools
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -15,66 +13,26 @@ from flax import nnx
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import require
-from amsdff_jax.config import Config
-from amsdff_jax.data.batches import FILLER, PlannedBatch
 from amsdff_jax.data.chunks import Pause, chunks, until_error
 from amsdff_jax.data.texts import Tag, Text, characters, checked, is_pair, numbered, unlabelled
 from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
-from amsdff_jax.evaluation.calibration import Calibration, read_calibration, softmax
-from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, require_finite
+from amsdff_jax.evaluation.calibration import Calibration, read_calibration
+from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, make_forward, require_finite
 from amsdff_jax.explanation.explain import Explainer, Explanation
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder
-from amsdff_jax.models.variables import Variables
+from amsdff_jax.models.variables import Variables, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.forks import claim_process
+from amsdff_jax.prediction.prediction import Prediction, make_predictions
 
 BATCH_SIZE = 64
 SMALL_BATCH_SIZE = 8  # a few texts do not have to wait for the time that a whole batch takes
-BATCHES_IN_FLIGHT = 2  # sent to the devices beside the one whose result is awaited
 BATCHES_IN_CHUNK = 64  # so many batches are sorted by length together
 CHARACTERS_IN_CHUNK = 1 << 21  # bounds the memory of very long texts
 
 # Of texts in masked semantics, each compiled once, when it is first needed. Steps of a third or a half: finer ones
 # would save less padding than their compilation costs.
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-
-
-class ScoredLabel(NamedTuple):
-    """A class and its probability."""
-
-    label: str
-    probability: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a model says of one text.
-
-    Attributes:
-      label: name of the most likely class.
-      probability: of that class; calibrated, if the model is.
-      top_k: the most likely classes, best first, as many as were asked for.
-      truncated: whether the text was cut to the model's maximal length.
-      abstained: whether the probability is below the threshold that the model was calibrated with, so that `label`
-        should not be relied on.
-      label_set: the classes that hold the truth with the probability that the model was calibrated for, most likely
-        first; None for a model without label sets.
-    """
-
-    label: str
-    probability: float
-    top_k: tuple[ScoredLabel, ...]
-    truncated: bool
-    abstained: bool = False
-    label_set: tuple[str, ...] | None = None
-
-
-class _Prepared(NamedTuple):
-    """Texts that are ready for the devices."""
-
-    inference: Inference
-    tokens: TokenizedDataset
-    plan: list[PlannedBatch]
 
 
 class Classifier:
@@ -89,6 +47,7 @@ class Classifier:
     Attributes:
       saved: the model, its tokenizer, class names and maximal length.
       calibration: what `amsdff calibrate` found; None: probabilities are the model's own.
+      platform: of the devices: "cpu", "gpu" or "tpu".
     """
 
     def __init__(
@@ -115,20 +74,22 @@ class Classifier:
         if saved.tokenizer is None:
             raise UserError("the model has no tokenizer; a classifier of texts needs one")
         self.saved, self.calibration = saved, calibration
-        graph = nnx.graphdef(saved.model)
+        self._calibration = calibration or Calibration(saved.class_names, temperature=1.0)  # which changes nothing
         parallel = DataParallel(devices=devices)
+        self.platform = parallel.platform
+        model = saved.model.for_platform(parallel.platform)
+        graph = nnx.graphdef(model)
         self._inference, self._small_inference = (
-            Inference(graph, Config(), parallel, size, "prediction")
+            Inference(make_forward(graph), parallel, size, "prediction")
             for size in (batch_size, min(batch_size, SMALL_BATCH_SIZE))
         )
-        self._variables = self._inference.prepare(parallel.replicate(Variables.of(saved.model)))
+        prepare = parallel.compile_eval_step(make_inference_variables(graph))
+        self._variables = prepare(parallel.replicate(Variables.of(model)))
         self._buckets = (saved.max_length,)
         if saved.model.config.mask_padding:
             self._buckets = (*(length for length in BUCKETS if length < saved.max_length), saved.max_length)
-        # A tokenizer holds its last call's settings, and compiling twice is in vain.
-        self._preparing = threading.Lock()
-        # Devices that wait for each other must get their work in the same order.
-        self._dispatching = threading.Lock()
+        # A tokenizer holds its last call's settings, and the explainer has the same one.
+        self._tokenizing = threading.Lock()
         self._explainer: Explainer | None = None
 
     @classmethod
@@ -163,7 +124,7 @@ class Classifier:
 
     @property
     def max_length(self) -> int:
-        """Tokens that a text is cut to, special ones included."""
+        """Tokens that a text is truncated to, special ones included."""
         return self.saved.max_length
 
     def predict(self, texts: Iterable[Text] | Text, top_k: int = 1) -> list[Prediction] | Prediction:
@@ -218,7 +179,7 @@ class Classifier:
     def annotate_chunks(
         self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1, skip: int = 0
     ) -> Iterator[list[tuple[Tag, Prediction | None]]]:
-        """The same in lists, as the items go through the model together.
+        """Labels the texts of records in lists, as they go through the model together.
 
         Where there is no pause among the items, how they are divided depends on them alone. As the last digits of a
         probability depend on the texts beside it, this gives the same ones after an interruption.
@@ -233,7 +194,7 @@ class Classifier:
         """
         require(top_k >= 1, "top_k", top_k, "at least 1")
         for chunk, logits, truncated in self._run(items, skip):
-            predictions = self._predictions(logits, truncated, top_k)
+            predictions = make_predictions(logits, truncated, self._calibration, top_k)
             yield [(tag, None if text is None else next(predictions)) for tag, text in chunk]
 
     def predict_proba(self, texts: Iterable[Text] | Text) -> np.ndarray:
@@ -242,7 +203,7 @@ class Classifier:
         Raises:
           UserError: as for `predict`.
         """
-        return self._probabilities(self.logits(texts))
+        return self._calibration.probabilities(self.logits(texts))
 
     def logits(self, texts: Iterable[Text] | Text) -> np.ndarray:
         """[N,C] float32, what the model says before softmax and calibration. [C] for a single text.
@@ -265,7 +226,7 @@ class Classifier:
           UserError: no such class, something that is no text, or one that the model's numbers are not finite for.
         """
         claim_process()
-        with self._preparing:
+        with self._tokenizing:
             self._explainer = self._explainer or Explainer(self.saved)
             return self._explainer.explain(text, class_name)
 
@@ -276,22 +237,17 @@ class Classifier:
         self, items: Iterable[tuple[Any, Text | None] | Pause], skip: int = 0
     ) -> Iterator[tuple[list, np.ndarray, np.ndarray]]:
         """Chunks of the items, each with the logits [n,C] of its n texts and whether they were truncated, [n] bool."""
-        smallest = self._inference.batch_size
+        smallest, largest = self._inference.batch_size, BATCHES_IN_CHUNK * self._inference.batch_size
         errors: list[Exception] = []
         # What was read before an error comes out before it.
         items = until_error(checked(items, self.saved.reads_pairs), errors)
         with ThreadPoolExecutor(1) as tokenizing:
             pending = None
-            for chunk in chunks(
-                items, smallest, BATCHES_IN_CHUNK * smallest, lambda item: characters(item[1]), CHARACTERS_IN_CHUNK
-            ):
-                claim_process()  # a stream may be begun before a fork and gone on with after it
+            for chunk in chunks(items, smallest, largest, lambda item: characters(item[1]), CHARACTERS_IN_CHUNK):
+                claim_process()  # a stream may be begun before a fork and resumed after it
                 chunk, skip = chunk[skip:], max(skip - len(chunk), 0)
                 # While the devices compute one chunk, the next one is tokenized.
-                following = None
-                if chunk:
-                    texts = [text for _, text in chunk if text is not None]
-                    following = chunk, tokenizing.submit(self._prepare, texts) if texts else None
+                following = (chunk, tokenizing.submit(self._prepare, chunk)) if chunk else None
                 if pending is not None:
                     yield self._finish(*pending)
                 pending = following
@@ -300,60 +256,23 @@ class Classifier:
         if errors:
             raise errors[0]
 
-    def _prepare(self, texts: list[Text]) -> _Prepared:
-        """Tokenizes texts and plans their batches; compiles what is new."""
-        dataset = unlabelled(texts, self.class_names)
-        small = len(texts) <= self._small_inference.batch_size
-        inference = self._small_inference if small else self._inference
-        with self._preparing:
-            tokens = tokenize(dataset, self.saved.tokenizer, self.max_length)
-            return _Prepared(inference, tokens, inference.plan(self._variables, tokens, self._buckets))
+    def _prepare(self, chunk: list[tuple[Any, Text | None]]) -> TokenizedDataset | None:
+        """The tokens of a chunk's texts, if there are any; compiles what is new."""
+        texts = [text for _, text in chunk if text is not None]
+        if not texts:
+            return None
+        with self._tokenizing:
+            tokens = tokenize(unlabelled(texts, self.class_names), self.saved.tokenizer, self.max_length)
+        self._inference_for(tokens).compile(self._variables, tokens, self._buckets)
+        return tokens
 
-    def _finish(self, chunk: list, preparation: Future[_Prepared] | None) -> tuple[list, np.ndarray, np.ndarray]:
+    def _finish(self, chunk: list, prepared: Future[TokenizedDataset | None]) -> tuple[list, np.ndarray, np.ndarray]:
         claim_process()
-        if preparation is None:
+        tokens = prepared.result()
+        if tokens is None:
             return chunk, np.zeros((0, len(self.class_names)), np.float32), np.zeros(0, bool)
-        prepared = preparation.result()
-        return chunk, self._compute(*prepared), prepared.tokens.truncated
+        return chunk, self._inference_for(tokens)(self._variables, tokens, self._buckets), tokens.truncated
 
-    def _compute(self, inference: Inference, tokens: TokenizedDataset, plan: list[PlannedBatch]) -> np.ndarray:
-        """[n,C] float32, the logits of prepared texts."""
-        logits = np.zeros((len(tokens), len(self.class_names)), np.float32)
-        in_flight: deque[tuple[np.ndarray, jax.Array]] = deque()
-
-        def collect() -> None:
-            indices, values = in_flight.popleft()
-            real = indices != FILLER
-            logits[indices[real]] = np.asarray(values)[real]
-
-        for planned, batch in zip(plan, inference.batches(tokens, plan), strict=True):
-            with self._dispatching:
-                in_flight.append((planned.indices, inference(self._variables, batch)[0]))
-            # More would not be faster, and an interrupt would have to wait for all of them.
-            if len(in_flight) > BATCHES_IN_FLIGHT:
-                collect()
-        while in_flight:
-            collect()
-        return logits
-
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        return softmax(logits) if self.calibration is None else self.calibration.probabilities(logits)
-
-    def _predictions(self, logits: np.ndarray, truncated: np.ndarray, top_k: int) -> Iterator[Prediction | None]:
-        """A prediction for every row of logits [n,C], None for one that is not finite."""
-        finite = np.isfinite(logits).all(axis=-1)
-        probabilities = self._probabilities(np.where(finite[:, None], logits, 0))
-        # By logits, as `Evaluation.predictions` does: different ones may have the same probability.
-        order = np.argsort(-logits, axis=-1, kind="stable")
-        abstained, sets = np.zeros(len(logits), bool), None
-        if self.calibration is not None:
-            abstained = self.calibration.abstains(probabilities)
-            sets = self.calibration.label_sets(probabilities) if self.calibration.coverage else None
-        names = self.class_names
-        for row in range(len(logits)):
-            if not finite[row]:
-                yield None
-                continue
-            best = tuple(ScoredLabel(names[label], float(probabilities[row, label])) for label in order[row, :top_k])
-            label_set = None if sets is None else tuple(names[label] for label in order[row] if sets[row, label])
-            yield Prediction(*best[0], best, bool(truncated[row]), bool(abstained[row]), label_set)
+    def _inference_for(self, tokens: TokenizedDataset) -> Inference:
+        small = len(tokens) <= self._small_inference.batch_size
+        return self._small_inference if small else self._inference

@@ -11,9 +11,9 @@ from typing import Self
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.file_lock import try_lock
 from amsdff_jax.base.paths import user_path
-from amsdff_jax.prediction.classifier import Prediction
 from amsdff_jax.prediction.inputs import Record
 from amsdff_jax.prediction.lines import Layout, beginning, header, line
+from amsdff_jax.prediction.prediction import Prediction
 from amsdff_jax.prediction.progress import START, Origin, ProgressFile, Reached, new_digest
 
 PIECE = 1 << 20  # bytes of a file that are read at once

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.json_file import to_json, write_text
 from amsdff_jax.base.paths import user_path
@@ -91,7 +89,7 @@ def describe_origin(folder: str, classifier: Classifier, flags: dict[str, Any]) 
     calibration = new_digest()
     if classifier.calibration is not None:
         calibration.update(to_json(dataclasses.asdict(classifier.calibration)).encode("utf-8", "backslashreplace"))
-    dtype = choose_compute_dtype(classifier.saved.model.config.compute_dtype, jax.default_backend())
+    dtype = choose_compute_dtype(classifier.saved.model.config.compute_dtype, classifier.platform)
     return Origin(digest.hexdigest(), calibration.hexdigest(), flags | {"compute_dtype": dtype.name})
 
 

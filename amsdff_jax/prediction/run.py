@@ -12,10 +12,11 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.texts import Text
-from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier, Prediction
+from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, file_records, standard_input_records
 from amsdff_jax.prediction.lines import Layout, choose_format, error_of
 from amsdff_jax.prediction.outputs import Output
+from amsdff_jax.prediction.prediction import Prediction
 from amsdff_jax.prediction.progress import describe_origin
 from amsdff_jax.reporting.console import make_console
 

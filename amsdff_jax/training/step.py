@@ -11,7 +11,6 @@ from flax import nnx, traverse_util
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
-from amsdff_jax.evaluation.inference import forward
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.losses import combine, contrastive_loss, loss_parts
@@ -56,18 +55,16 @@ def split_model(
     """
     model.train()
     model.set_attributes(BatchNorm, Dropout, axis_name=axis_name, raise_if_not_found=False)
-    train_graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    train_graph = nnx.graphdef(model)
     model.eval()
     model.set_attributes(BatchNorm, Dropout, axis_name=None, raise_if_not_found=False)
     eval_graph = nnx.graphdef(model)
-    flat = traverse_util.flatten_dict(jax.tree.map(jnp.copy, nnx.to_pure_dict(parameters)))
+    parameters, _, statistics = jax.tree.map(jnp.copy, Variables.of(model))
+    flat = traverse_util.flatten_dict(parameters)
     trainable = {path: value for path, value in flat.items() if rates[torch_name(path)]}
     frozen = {path: value for path, value in flat.items() if not rates[torch_name(path)]}
-    return Graphs(train_graph, eval_graph), Variables(
-        traverse_util.unflatten_dict(trainable),
-        traverse_util.unflatten_dict(frozen),
-        jax.tree.map(jnp.copy, nnx.to_pure_dict(statistics)),
-    )
+    variables = Variables(traverse_util.unflatten_dict(trainable), traverse_util.unflatten_dict(frozen), statistics)
+    return Graphs(train_graph, eval_graph), variables
 
 
 def update_model(model: nnx.Module, variables: Variables) -> None:
@@ -76,13 +73,17 @@ def update_model(model: nnx.Module, variables: Variables) -> None:
         nnx.update(model, jax.tree.map(jnp.copy, part))
 
 
+def _forward(model: PretrainedClassifier, batch: Batch, dropout_key: jax.Array) -> Any:
+    return model(batch.input_ids, batch.attention_mask, dropout_key)
+
+
 def make_train_step(
     graph: nnx.GraphDef,
     config: Config,
     optimizer: optax.GradientTransformation,
     weights: np.ndarray,
     axis_name: str | None = None,
-    forward: Callable[[PretrainedClassifier, Any, jax.Array], Any] = forward,
+    forward: Callable[[PretrainedClassifier, Any, jax.Array], Any] = _forward,
 ) -> TrainStep:
     """The function of one update, to be compiled with its state donated.
 

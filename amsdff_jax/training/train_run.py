@@ -11,7 +11,7 @@ from amsdff_jax.base.paths import user_path
 from amsdff_jax.config import Config
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.data.sources import DataSplits, load_data
-from amsdff_jax.evaluation.evaluator import StoppedError
+from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.model_card import record_training
 from amsdff_jax.evaluation.report import draw_learning_curves, read_metrics, write_metrics
 from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors

@@ -18,12 +18,13 @@ from transformers import PreTrainedTokenizerFast
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.paths import user_path
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
+from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths, training_buckets
 from amsdff_jax.data.dataset import TextDataset, by_class
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
-from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator, StoppedError, training_buckets
+from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
+from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.models.losses import class_weights
@@ -113,7 +114,7 @@ class Trainer:
         self._train_tokens = tokenize_once(train_data, tokenizer, config.data.max_length)
         self._val_tokens = tokenize_once(val_data, tokenizer, config.data.max_length)
         self._log_data()
-        self._buckets = training_buckets(self._train_tokens, self.config)
+        self._buckets = training_buckets(self._train_tokens.lengths, self.config)
         self.steps_per_epoch = math.ceil(len(train_data) / config.train.batch_size)
         self.total_steps = self._count_steps()
 
@@ -126,7 +127,7 @@ class Trainer:
             )
         if begins and not config.train.init_from and config.train.data_dependent_init and model.needs_data_init:
             fit_new_layers(model, self._train_tokens, config.seed)
-        graphs, variables = split_model(model, rates, self._parallel.axis_name)
+        graphs, variables = split_model(model.for_platform(self._parallel.platform), rates, self._parallel.axis_name)
         self.trained_parameters = sum(value.size for value in jax.tree.leaves(variables.trainable))
         state, optimizer = initial_state(variables, rates, self.config, self.total_steps)
         if begins and config.train.init_from:

@@ -31,8 +31,7 @@ def measure(config, labels, seed, truncated=3, names=("high", "low|er")):
     """Metrics of random logits, as a report has them."""
     labels = np.array(labels)
     logits = np.random.default_rng(seed).normal(size=(len(labels), len(names))).astype(np.float32)
-    losses = {name: np.ones(len(labels), np.float32) for name in ("ce", "focal", "label_smoothing")}
-    evaluation = Evaluation(labels, logits, losses, truncated, 1.0)
+    evaluation = Evaluation(labels, logits, truncated, 1.0)
     return compute_metrics(evaluation, names, config.loss) | {"truncated": truncated} | ENVIRONMENT
 
 

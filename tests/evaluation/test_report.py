@@ -20,7 +20,7 @@ def report(tmp_path):
     logits = np.eye(len(NAMES), dtype=np.float32)[(labels + 1) % len(NAMES)]
     dataset = TextDataset(TEXTS, labels, NAMES, text_pairs=TEXTS[::-1], name="data")
     per_class = [{"class": name, "precision": 0.5} for name in NAMES]
-    write_report(tmp_path, dataset, Evaluation(labels, logits, {}, 0, 1.0), {"per_class": per_class})
+    write_report(tmp_path, dataset, Evaluation(labels, logits, 0, 1.0), {"per_class": per_class})
 
     def read(name):
         with (tmp_path / name).open(newline="", encoding="utf-8") as stream:

@@ -96,7 +96,7 @@ def test_new_layers_are_fitted_to_the_features(tiny_config, tiny_data):
 
 
 def test_stopping_and_reference_semantics(tiny_config, tiny_data):
-    from amsdff_jax.evaluation.evaluator import StoppedError
+    from amsdff_jax.evaluation.inference import StoppedError
 
     config = tiny_config.replace(model__name="linear")
     with pytest.raises(StoppedError):

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from amsdff_jax import UserError
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import tokenize
-from amsdff_jax.explanation.explain import Explainer, explain
+from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.reading import read_text
 from tests.compiled import call
 from tests.explanation.conftest import CLASS_NAMES
@@ -60,7 +60,7 @@ def test_a_model_that_computes_in_bfloat16_is_explained_in_float32(make_explaine
     config = dataclasses.replace(saved.model.config, compute_dtype="bfloat16")
     model = type(saved.model)(config, saved.model.encoder_config, rngs=nnx.Rngs(0))
     nnx.update(model, nnx.state(saved.model))
-    found, expected = explain(saved._replace(model=model), "w1 w30"), make_explainer().explain("w1 w30")
+    found, expected = Explainer(saved._replace(model=model)).explain("w1 w30"), make_explainer().explain("w1 w30")
     np.testing.assert_array_equal(found.logits, expected.logits)
     assert found.attributions.relative_error <= 0.01
 

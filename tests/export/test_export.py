@@ -13,7 +13,6 @@ from flax import nnx
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, write_calibration
-from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.export import exporter, formats, verification
 from amsdff_jax.export.exporter import export_model
 from amsdff_jax.models.layers import BatchNorm
@@ -76,7 +75,7 @@ def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file
     options = {} if mask_padding else {"padding": "max_length", "max_length": 24}
     tokens = saved.tokenizer(text, return_tensors="np", **options)
     expected = np.asarray(call(saved.model, tokens["input_ids"], tokens["attention_mask"]).logits)
-    np.testing.assert_allclose(verification.run_model(saved, [text]).evaluation.logits, expected, atol=1e-5)
+    np.testing.assert_allclose(verification.run_model(saved, [text]).logits, expected, atol=1e-5)
 
 
 def stablehlo_program(saved, folder):
@@ -195,10 +194,9 @@ def test_only_the_same_logits_are_equal(body, told, tmp_path):
     """Texts are sorted by length for the loader, and its answers put back in order."""
     random = np.random.default_rng(0)
     logits, lengths = random.normal(size=(45, 3)).astype(np.float32), random.integers(3, 24, 45)
-    evaluation = Evaluation(np.zeros(45, np.int32), logits, {}, truncated=0, seconds=1.0)
     np.save(tmp_path / "logits.npy", logits)
     (tmp_path / "load.py").write_text(f"import numpy as np\nall_logits = np.load('logits.npy')\n{body}\n")
-    expected = verification.Expectation([str(number) for number in range(45)], lengths, evaluation)
+    expected = verification.Expectation([str(number) for number in range(45)], lengths, logits)
     found = verification.verify_export(tmp_path, expected)
     assert told in exporter.describe_verification(found)
     assert found.equal == told.startswith("differ")

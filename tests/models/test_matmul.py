@@ -7,16 +7,15 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.evaluation.inference import make_inference_variables
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.attention import attend, attend_with_weights
 from amsdff_jax.models.baselines import LinearClassifier
-from amsdff_jax.models.dispatch import choose_attention, choose_compute_dtype
+from amsdff_jax.models.dispatch import choose_attention, choose_compute_dtype, fits_cudnn
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.matmul import dense
-from amsdff_jax.models.variables import Variables
+from amsdff_jax.models.variables import Variables, make_inference_variables
 
 
 def draw(*shape: int, seed: int = 0) -> jax.Array:
@@ -93,8 +92,7 @@ def test_variables_for_inference_change_no_logits(dtype):
     model = EnhancedAMSDFF(
         ModelConfig(num_classes=3, num_attention_heads=2, compute_dtype=dtype), SIZES, rngs=nnx.Rngs(0)
     )
-    graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
-    variables = Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics))
+    graph, variables = nnx.graphdef(model), Variables.of(model)
     prepared = make_inference_variables(graph)(variables)
     kinds = {leaf.dtype.name for leaf in jax.tree.leaves(prepared.trainable)}
     assert kinds == {"float32", dtype}
@@ -129,31 +127,37 @@ def test_rematerialization_computes_products_again_and_changes_no_gradient():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "cudnn"),
-        ({"backend": "cpu"}, "xla"),
-        ({"backend": "tpu"}, "xla"),
-        ({"dtype": jnp.float32}, "xla"),
-        ({"length": 63}, "xla"),
-        ({"head_size": 12}, "xla"),
-        ({"head_size": 136}, "xla"),
-        ({"has_dropout": True}, "xla"),
-        ({"asked": "xla"}, "xla"),
+        ({}, True),
+        ({"dtype": jnp.float32}, False),
+        ({"length": 63}, False),
+        ({"head_size": 12}, False),
+        ({"head_size": 136}, False),
+        ({"has_dropout": True}, False),
     ],
 )
-def test_choice_of_attention(changes, expected):
-    usual = {
-        "asked": "auto",
-        "backend": "gpu",
-        "dtype": jnp.bfloat16,
-        "length": 64,
-        "head_size": 32,
-        "has_dropout": False,
-    }
-    assert choose_attention(**usual | changes) == expected
+def test_where_cudnn_fits(changes, expected):
+    usual = {"dtype": jnp.bfloat16, "length": 64, "head_size": 32, "has_dropout": False}
+    assert fits_cudnn(**usual | changes) == expected
 
 
-def test_choice_of_the_compute_type():
-    assert [choose_compute_dtype("auto", backend) for backend in ("gpu", "tpu", "cpu")] == [
-        jnp.bfloat16, jnp.bfloat16, jnp.float32,
-    ]  # fmt: skip
+def test_choices_by_platform():
+    platforms = ("gpu", "tpu", "cpu")
+    dtypes = [choose_compute_dtype("auto", platform) for platform in platforms]
+    assert dtypes == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
     assert choose_compute_dtype("float32", "gpu") == jnp.float32
+    assert [choose_attention("auto", platform) for platform in platforms] == ["cudnn", "xla", "xla"]
+    assert choose_attention("xla", "gpu") == "xla"
+
+
+@pytest.mark.parametrize("kind", [EnhancedAMSDFF, LinearClassifier])
+def test_a_model_computes_as_suits_the_devices_that_it_is_put_on(kind):
+    config = ModelConfig(num_classes=3, num_attention_heads=2)
+    ids, mask = jnp.arange(10).reshape(2, 5) + 1, jnp.ones((2, 5), int)
+    model = kind(config, SIZES, rngs=nnx.Rngs(0), platform="gpu")  # as on a machine with a GPU
+    attention = model.transformer.transformer.layer[0].attention
+    assert (attention.dtype, attention.implementation) == (jnp.bfloat16, "cudnn")
+    on_cpu = model.for_platform("cpu")
+    assert on_cpu.for_platform("cpu") is on_cpu
+    expected = kind(config, SIZES, rngs=nnx.Rngs(0), platform="cpu")(ids, mask).logits
+    np.testing.assert_array_equal(on_cpu(ids, mask).logits, expected)
+    assert model.config == on_cpu.config

@@ -23,7 +23,7 @@ from amsdff_jax.evaluation.evaluator import Evaluator
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.prediction.classifier import ScoredLabel
+from amsdff_jax.prediction.prediction import ScoredLabel
 from tests.conftest import TINY_HEAD, make_texts
 
 NAMES = ("low", "high", "other")
@@ -52,14 +52,15 @@ def classifier(folders):
 
 def evaluate(saved: SavedModel, texts, pairs=None):
     """What `scripts/evaluate.py` computes."""
-    graph, parameters, statistics = nnx.split(saved.model, nnx.Param, nnx.BatchStat)
     parallel = DataParallel(devices=jax.devices()[:1])
-    variables = parallel.replicate(Variables(nnx.to_pure_dict(parameters), {}, nnx.to_pure_dict(statistics)))
+    variables = parallel.replicate(Variables.of(saved.model))
     config = Config().replace(
-        data__max_length=saved.max_length, data__num_buckets=2, train__eval_batch_size=10,
+        data__max_length=saved.max_length,
+        data__num_buckets=2,
+        train__eval_batch_size=10,
         model__mask_padding=saved.model.config.mask_padding,
-    )  # fmt: skip
-    evaluator = Evaluator(graph, config, saved.tokenizer, parallel)
+    )
+    evaluator = Evaluator(nnx.graphdef(saved.model), config, saved.tokenizer, parallel)
     return evaluator.evaluate(variables, TextDataset(texts, np.zeros(len(texts), int), NAMES, pairs))
 
 
