@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/agnews.py --workdir=runs/agnews --config.train.epochs=3
 
-The same command goes on with an unfinished run. All GPUs of the machine are used; with several
+The same command resumes an unfinished run. All GPUs of the machine are used; with several
 machines, the same command on each, under SLURM or Open MPI as it is, else with the flags
 
     --coordinator_address=HOST:PORT --num_processes=2 --process_id=0
@@ -11,6 +11,7 @@ machines, the same command on each, under SLURM or Open MPI as it is, else with 
 from absl import flags
 
 from amsdff_jax.cli import command_line
+from amsdff_jax.parallel.stop import StopRequest
 from amsdff_jax.training.train_run import train_run
 
 command_line.DEFINE_CONFIG("config", None, "File with the settings, such as configs/agnews.py.")
@@ -28,7 +29,7 @@ def main() -> int:
     config = command_line.read_config()
     if INIT_FROM.value:
         config = config.replace(train__init_from=INIT_FROM.value)
-    finished = train_run(config, workdir, command_line.stop_signal)
+    finished = train_run(config, workdir, StopRequest())
     return 0 if finished else command_line.EXIT_INTERRUPTED
 
 

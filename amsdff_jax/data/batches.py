@@ -1,7 +1,7 @@
 """The batch plan: which texts go through the model together, padded to what length, in what order.
 
-A plan is a pure function of its arguments, so a resumed run needs only its step number to go on
-with the very batch that was next.
+A plan is a pure function of its arguments, so a resumed run needs only its step number to find the
+very batch that was next.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from amsdff_jax.config import Config
 from amsdff_jax.data.tokenization import TokenizedDataset
 
 FILLER = -1  # index of a row that stands for no text
@@ -64,6 +65,19 @@ def choose_buckets(lengths: np.ndarray, number: int, max_length: int) -> tuple[i
         }
         complete.extend(best[j] for j in best if j == len(candidates) - 1)
     return min(complete)[1]
+
+
+def training_buckets(lengths: np.ndarray, config: Config) -> tuple[int, ...]:
+    """The padded lengths for a dataset: the config's own, else the best few, or the one of reference mode.
+
+    Args:
+      lengths: [N] tokens of each text, at most `config.data.max_length`.
+    """
+    if not config.model.mask_padding:
+        return (config.data.max_length,)
+    if config.data.buckets:
+        return config.data.buckets
+    return choose_buckets(lengths, config.data.num_buckets, config.data.max_length)
 
 
 def plan_batches(

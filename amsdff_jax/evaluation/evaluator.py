@@ -10,7 +10,7 @@ from flax import nnx
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import FILLER, choose_buckets
+from amsdff_jax.data.batches import FILLER, choose_buckets, training_buckets
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.token_cache import tokenize_once
@@ -122,17 +122,8 @@ class Evaluator:
 
     def _buckets_for(self, dataset: TokenizedDataset) -> tuple[int, ...]:
         if not self._buckets:
-            self._buckets = training_buckets(dataset, self._config)
+            self._buckets = training_buckets(dataset.lengths, self._config)
         longest = int(dataset.lengths.max())
         if longest > self._buckets[-1]:
             self._buckets += choose_buckets(np.array([longest]), 1, self._config.data.max_length)
         return self._buckets
-
-
-def training_buckets(dataset: TokenizedDataset, config: Config) -> tuple[int, ...]:
-    """The padded lengths for a dataset: the config's own, else the best few, or the one of reference mode."""
-    if not config.model.mask_padding:
-        return (config.data.max_length,)
-    if config.data.buckets:
-        return config.data.buckets
-    return choose_buckets(dataset.lengths, config.data.num_buckets, config.data.max_length)

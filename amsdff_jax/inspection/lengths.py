@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import choose_buckets, plan_batches
+from amsdff_jax.data.batches import choose_buckets, plan_batches, training_buckets
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.inspection.corpus import Corpus
 
@@ -89,10 +89,7 @@ def compare_buckets(lengths: np.ndarray, config: Config) -> tuple[Buckets, ...]:
     """
     longest = config.data.max_length
     lengths = np.minimum(lengths, longest)
-    if not config.model.mask_padding:
-        own = (longest,)
-    else:
-        own = config.data.buckets or choose_buckets(lengths, config.data.num_buckets, longest)
+    own = training_buckets(lengths, config)
     others = [choose_buckets(lengths, number, longest) for number in BUCKET_NUMBERS]
     return tuple(
         Buckets(buckets, padding_share(lengths, buckets, config), buckets == own)

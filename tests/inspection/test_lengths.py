@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.batches import choose_buckets
+from amsdff_jax.data.batches import choose_buckets, training_buckets
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.tokenization import load_tokenizer, tokenize
-from amsdff_jax.evaluation.evaluator import training_buckets
 from amsdff_jax.inspection.corpus import Corpus
 from amsdff_jax.inspection.lengths import compare_buckets, measure_lengths, padding_share
 from tests.conftest import make_texts
@@ -71,7 +70,7 @@ def test_the_first_buckets_are_those_of_training(tokenizer, changes):
     train = dataset(make_texts(61, 5)[0])
     config = CONFIG.replace(data__max_length=24, **changes)
     first, *others = compare_buckets(tokenize(train, tokenizer, 1000).lengths, config)
-    assert first.lengths == training_buckets(tokenize(train, tokenizer, 24), config)
+    assert first.lengths == training_buckets(tokenize(train, tokenizer, 24).lengths, config)
     assert first.of_config
     assert not any(one.of_config for one in others)
 
