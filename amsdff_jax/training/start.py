@@ -1,4 +1,4 @@
-"""How a run starts: with new layers fitted to its texts, from a file of PyTorch's, or where it stopped."""
+"""How a run starts, once all goes together: with new layers fitted, from a file of PyTorch's, or where it stopped."""
 
 import hashlib
 import logging
@@ -12,9 +12,12 @@ import optax
 from flax import nnx
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import make_batch, plan_sample
+from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -28,6 +31,29 @@ from amsdff_jax.training.step import Graphs, TrainState, initial_state, split_mo
 SAMPLED_TEXTS = 64  # that new layers are fitted to
 
 logger = logging.getLogger(__name__)
+
+
+def check_run(model: PretrainedClassifier, config: Config, train_data: TextDataset, val_data: TextDataset) -> None:
+    """Raises `UserError` unless settings, model and data go together."""
+    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER)
+    if config.train.best_metric not in known:
+        raise UserError(
+            f"train.best_metric: no metric {config.train.best_metric!r}{nearest(config.train.best_metric, known)}; "
+            f"there are {', '.join(known)}"
+        )
+    val_data.require_classes(train_data.class_names, train_data.name)
+    if (train_data.text_pairs is None) != (val_data.text_pairs is None):
+        with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)
+        raise UserError(f"{without.name}: holds single texts, but {with_pairs.name} pairs of texts; expected the same")
+    classes, positions = model.config.num_classes, model.encoder_config.max_position_embeddings
+    if classes != len(train_data.class_names):
+        raise UserError(
+            f"model.num_classes: the model has {classes}, but {train_data.name} has {len(train_data.class_names)}"
+        )
+    if config.data.max_length > positions:
+        raise UserError(
+            f"data.max_length: expected at most {positions}, the encoder's positions, got {config.data.max_length}"
+        )
 
 
 class Start(NamedTuple):

@@ -79,22 +79,19 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
     if _is_written(report):
         logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
         return True
-    splits = {"validation": data.validation, "test": data.test}
+    splits = {name: dataset for name, dataset in data._asdict().items() if dataset is not None}
     reporter = Reporter(read_model_folder(workdir / "model"), trainer.config)
     try:
         metrics = {
-            name: reporter.evaluate(dataset, report, should_stop)
-            for name, dataset in splits.items()
-            if dataset is not None
+            name: reporter.evaluate(dataset, report, should_stop) for name, dataset in splits.items() if name != "train"
         }
     except StoppedError:
         logger.info("training is done and saved, but not the report; run the same command again to write it")
         return False
     if is_first_host():
         with report_errors(report):
-            named = {"train": data.train} | {name: dataset for name, dataset in splits.items() if dataset is not None}
             record_training(
-                workdir / "model", config, named, metrics, steps=trainer.total_steps, best_step=trainer.best_step
+                workdir / "model", config, splits, metrics, steps=trainer.total_steps, best_step=trainer.best_step
             )
             write_metrics(report, metrics)
             if data.test is not None:

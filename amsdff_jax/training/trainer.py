@@ -30,12 +30,11 @@ from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
 from amsdff_jax.parallel.stop import StopCheck
 from amsdff_jax.training.checkpoint import Checkpoints
-from amsdff_jax.training.checks import check_run
 from amsdff_jax.training.inputs import RunInputs, SplitRecord
 from amsdff_jax.training.optimizer import highest_rates, peak_learning_rates
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, RunLog, StepRecorder, TrainingDisplay, log_data
-from amsdff_jax.training.start import require_same_start, resume_run, start_run
+from amsdff_jax.training.start import check_run, require_same_start, resume_run, start_run
 from amsdff_jax.training.step import make_train_step, update_model
 from amsdff_jax.training.workdir import lock_workdir, open_workdir
 
