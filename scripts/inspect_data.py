@@ -13,9 +13,7 @@ from amsdff_jax.cli import command_line
 from amsdff_jax.inspection.inspect import inspect_data
 
 command_line.DEFINE_CONFIG("config", "files", "Settings, such as configs/agnews.py or a run's config.json.")
-OUTPUT = flags.DEFINE_string(
-    "output", "", "The page, an HTML file; by default runs/<config or file>/data.html."
-)
+OUTPUT = flags.DEFINE_string("output", "", "The page, an HTML file; by default runs/<config or file>/data.html.")
 JSON = flags.DEFINE_string("json", "", "The same as JSON in this file.")
 SIMILARITY = flags.DEFINE_float("similarity", 0.8, "Jaccard similarity from which texts are near duplicates, 0.6 to 1.")
 

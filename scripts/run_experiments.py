@@ -19,6 +19,7 @@ from amsdff_jax.cli import command_line
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.report import write_experiment_report
 from amsdff_jax.experiments.settings import ExperimentConfig
+from amsdff_jax.parallel.stop import StopRequest
 
 CONFIG = command_line.DEFINE_CONFIG("config", "configs/experiments.py", "Datasets, models and how to train them.")
 DATASETS = flags.DEFINE_list("datasets", [], "Only these.")
@@ -41,7 +42,9 @@ def main() -> int:
     config = dataclasses.replace(config, seeds=SEEDS.value or config.seeds, folds=FOLDS.value or config.folds)
     kind = ("-frozen" if config.mode == "frozen" else "") + (f"-{config.folds}folds" if config.folds else "")
     output = user_path(OUTPUT.value or f"results/{command_line.config_name()}{kind}")
-    finished = run_experiment(config, output, command_line.stop_signal(), DATASETS.value, models)
+    stop = StopRequest()
+    stop.catch_signals()
+    finished = run_experiment(config, output, stop.requested, DATASETS.value, models)
     failed = write_experiment_report(config, output)
     if not finished:
         return command_line.EXIT_INTERRUPTED

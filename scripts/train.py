@@ -14,6 +14,7 @@ machines, the same command on each, under SLURM or Open MPI as it is, else with 
 from absl import flags
 
 from amsdff_jax.cli import command_line
+from amsdff_jax.parallel.stop import StopRequest
 from amsdff_jax.training.train_run import train_run
 
 command_line.DEFINE_CONFIG("config", "files", "Settings, such as configs/agnews.py or a run's config.json.")
@@ -30,7 +31,7 @@ def main(file: str = "") -> int:
     workdir = WORKDIR.value or f"runs/{command_line.run_name(file)}"
     if INIT_FROM.value:
         config = config.replace(train__init_from=INIT_FROM.value)
-    finished = train_run(config, workdir, command_line.stop_signal)
+    finished = train_run(config, workdir, StopRequest())
     return 0 if finished else command_line.EXIT_INTERRUPTED
 
 

@@ -46,7 +46,7 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
     interruption = Disturbance("training", entry=3, signals=(signal.SIGTERM,))
     code, output = run("train.py", *training_arguments, disturbance=interruption)
     assert code == 75, output
-    assert "run the same command again to go on" in output
+    assert "run the same command again to resume" in output
 
     code, output = run("train.py", *training_arguments)
     assert code == 0, output

@@ -42,10 +42,14 @@ def measure_scaling(config: Config, devices: Sequence[jax.Device], counts: Seque
     What a step takes by itself is measured right after, on the same batches, which lie on the devices already.
     """
     data = load_data(config.data, config.seed)
+    never = 10**9
     config = config.replace(
-        train__epochs=10_000, train__max_steps=0,  # longer than it is ever measured
-        train__checkpoint_every=10**9, train__evaluate_every=10**9, train__log_every=1,
-    )  # fmt: skip
+        train__epochs=10_000,  # longer than it is ever measured
+        train__max_steps=0,
+        train__checkpoint_every=never,
+        train__evaluate_every=never,
+        train__log_every=1,
+    )
     with tempfile.TemporaryDirectory(prefix="amsdff-scaling-") as folder:
         trainers = {count: make_trainer(config, data, Path(folder) / str(count), devices[:count]) for count in counts}
         results = [[_measure(trainer) for trainer in trainers.values()] for _ in range(rounds)]
@@ -75,7 +79,7 @@ def _measure(trainer: Trainer) -> tuple[float, float]:
     trainer.train(max_steps=last)
     record = read_log(trainer.workdir / "metrics.jsonl")[-1]
     # The clock of the loop runs from the end of one step to the end of another.
-    batches = list(trainer.batches(last - STEPS_OF_SPEED + 1, last))
+    batches = list(trainer.stream.batches(last - STEPS_OF_SPEED + 1, last))
     texts = sum(int(batch.attention_mask.any(-1).sum()) for batch in batches)
     state = jax.block_until_ready(jax.tree.map(jnp.copy, trainer.state))
     start = time.perf_counter()

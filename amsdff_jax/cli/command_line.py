@@ -32,7 +32,7 @@ from amsdff_jax.reporting.console import accept_every_character
 EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
 EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
-EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goes on (EX_TEMPFAIL)
+EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command resumes (EX_TEMPFAIL)
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
 
@@ -109,20 +109,6 @@ def _report_unraisable(error: Any) -> None:
         sys.__unraisablehook__(error)
 
 
-def stop_signal() -> Callable[[], bool]:
-    """From now on the first SIGINT or SIGTERM only answers this question; a second one ends the process at once."""
-    received = []
-
-    def remember(number: int, _frame: object) -> None:
-        received.append(number)
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signal.SIG_DFL)
-
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, remember)
-    return lambda: bool(received)
-
-
 def define_host_flags() -> None:
     """The flags of a script that runs on several hosts."""
     flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0; needless under SLURM and Open MPI.")
@@ -165,14 +151,14 @@ def define_data_flags(labels: bool = False) -> Callable[[], DataConfig]:
     Args:
       labels: the file has labels.
     """
+    quoting = "How a CSV or TSV file writes quotes in quoted fields; none: quotes are letters."
     holders = [
         flags.DEFINE_string("text_column", "text", "Column of the file with the texts."),
         flags.DEFINE_string("text_pair_column", "", "Column with second texts, for a model of pairs."),
         flags.DEFINE_list("column_names", [], "Columns of a CSV or TSV file without a header, in order."),
         flags.DEFINE_string("delimiter", "", "Of a CSV or TSV file, such as ';'; by default as ending and header say."),
-        flags.DEFINE_enum("quoting", "auto", QUOTING, "How a CSV or TSV file writes quotes in quoted fields; none: "
-                          "quotes are letters."),
-    ]  # fmt: skip
+        flags.DEFINE_enum("quoting", "auto", QUOTING, quoting),
+    ]
     if labels:
         holders.append(flags.DEFINE_string("label_column", "label", "Column with the names of the classes."))
     return lambda: build(DataConfig, {holder.name: holder.value for holder in holders}, "--")

@@ -16,6 +16,7 @@ from amsdff_jax.base.json_file import read_json, write_json, write_text
 from amsdff_jax.base.paths import user_path
 from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.config import Config, LossConfig
+from amsdff_jax.config.field_roles import PATHS
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import has_tokenizer
 from amsdff_jax.evaluation.calibration import CALIBRATION
@@ -24,9 +25,6 @@ from amsdff_jax.interop.hub import PACKAGED
 from amsdff_jax.models.model_folder import read_model_config
 
 FACTS, CARD = "card.json", "README.md"
-
-PATH_FIELDS = ("encoder", "encoder_config", "tokenizer", "data_dir", "init_from", "train_file", "validation_file",
-               "test_file")  # fmt: skip
 
 
 def write_model_card(folder: str | Path) -> None:
@@ -47,9 +45,14 @@ def write_model_card(folder: str | Path) -> None:
 
 
 def record_training(
-    folder: str | Path, config: Config, splits: Mapping[str, TextDataset], metrics: Mapping[str, Mapping[str, Any]],
-    *, steps: int, best_step: int,
-) -> None:  # fmt: skip
+    folder: str | Path,
+    config: Config,
+    splits: Mapping[str, TextDataset],
+    metrics: Mapping[str, Mapping[str, Any]],
+    *,
+    steps: int,
+    best_step: int,
+) -> None:
     """Puts down how a model was trained and what it reaches, and writes the card.
 
     Args:
@@ -65,6 +68,7 @@ def record_training(
     """
     folder = user_path(folder)
     environment = next(iter(metrics.values()))
+    settings = _without_paths(dataclasses.asdict(config))
     facts = {
         "training": {
             "base_model": _base_model(config.model.encoder),
@@ -78,8 +82,8 @@ def record_training(
             "steps": steps,
             "best_step": best_step,
             "best_metric": config.train.best_metric,
-            "settings": _without_paths(dataclasses.asdict(config)),
-            "changed": _changed(_without_paths(dataclasses.asdict(config)), dataclasses.asdict(Config())),
+            "settings": settings,
+            "changed": _changed(settings, dataclasses.asdict(Config())),
             **{name: environment[name] for name in ("num_parameters", "device", "versions")},
         },
         "metrics": {name: _numbers(values) for name, values in metrics.items()},
@@ -154,13 +158,13 @@ def _data_name(config: Config) -> str:
     return {"files": file, "tfds": data.tfds_name, "bundled": "movie snippets"}.get(data.source, data.source)
 
 
-def _without_paths(values: dict[str, Any]) -> dict[str, Any]:
+def _without_paths(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings in which a path of this machine is only a name."""
     cleaned = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            cleaned[name] = _without_paths(value)
-        elif name in PATH_FIELDS and value and (Path(value).is_absolute() or user_path(value).exists()):
+            cleaned[name] = _without_paths(value, f"{prefix}{name}.")
+        elif prefix + name in PATHS and value and (Path(value).is_absolute() or user_path(value).exists()):
             cleaned[name] = Path(value).name
         else:
             cleaned[name] = value

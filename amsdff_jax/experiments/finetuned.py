@@ -17,11 +17,11 @@ def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: 
     Args:
       config: the settings.
       data: with a test split.
-      workdir: of the run, which is gone on with if it is there.
+      workdir: of the run, which is resumed if it is there.
       should_stop: asked at every step.
 
     Raises:
-      StoppedError: it said so; the same call goes on.
+      StoppedError: it said so; the same call resumes.
       UserError: anything wrong with settings or data.
     """
     trainer = make_trainer(config, data, workdir)
@@ -34,6 +34,8 @@ def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: 
         compute_metrics(evaluation, data.test.class_names, config.loss),
         trainer.trained_parameters,
         trainer.seconds,
-        tuple({"epoch": record["epoch"], "accuracy": record["validation"]["accuracy"],
-               "loss": record["validation"]["loss"]} for record in history),
-    )  # fmt: skip
+        tuple(
+            {"epoch": record["epoch"]} | {name: record["validation"][name] for name in ("accuracy", "loss")}
+            for record in history
+        ),
+    )

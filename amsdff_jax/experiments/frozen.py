@@ -32,9 +32,8 @@ from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.training.checks import check_run
-from amsdff_jax.training.initialization import SAMPLED_TEXTS, fit_to_features
 from amsdff_jax.training.optimizer import make_optimizer
+from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_to_features
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model
 
 logger = logging.getLogger(__name__)

@@ -14,15 +14,11 @@ from amsdff_jax.base.json_file import write_json
 from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.base.validation import build, require
 from amsdff_jax.config import Config
+from amsdff_jax.config.field_roles import DATA_PATHS, NEWER_THAN_RECORDS
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.experiments.settings import RunKey
-
-PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.data_dir")
-
-# Fields that came after the first records. At its default such a field leaves a run as it was, and its record valid.
-NEWER = ("data.column_names", "data.delimiter", "data.quoting", "train.max_steps")
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
 CURVE = ("epoch", "accuracy", "loss")
@@ -131,10 +127,8 @@ def _check(record: RunRecord) -> None:
     require(set(record.correct) <= {"0", "1"}, "correct", record.correct, "zeros and ones")
     for values, names in ((record.metrics, METRICS), *((point, CURVE) for point in record.curve)):
         numbers = [values.get(name) for name in names]
-        require(
-            bool(record.error) or all(type(number) in (int, float) for number in numbers),
-            "metrics and curve", numbers, f"numbers for {', '.join(names)}",
-        )  # fmt: skip
+        complete = all(type(number) in (int, float) for number in numbers)
+        require(bool(record.error) or complete, "metrics and curve", numbers, f"numbers for {', '.join(names)}")
 
 
 def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
@@ -154,12 +148,13 @@ def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
 def _what_counts(section: str, values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values
-    defaults = getattr(Config(), section)
-    return {
-        name: value
-        for name, value in values.items()
-        if f"{section}.{name}" not in PLACES and not (f"{section}.{name}" in NEWER and value == getattr(defaults, name))
-    }
+    defaults, kept = getattr(Config(), section), {}
+    for name, value in values.items():
+        field = f"{section}.{name}"
+        is_as_before = field in NEWER_THAN_RECORDS and value == getattr(defaults, name)
+        if field not in DATA_PATHS and not is_as_before:
+            kept[name] = value
+    return kept
 
 
 def _add(digest: Any, dataset: TextDataset) -> None:

@@ -72,11 +72,12 @@ class StepByLength:
         with ThreadPoolExecutor(len(missing)) as threads:
             executables = threads.map(lambda length: self._function.lower(*examples[length]).compile(), missing)
             self._executables.update(zip(missing, executables, strict=True))
-        logger.info(
-            "%s: compiled for texts of %s tokens in %.1f s; takes up to %.0f MB of memory beside weights and batches",
-            self._name, ", ".join(map(str, sorted(missing))), time.perf_counter() - start,
-            max(temporary_bytes(self._executables[length]) for length in missing) / 1e6,
-        )  # fmt: skip
+        lengths, seconds = ", ".join(map(str, sorted(missing))), time.perf_counter() - start
+        megabytes = max(temporary_bytes(self._executables[length]) for length in missing) / 1e6
+        message = (
+            "%s: compiled for texts of %s tokens in %.1f s; takes up to %.0f MB of memory beside weights and batches"
+        )
+        logger.info(message, self._name, lengths, seconds, megabytes)
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
         """The results for a batch."""

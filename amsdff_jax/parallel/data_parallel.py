@@ -94,7 +94,7 @@ class DataParallel:
         return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(self._by_row, rows), own_rows)
 
     def place_training_batch(self, own_rows: Any) -> Any:
-        """The same in the form that `compile_train_step`'s function takes: under pmap [devices,rows,...]."""
+        """Puts this host's rows of a batch into the arrays of a train step: [B,...], under pmap [devices,rows,...]."""
         if self.mode == "pmap":
             devices = self._own.stop - self._own.start
             own_rows = jax.tree.map(lambda rows: rows.reshape(devices, -1, *rows.shape[1:]), own_rows)
@@ -117,7 +117,7 @@ class DataParallel:
         return lambda state, batch, key: jax.tree.map(self._to_global, mapped(state, batch, key))
 
     def compile_eval_step(self, step: Callable) -> Callable:
-        """Compiles `(variables, batch) -> results`, the results replicated. The same in both modes: rows are apart."""
+        """Compiles `(variables, batch) -> results`, the results replicated, in both modes alike: rows are apart."""
         return jax.jit(step, out_shardings=self._replicated)
 
     def any_host(self, flag: bool) -> Any:

@@ -101,7 +101,7 @@ def lost_host_error(error: Exception) -> UserError:
     """What to tell when a computation with other processes has failed."""
     return UserError(
         f"process {jax.process_index()} of {jax.process_count()} lost the others ({_first_line(error)}); their own "
-        "messages say why; start all of them again with the same command to go on from the last checkpoint"
+        "messages say why; start all of them again with the same command to resume from the last checkpoint"
     )
 
 

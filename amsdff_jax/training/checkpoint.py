@@ -1,4 +1,4 @@
-"""Checkpoints: the latest states to go on from, and apart from them the best ones to keep."""
+"""Checkpoints: the latest states to resume from, and apart from them the best ones to keep."""
 
 import glob
 import json
@@ -30,7 +30,7 @@ BEST_KEPT = LATEST_KEPT + 1
 
 
 def has_checkpoint(workdir: Path) -> bool:
-    """Whether the run in `workdir` has saved a state to go on from. Makes no folders."""
+    """Whether the run in `workdir` has saved a state to resume from. Makes no folders."""
     latest = workdir / "checkpoints" / "latest"
     return latest.is_dir() and any(folder.name.isdigit() for folder in latest.iterdir())
 
@@ -108,12 +108,14 @@ class Checkpoints:
                 damaged.append(str(error))
                 continue
             for line in damaged:
-                logger.warning("%s; going on from step %d, the checkpoint before", line, step)
+                logger.warning("%s; resuming from step %d, the checkpoint before", line, step)
             return restored
-        raise UserError(f"{'; '.join(damaged)}; no checkpoint is left to go on from: begin anew with another --workdir")
+        raise UserError(
+            f"{'; '.join(damaged)}; no checkpoint is left to resume from: begin anew with another --workdir"
+        )
 
     def delete_checkpoints_after(self, step: int) -> None:
-        """Removes the checkpoints of later steps, before a run goes on from this one."""
+        """Removes the checkpoints of later steps, before a run is resumed at this one."""
         for manager in (self._latest, self._best):
             for later in [number for number in manager.all_steps() if number > step]:
                 if is_first_host():
@@ -168,7 +170,7 @@ class Checkpoints:
             kept = f"the checkpoint of step {good} is whole" if good is not None else "there is none yet"
             raise UserError(
                 f"{manager.directory / str(step)}: the checkpoint cannot be written ({_reason(error)}); {kept}; make "
-                "room and run the same command again to go on"
+                "room and run the same command again to resume"
             ) from None
         if is_first_host():
             for file in manager.directory.glob("*.json"):

@@ -1,4 +1,4 @@
-"""What a run is made from, kept beside it: the same texts, classes and encoder must be there when it goes on."""
+"""What a run is made from, kept beside it: the same texts, classes and encoder must be there when it is resumed."""
 
 import dataclasses
 import itertools
@@ -65,7 +65,7 @@ class RunInputs:
         file = workdir / FILE
         if not file.exists():
             return None
-        expected = "the record of what a run is made from; delete it to go on without"
+        expected = "the record of what a run is made from; delete it to resume without"
         content = read_json(file, expected)
         try:
             return build(cls, content, "")
@@ -81,10 +81,9 @@ class RunInputs:
         write_json(workdir / FILE, dataclasses.asdict(self))
 
     def differences(self, now: "RunInputs") -> Iterator[str]:
-        """What keeps a run that was made from these inputs from going on with others, a phrase each."""
-        for what, before, after in (
-            ("training", self.train, now.train), ("validation", self.validation, now.validation),
-        ):  # fmt: skip
+        """What keeps a run that was made from these inputs from being resumed with others, a phrase each."""
+        splits = {"training": (self.train, now.train), "validation": (self.validation, now.validation)}
+        for what, (before, after) in splits.items():
             if before.fingerprint != after.fingerprint:
                 yield f"other {what} data ({before.name}: {before.texts} texts; now {after.name}: {after.texts})"
         if self.class_names != now.class_names:

@@ -83,6 +83,21 @@ def encoder_schedule(total_steps: int, config: TrainConfig) -> optax.Schedule:
     return lambda step: jnp.where(step < waiting, 0.0, schedule(jnp.maximum(step - waiting, 0)))
 
 
+def highest_rates(rates: Mapping[str, float], config: TrainConfig, total_steps: int) -> dict[str, optax.Schedule]:
+    """The learning rates that a log shows: the highest of all, and the highest of the encoder.
+
+    Args:
+      rates: peak learning rate of every parameter by PyTorch name.
+    """
+    share, encoder_share = unit_schedule(total_steps, config.warmup_ratio), encoder_schedule(total_steps, config)
+    highest = max(rates.values())
+    encoder = max(rate for name, rate in rates.items() if name.startswith("transformer."))
+    return {
+        "learning_rate": lambda step: highest * share(step),
+        "encoder_learning_rate": lambda step: encoder * encoder_share(step),
+    }
+
+
 def schedule_shares(names: Iterable[str], config: TrainConfig, total_steps: int, step: int) -> dict[str, float]:
     """The share of its peak rate that each parameter, by PyTorch name, moves with after `step` updates."""
     of_encoder = float(encoder_schedule(total_steps, config)(step))
@@ -149,11 +164,11 @@ def scale_by_rates(peaks: dict, config: TrainConfig, total_steps: int) -> optax.
 
     def update(updates: dict, state: optax.ScaleByScheduleState, _parameters: dict | None = None):
         shares = {of_encoder: schedule(state.count) for of_encoder, schedule in schedules.items()}
-        scaled = {
-            part: jax.tree.map(lambda update, peak, share=shares[part == "transformer"]: update * (peak * share),
-                               updates[part], peaks[part])
-            for part in updates
-        }  # fmt: skip
+        scaled = {}
+        for part in updates:
+            share = shares[part == "transformer"]
+            rates = jax.tree.map(lambda peak, share=share: peak * share, peaks[part])
+            scaled[part] = jax.tree.map(jnp.multiply, updates[part], rates)
         return scaled, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)

@@ -15,6 +15,8 @@ from amsdff_jax.models.state_dict import LEAVES, in_registration_order, to_torch
 from amsdff_jax.training.optimizer import is_decayed
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+ADAMW_DEFAULTS = dict.fromkeys(("amsgrad", "maximize", "capturable", "differentiable"), False)
+ADAMW_DEFAULTS |= {"foreach": None, "fused": None, "decoupled_weight_decay": True}
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -57,13 +59,11 @@ def optimizer_to_torch(
                 state[index] = {"step": np.array(step, np.float32)}
                 state[index] |= {kind: tensors[name] for kind, tensors in moments.items()}
         param_groups.append(
-            {
-                "lr": rate * share, "initial_lr": rate, "betas": (config.beta1, config.beta2), "eps": config.epsilon,
-                "weight_decay": decay, "amsgrad": False, "maximize": False, "foreach": None, "capturable": False,
-                "differentiable": False, "fused": None, "decoupled_weight_decay": True,
-                "params": list(range(number, number + len(names))), "param_names": names,
-            }
-        )  # fmt: skip
+            ADAMW_DEFAULTS
+            | {"lr": rate * share, "initial_lr": rate, "weight_decay": decay}
+            | {"betas": (config.beta1, config.beta2), "eps": config.epsilon}
+            | {"params": list(range(number, number + len(names))), "param_names": names}
+        )
         number += len(names)
     return {"state": state, "param_groups": param_groups}
 
@@ -106,8 +106,10 @@ def optimizer_from_torch(
             continue
         if not isinstance(entry, dict) or entry.keys() != MOMENTS:
             held = ", ".join(map(str, entry)) if isinstance(entry, dict) else type(entry).__name__
-            raise UserError(f"{source}: its optimizer holds {held} for {name}; expected {', '.join(sorted(MOMENTS))} "
-                            "of a plain Adam or AdamW")  # fmt: skip
+            raise UserError(
+                f"{source}: its optimizer holds {held} for {name}; expected {', '.join(sorted(MOMENTS))} of a plain "
+                "Adam or AdamW"
+            )
         if name not in names:
             raise UserError(f"{source}: its optimizer has a parameter {name}, which the model has not")
         by_name[name] = entry
@@ -117,13 +119,11 @@ def optimizer_from_torch(
         steps.add(float(step.reshape(())))
     if len(steps) != 1 or not 0 <= min(steps) < 2**31:
         raise UserError(f"{source}: its optimizer has made {sorted(steps) or 'no'} steps; expected one number for all")
-    moments = {
-        moment: traverse_util.unflatten_dict({
-            path: _moment(path, zeros, by_name, kind, source)
-            for path, zeros in traverse_util.flatten_dict(optax.tree_utils.tree_get(optimizer_state, moment)).items()
-        })
-        for kind, moment in (("exp_avg", "mu"), ("exp_avg_sq", "nu"))
-    }  # fmt: skip
+    moments = {}
+    for kind, moment in (("exp_avg", "mu"), ("exp_avg_sq", "nu")):
+        flat = traverse_util.flatten_dict(optax.tree_utils.tree_get(optimizer_state, moment))
+        read = {path: _moment(path, zeros, by_name, kind, source) for path, zeros in flat.items()}
+        moments[moment] = traverse_util.unflatten_dict(read)
     step = int(*steps)
     # NumPy's, because the step donates its state: two counts in one buffer of JAX's would be donated twice.
     return optax.tree_utils.tree_set(optimizer_state, **moments, count=np.array(step, np.int32)), step

@@ -1,26 +1,155 @@
-"""Reads the numbers of finished steps: into the running means, the log and the display."""
+"""What a run tells while it trains: `metrics.jsonl`, TensorBoard events, and a bar or lines for whoever watches."""
 
+import contextlib
+import logging
 import math
+import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import optax
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from amsdff_jax.training.display import TrainingDisplay
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.json_file import to_json
+from amsdff_jax.base.records import read_log, write_log
+from amsdff_jax.data.dataset import by_class
+from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.reporting.console import make_console
 from amsdff_jax.training.progress import RunProgress, take_means
-from amsdff_jax.training.run_log import RunLog
+
+logger = logging.getLogger(__name__)
 
 STEPS_OF_SPEED = 50  # the speed that is shown and logged is that of so many last steps
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class NotFiniteError(ArithmeticError):
     """The loss or the gradient of a step is infinite or not a number."""
 
 
+def log_data(
+    class_names: Sequence[str], train_tokens: TokenizedDataset, val_tokens: TokenizedDataset, max_length: int
+) -> None:
+    """Logs how many texts there are of each class, how long they are, and how many `max_length` truncates."""
+    counts = np.bincount(train_tokens.labels, minlength=len(class_names))
+    logger.info("%d classes, with so many training texts: %s", len(counts), by_class(class_names, counts))
+    for name, tokens in (("training", train_tokens), ("validation", val_tokens)):
+        median, truncated = sorted(tokens.lengths)[len(tokens) // 2], tokens.truncated
+        message = "%s: %d texts, median length %d tokens, %d (%.1f%%) truncated to %d"
+        logger.info(message, name, len(tokens), median, truncated.sum(), 100 * truncated.mean(), max_length)
+
+
+class RunLog:
+    """Records of steps and evaluations, written by the first host. Use as a context manager.
+
+    A resumed run drops the records past the step it resumes at, so that every step is there once. What is no record
+    is set aside.
+    TensorBoard's events are written without tensorboardX's thread, which would die on a full disk and
+    leave the training waiting for it.
+    """
+
+    def __init__(self, directory: Path, first_step: int):
+        self._file = directory / "metrics.jsonl"
+        self._writes = is_first_host()
+        if self._writes:
+            with self._errors_told():
+                self._drop_records_after(first_step)
+                self._stream = self._file.open("ab", buffering=0)
+                (directory / "tensorboard").mkdir(exist_ok=True)
+                self._events = EventsWriter(str(directory / "tensorboard" / "events"))
+                # Tells TensorBoard to forget what an interrupted session wrote past this step.
+                start = SessionLog(status=SessionLog.START)
+                self._events.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
+
+    def write(self, kind: str, step: int, values: Mapping[str, object]) -> None:
+        """Adds a record; numbers among `values` also become TensorBoard scalars `kind/name`.
+
+        Raises:
+          UserError: it cannot be written, as on a full disk.
+        """
+        if not self._writes:
+            return
+        with self._errors_told():
+            self._stream.write((to_json({"kind": kind, "step": step, **values}) + "\n").encode())
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    summary = scalar(f"{kind}/{name}", value)
+                    self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+            self._events.flush()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._writes:
+            self._stream.close()
+            # What cannot be flushed has been told already, when it was written.
+            with contextlib.suppress(OSError):
+                self._events.close()
+
+    @contextlib.contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._file}: cannot be written ({error.strerror}); make room and run the same command again to "
+                "resume from the last checkpoint"
+            ) from None
+
+    def _drop_records_after(self, step: int) -> None:
+        write_log(self._file, [record for record in read_log(self._file) if record["step"] <= step])
+
+
+class TrainingDisplay:
+    """Shows step, loss, accuracy, speed and time left. Use as a context manager."""
+
+    def __init__(self, total_steps: int, first_step: int):
+        self._total, self._shown_at = total_steps, time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty() and is_first_host():
+            columns = (
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=make_console(stderr=True))
+            self._task = self._bar.add_task("", total=total_steps, completed=first_step, numbers="compiling")
+
+    def update(self, step: int, loss: float, accuracy: float, texts_per_second: float, seconds_left: float) -> None:
+        """Shows where the run stands after `step` steps."""
+        numbers = f"loss {loss:.4f}  accuracy {accuracy:.3f}  {texts_per_second:.1f} texts/s"
+        if self._bar:
+            self._bar.update(self._task, completed=step, numbers=numbers)
+        elif time.monotonic() - self._shown_at > SECONDS_BETWEEN_LINES:
+            self._shown_at = time.monotonic()
+            minutes, seconds = divmod(round(seconds_left), 60)
+            logger.info("step %d/%d  %s  %d:%02d left", step, self._total, numbers, minutes, seconds)
+
+    def __enter__(self) -> "TrainingDisplay":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
 class StepRecorder:
-    """Takes the metrics of one step after the other."""
+    """Reads the metrics of one step after the other, into the run's sums, its log and its display."""
 
     def __init__(
         self,
@@ -28,38 +157,68 @@ class StepRecorder:
         log: RunLog,
         display: TrainingDisplay,
         learning_rates: Mapping[str, optax.Schedule],
-        *,
-        total_steps: int,
         steps_per_epoch: int,
         log_every: int,
     ):
+        """Takes where the metrics go.
+
+        Args:
+          learning_rates: those to log, by name.
+          log_every: steps between records in the log.
+        """
         self._progress, self._log, self._display = progress, log, display
-        self._learning_rates = learning_rates
-        self._total_steps, self._steps_per_epoch, self._log_every = total_steps, steps_per_epoch, log_every
+        self._learning_rates, self._steps_per_epoch, self._log_every = learning_rates, steps_per_epoch, log_every
         self._texts_per_second: float | None = None
         self._recent: deque[tuple[float, float]] = deque(maxlen=STEPS_OF_SPEED)  # (time, texts) of the last steps
+        self._unread: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
 
     def record(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Reads the metrics of step number `step`, which waits until the step is done.
+        """Takes the metrics of step number `step`, and reads those of the step before.
+
+        To read is to wait until the step is done, and by then the device has its next one.
 
         Raises:
           NotFiniteError: loss or gradient norm.
         """
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-            raise NotFiniteError(f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}")
-        self._progress.add_step(values)
-        texts_per_second, seconds_a_step = self._speed(values["examples"])
-        self._texts_per_second = texts_per_second or None
-        self._display.update(
-            step, values["loss"], values["accuracy"], texts_per_second, (self._total_steps - step) * seconds_a_step
-        )
-        if step % self._log_every == 0:
-            self._write(step)
+        self._unread.append((step, metrics))
+        if len(self._unread) > 1:
+            self._read()
+
+    def catch_up(self) -> None:
+        """Reads the metrics of all steps so far.
+
+        Raises:
+          NotFiniteError: loss or gradient norm.
+        """
+        while self._unread:
+            self._read()
+
+    def record_evaluation(self, record: Mapping[str, Any], best_metric: str, better: bool) -> None:
+        """Writes an evaluation: its record in the run's history, and whether it is the best so far."""
+        step, metrics = record["step"], record["validation"]
+        self._log.write("validation", step, metrics)
+        shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", "accuracy", best_metric)))
+        message = "epoch %.2f, step %d: training loss %.4f, validation %s%s"
+        best = " (best so far)" if better else ""
+        logger.info(message, record["epoch"], step, record["train"]["loss"], shown, best)
 
     def finish(self, step: int) -> None:
         """Writes what the last record before the end of the run, after `step` steps, has left over."""
         if self._progress.since_record:
+            self._write(step)
+
+    def _read(self) -> None:
+        step, metrics = self._unread.popleft()
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        loss, gradient_norm = values["loss"], values["gradient_norm"]
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            raise NotFiniteError(f"step {step}: loss {loss}, gradient norm {gradient_norm}")
+        self._progress.add_step(values)
+        texts_per_second, seconds_a_step = self._speed(values["examples"])
+        self._texts_per_second = texts_per_second or None
+        seconds_left = (self._progress.total_steps - step) * seconds_a_step
+        self._display.update(step, loss, values["accuracy"], texts_per_second, seconds_left)
+        if step % self._log_every == 0:
             self._write(step)
 
     def _write(self, step: int) -> None:
@@ -68,6 +227,7 @@ class StepRecorder:
         self._log.write("train", step, {**take_means(self._progress.since_record), **rates, **speed})
 
     def _speed(self, texts: float) -> tuple[float, float]:
+        """Texts a second and seconds a step, 0 after the first step, when no time has passed yet."""
         self._recent.append((time.perf_counter(), texts))
         elapsed = self._recent[-1][0] - self._recent[0][0]
         if not elapsed:

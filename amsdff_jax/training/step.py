@@ -1,4 +1,4 @@
-"""One update and one evaluation of a batch, as pure functions of explicit state."""
+"""One update by a batch, as a pure function of explicit state."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -99,7 +99,6 @@ def make_train_step(
       it. The metrics are scalars: `loss` and its parts, weighted by class as in training,
       `accuracy`, `examples` and `gradient_norm` before clipping.
     """
-    pieces = config.train.accumulation_steps
 
     def loss_share(trainable: dict, frozen: dict, statistics: dict, batch: Batch, weight: jax.Array, key: jax.Array):
         """The part that the rows of `batch` have in the loss, if `weight` [B] is each one's share of all weight."""
@@ -122,37 +121,21 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         trainable, frozen, statistics = state.variables
         step_key = jax.random.fold_in(key, state.step)
-        # Divided before and not after: gradients are far larger than a batch.
-        weight = jnp.where(batch.attention_mask.any(axis=-1), jnp.asarray(weights)[batch.labels], 0.0)  # [B]
-        total_weight = jax.lax.psum(weight.sum(), axis_name) if axis_name else weight.sum()
-        weight = weight / jnp.maximum(total_weight, jnp.finfo(jnp.float32).tiny)
 
-        def accumulate(statistics: dict, piece: tuple[jax.Array, tuple[Batch, jax.Array]]):
-            number, (part, weight) = piece
-            gradients, (sums, statistics) = differentiate(
-                trainable, frozen, statistics, part, weight, jax.random.fold_in(step_key, number)
-            )
+        def differentiate_piece(statistics: dict, piece: tuple[jax.Array, tuple[Batch, jax.Array]]):
+            number, (rows, weight) = piece
+            key = jax.random.fold_in(step_key, number)
+            gradients, (sums, statistics) = differentiate(trainable, frozen, statistics, rows, weight, key)
             return statistics, (gradients, sums)
 
-        if pieces == 1:
-            statistics, (gradients, sums) = accumulate(statistics, (jnp.int32(0), (batch, weight)))
-        else:
-            # Every n-th row makes a piece, so that each piece is spread over all devices.
-            parts = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), (batch, weight))
-
-            def add(carry, piece):
-                statistics, totals = carry
-                statistics, results = accumulate(statistics, piece)
-                return (statistics, jax.tree.map(jnp.add, totals, results)), None
-
-            _, shapes = jax.eval_shape(accumulate, statistics, (jnp.int32(0), jax.tree.map(lambda x: x[0], parts)))
-            zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-            (statistics, (gradients, sums)), _ = jax.lax.scan(add, (statistics, zeros), (jnp.arange(pieces), parts))
-
+        weight = _weight_shares(batch, weights, axis_name)
+        statistics, (gradients, sums) = _accumulate(
+            differentiate_piece, statistics, (batch, weight), config.train.accumulation_steps
+        )
         if axis_name:
             gradients, sums = jax.lax.psum((gradients, sums), axis_name)
-        examples, correct = sums.pop("examples"), sums.pop("correct")
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, trainable)
+        examples, correct = sums.pop("examples"), sums.pop("correct")
         metrics = sums | {
             "loss": combine(sums, config.loss),
             "accuracy": correct / jnp.maximum(examples, 1),
@@ -171,3 +154,35 @@ def initial_state(
     """The state before the first step, and the optimizer that moves it."""
     optimizer = make_optimizer(variables.trainable, rates, config.train, total_steps)
     return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables.trainable)), optimizer
+
+
+def _weight_shares(batch: Batch, weights: np.ndarray, axis_name: str | None) -> jax.Array:
+    """[B] the share of each text in the weight of the whole batch, that of its class; 0 on filler.
+
+    The weight is divided here and not in the end, because gradients are far larger than a batch.
+    """
+    weight = jnp.where(batch.attention_mask.any(axis=-1), jnp.asarray(weights)[batch.labels], 0.0)
+    total = jax.lax.psum(weight.sum(), axis_name) if axis_name else weight.sum()
+    return weight / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
+
+
+def _accumulate(function: Callable, carry: Any, batch: Any, pieces: int) -> tuple[Any, Any]:
+    """The sum of what `function` gives for each of `pieces` parts of a batch, one after the other, to save memory.
+
+    Args:
+      function: (carry, (number of the piece, its rows)) -> (carry, results).
+      batch: arrays [B,...].
+    """
+    if pieces == 1:
+        return function(carry, (jnp.int32(0), batch))
+    # Every n-th row makes a piece, so that each piece is spread over all devices.
+    parts = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def add(carry_and_totals: tuple[Any, Any], piece: Any):
+        carry, totals = carry_and_totals
+        carry, results = function(carry, piece)
+        return (carry, jax.tree.map(jnp.add, totals, results)), None
+
+    _, shapes = jax.eval_shape(function, carry, (jnp.int32(0), jax.tree.map(lambda x: x[0], parts)))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    return jax.lax.scan(add, (carry, zeros), (jnp.arange(pieces), parts))[0]

@@ -1,13 +1,11 @@
-"""A run's training state to and from the dict that the published PyTorch trainer saves."""
+"""A run's newest checkpoint, and the dict that the published PyTorch trainer would save of it."""
 
 import dataclasses
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx, traverse_util
 
 from amsdff_jax.base.errors import UserError
@@ -15,18 +13,15 @@ from amsdff_jax.base.paths import user_path
 from amsdff_jax.config import Config, ModelConfig
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
-from amsdff_jax.models.state_dict import load_state_dict, parameter_names, to_state_dict, torch_name
+from amsdff_jax.models.state_dict import parameter_names, to_state_dict, torch_name
 from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
 from amsdff_jax.training.optimizer import peak_learning_rates, schedule_shares
-from amsdff_jax.training.optimizer_state import optimizer_from_torch, optimizer_to_torch, schedule_to_torch
+from amsdff_jax.training.optimizer_state import optimizer_to_torch, schedule_to_torch
 from amsdff_jax.training.progress import RunProgress
 from amsdff_jax.training.step import TrainState, initial_state, split_model, update_model
 from amsdff_jax.training.workdir import read_run_config
-
-logger = logging.getLogger(__name__)
 
 
 class RunState(NamedTuple):
@@ -56,38 +51,6 @@ def read_run_state(workdir: str | Path) -> RunState:
     state, progress = Checkpoints(workdir / "checkpoints").restore(like)
     update_model(model, jax.device_get(state.variables))
     return RunState(config, state, RunProgress(**progress), model)
-
-
-def begin_from(
-    file: str, model: PretrainedClassifier, rates: Mapping[str, float], state: TrainState, total_steps: int
-) -> TrainState:
-    """Takes weights from a file of PyTorch's, and the optimizer's state where the file has it.
-
-    With an optimizer's state the run goes on after the updates that it has made: their batches
-    are skipped, and the learning rate stands where it would.
-
-    Args:
-      model: gets the weights too; it is not changed unless all of the file fits.
-      rates: peak learning rate of every parameter, 0 where it is frozen.
-      state: the state before the first step.
-      total_steps: of the whole run.
-
-    Raises:
-      UserError: a file that cannot be read, does not fit, or has made all steps of the run already.
-    """
-    weights = read_weights_file(file)
-    optimizer_state, step = state.optimizer_state, 0
-    saved = weights.training.get("optimizer_state_dict")
-    if saved is not None:
-        optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, file)
-    if step >= total_steps:
-        raise UserError(
-            f"{file}: its optimizer has made {step} steps, and this run has only {total_steps}; raise train.epochs "
-            "(and train.max_steps), or save the weights alone to begin anew"
-        )
-    load_state_dict(model, weights.tensors, file)
-    logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)
-    return TrainState(jnp.int32(step), split_model(model, rates)[1], optimizer_state)
 
 
 def trainer_checkpoint(run: RunState) -> dict[str, Any]:

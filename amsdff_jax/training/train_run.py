@@ -18,6 +18,7 @@ from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_error
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.models.registry import make_model
 from amsdff_jax.parallel.hosts import is_first_host
+from amsdff_jax.parallel.stop import StopRequest
 from amsdff_jax.training.inputs import record_test_split
 from amsdff_jax.training.trainer import Trainer
 from amsdff_jax.training.workdir import lock_workdir
@@ -25,21 +26,17 @@ from amsdff_jax.training.workdir import lock_workdir
 logger = logging.getLogger(__name__)
 
 
-def train_run(
-    config: Config,
-    workdir: str | Path,
-    stop_signal: Callable[[], Callable[[], bool]] = lambda: lambda: False,
-) -> bool:
+def train_run(config: Config, workdir: str | Path, stop: StopRequest | None = None) -> bool:
     """Trains what `config` describes and writes the report.
 
     Args:
       config: the settings.
-      workdir: the run's folder. One that holds an unfinished run of the same settings is gone on with.
-      stop_signal: called once there is something to lose, for the question that is asked at every
-        step from then on: whether to stop, save and return.
+      workdir: the run's folder. One that holds an unfinished run of the same settings is resumed.
+      stop: catches signals once there is something to lose; from then on a stop that is requested saves and returns.
+        None: signals do what they do.
 
     Returns:
-      Whether the run is finished; if not, the same call goes on with it.
+      Whether the run is finished; if not, the same call resumes it.
 
     Raises:
       UserError: anything wrong with settings, data, encoder or folder.
@@ -50,7 +47,10 @@ def train_run(
     data = load_data(config.data, config.seed)
     trainer = make_trainer(config, data, workdir)
     with lock_workdir(workdir):
-        return _train_and_report(trainer, data, config, stop_signal())
+        if stop is None:
+            return _train_and_report(trainer, data, config, lambda: False)
+        stop.catch_signals()
+        return _train_and_report(trainer, data, config, stop.requested)
 
 
 def make_trainer(
@@ -73,28 +73,25 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
     workdir = trainer.workdir
     trainer.train(should_stop=should_stop)
     if not trainer.finished:
-        logger.info("stopped and saved; run the same command again to go on")
+        logger.info("stopped and saved; run the same command again to resume")
         return False
     report = workdir / "report"
     if _is_written(report):
         logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
         return True
-    splits = {"validation": data.validation, "test": data.test}
+    splits = {name: dataset for name, dataset in data._asdict().items() if dataset is not None}
     reporter = Reporter(read_model_folder(workdir / "model"), trainer.config)
     try:
         metrics = {
-            name: reporter.evaluate(dataset, report, should_stop)
-            for name, dataset in splits.items()
-            if dataset is not None
+            name: reporter.evaluate(dataset, report, should_stop) for name, dataset in splits.items() if name != "train"
         }
     except StoppedError:
         logger.info("training is done and saved, but not the report; run the same command again to write it")
         return False
     if is_first_host():
         with report_errors(report):
-            named = {"train": data.train} | {name: dataset for name, dataset in splits.items() if dataset is not None}
             record_training(
-                workdir / "model", config, named, metrics, steps=trainer.total_steps, best_step=trainer.best_step
+                workdir / "model", config, splits, metrics, steps=trainer.total_steps, best_step=trainer.best_step
             )
             write_metrics(report, metrics)
             if data.test is not None:

@@ -13,24 +13,12 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.file_lock import try_lock
 from amsdff_jax.base.json_file import read_json, write_json
 from amsdff_jax.config import Config
+from amsdff_jax.config.field_roles import BATCH_FIELDS, INPUT_PREFIXES, SESSION_FIELDS, START_FIELDS
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.training.checkpoint import check_path, has_checkpoint
 from amsdff_jax.training.inputs import RunInputs
 
 logger = logging.getLogger(__name__)
-
-# These may be others from one session of a run to the next: they change no update of the weights but by rounding.
-OF_THE_SESSION = (
-    "parallel.mode", "model.attention", "model.rematerialize", "train.eval_batch_size", "train.evaluate_every",
-    "train.patience", "train.checkpoint_every", "train.log_every",
-)  # fmt: skip
-
-# Nothing reads these once a run has a checkpoint.
-OF_THE_START = ("train.init_from", "train.data_dependent_init", "model.reinit_encoder")
-
-# All others that begin so say where the inputs come from, and the inputs themselves are compared.
-OF_THE_INPUTS = ("data.", "model.encoder")
-OF_THE_BATCHES = ("data.max_length", "data.num_buckets", "data.buckets")
 
 _held: set[Path] = set()  # the folders that this process has locked
 
@@ -65,7 +53,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
 
 
 def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> None:
-    """Makes the folder and writes what the run is, or checks that the run in it can go on as `config` says.
+    """Makes the folder and writes what the run is, or checks that the run in it can be resumed as `config` says.
 
     A run without a checkpoint has nothing to lose, and is begun anew. With several hosts only the first writes.
 
@@ -77,7 +65,7 @@ def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> None:
         wanted = json.loads(json.dumps(dataclasses.asdict(config)))
         if has_checkpoint(workdir):
             found = RunInputs.read(workdir)
-            wanted = _go_on(workdir, wanted, inputs_are_known=found is not None)
+            wanted = _settings_to_resume(workdir, wanted, inputs_are_known=found is not None)
             if found:
                 _require_same(workdir, found, inputs)
                 inputs = dataclasses.replace(inputs, test=found.test)
@@ -110,8 +98,8 @@ def read_run_config(workdir: Path) -> Config:
         raise UserError(f"{file}: not the config of a run ({error})") from None
 
 
-def _go_on(workdir: Path, wanted: dict[str, Any], inputs_are_known: bool) -> dict[str, Any]:
-    """The settings with which the run in `workdir` goes on, if it can with those that are `wanted`."""
+def _settings_to_resume(workdir: Path, wanted: dict[str, Any], inputs_are_known: bool) -> dict[str, Any]:
+    """The settings with which the run in `workdir` is resumed, if it can be with those that are `wanted`."""
     file = workdir / "config.json"
     if not file.exists():
         return wanted
@@ -120,13 +108,14 @@ def _go_on(workdir: Path, wanted: dict[str, Any], inputs_are_known: bool) -> dic
     fixed = {"train.patience"} if (workdir / "model").exists() else set()
     refused, taken, ignored = [], [], []
     for name, before, after in _differences(found, wanted):
-        if name in OF_THE_START:
+        names_an_input = name.startswith(INPUT_PREFIXES) and name not in BATCH_FIELDS
+        if name in START_FIELDS:
             ignored.append(name)
             section, field = name.split(".")
             wanted[section] = wanted[section] | {field: before}
-        elif name in OF_THE_SESSION and name not in fixed:
+        elif name in SESSION_FIELDS and name not in fixed:
             taken.append(f"{name}={after!r} (was {before!r})")
-        elif not (inputs_are_known and name.startswith(OF_THE_INPUTS) and name not in OF_THE_BATCHES):
+        elif not (inputs_are_known and names_an_input):
             refused.append(f"{name} was {before!r}, is {after!r}")
     if refused:
         raise UserError(
@@ -135,9 +124,9 @@ def _go_on(workdir: Path, wanted: dict[str, Any], inputs_are_known: bool) -> dic
             "and optimizer along"
         )
     if taken:
-        logger.warning("%s: goes on with %s", workdir, ", ".join(taken))
+        logger.warning("%s: resumes with %s", workdir, ", ".join(taken))
     if ignored:
-        logger.warning("%s: goes on from its checkpoint, which %s does not change", workdir, " and ".join(ignored))
+        logger.warning("%s: resumes from its checkpoint, which %s does not change", workdir, " and ".join(ignored))
     return wanted
 
 

@@ -7,7 +7,7 @@ import pytest
 from amsdff_jax import UserError
 from amsdff_jax.base.records import read_log, set_aside
 from amsdff_jax.evaluation.report import draw_learning_curves, read_metrics, write_metrics
-from amsdff_jax.training.run_log import RunLog
+from amsdff_jax.training.recorder import RunLog
 
 WHOLE = [{"kind": kind, "step": step, "loss": 1.5, "accuracy": 0.5, "mape": None}
          for step in (2, 4, 6) for kind in ("train", "validation")]  # fmt: skip

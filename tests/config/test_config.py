@@ -1,12 +1,14 @@
 """Settings: every mistake is named, and every file in configs/ is valid."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
 import pytest
 
 from amsdff_jax import Config, UserError, default_config
-from amsdff_jax.config import EncoderConfig, LossConfig, TrainConfig
+from amsdff_jax.base.validation import field_names
+from amsdff_jax.config import EncoderConfig, LossConfig, TrainConfig, field_roles
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.training.optimizer import peak_learning_rates
 
@@ -164,3 +166,10 @@ def test_hidden_size_must_split_into_scales_and_heads():
         Config().model.check_hidden_size(12)
     with pytest.raises(UserError, match="multiple of n_heads=7"):
         EncoderConfig(n_heads=7)
+
+
+def test_every_role_is_that_of_a_setting():
+    names = field_names(dataclasses.asdict(Config()))
+    roles = {role: fields for role, fields in vars(field_roles).items() if role.isupper() and role != "INPUT_PREFIXES"}
+    assert not {role: set(fields) - set(names) for role, fields in roles.items() if not set(fields) <= set(names)}
+    assert all(any(name.startswith(prefix) for name in names) for prefix in field_roles.INPUT_PREFIXES)

@@ -2,13 +2,16 @@
 
 import threading
 
+import jax
 import numpy as np
 import pytest
 
 from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_batches
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
+from amsdff_jax.data.stream import BatchStream
 from amsdff_jax.data.tokenization import load_tokenizer, tokenize, whole_characters
+from amsdff_jax.parallel.data_parallel import DataParallel
 
 LENGTHS = np.random.default_rng(0).integers(3, 90, 217)
 
@@ -114,3 +117,17 @@ def test_prefetch_ends_its_thread_when_the_consumer_stops():
     next(items)
     items.close()
     assert threading.active_count() == before
+
+
+def test_the_batch_of_a_step_is_the_same_wherever_the_stream_begins(tiny_config, tiny_data):
+    tokens = tokenize(tiny_data.train, load_tokenizer(tiny_config.model.encoder), 24)
+    config = tiny_config.replace(data__num_buckets=2)
+    stream = BatchStream(tokens, config, DataParallel(devices=jax.devices()[:1]))
+    assert stream.steps_per_epoch == 9
+    whole = [*stream.batches(0, 27)]
+    assert len(whole) == 27
+    for first, last in ((0, 4), (4, 5), (8, 10), (9, 18), (17, 27), (26, 27), (5, 5)):
+        for batch, expected in zip(stream.batches(first, last), whole[first:last], strict=True):
+            jax.tree.map(np.testing.assert_array_equal, batch, expected)
+        lengths = {batch.input_ids.shape[1] for batch in whole[first:last]}
+        assert stream.batch_by_length(first, last).keys() == lengths

@@ -49,7 +49,8 @@ def test_a_damaged_record_is_set_aside(tmp_path, damage, caplog):
 
 
 def test_records_outlive_new_fields():
-    # A new field that leaves old runs as they were belongs in `record.NEWER`, or all committed records are out of date.
+    # A new field that leaves old runs as they were belongs in `field_roles.NEWER_THAN_RECORDS`,
+    # or all committed records are out of date.
     data = TextDataset(["w1", "w2"], np.array([0, 1]), ("a", "b"))
     digest = settings_digest(dataclasses.asdict(Config()), DataSplits(data, data, None))
     assert digest == "390baffd6ee08829c4423ab7"

@@ -24,7 +24,7 @@ from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.model_folder import FORMAT_VERSION, MODEL_TYPE, read_model_config
 from amsdff_jax.training.inputs import RunInputs, SplitRecord
-from amsdff_jax.training.run_log import RunLog
+from amsdff_jax.training.recorder import RunLog
 from amsdff_jax.training.workdir import open_workdir, read_run_config
 
 CLASSES = ("high", "low|er")

@@ -39,7 +39,7 @@ def outcome(workdir: Path) -> dict:
     """All that a finished run has come to: weights, training state, best metric, history, log, results."""
     newest = max((workdir / "checkpoints" / "latest").glob("*.json"), key=lambda file: int(file.stem))
     saved = json.loads(newest.read_text(encoding="utf-8"))
-    saved["progress"].pop("seconds")
+    del saved["progress"]["seconds"], saved["progress_checksum"]  # the sum is over the seconds too
     for record in saved["progress"]["history"]:
         record["validation"].pop("examples_per_second")
     metrics = json.loads((workdir / "report" / "metrics.json").read_text(encoding="utf-8"))

@@ -51,9 +51,9 @@ def test_killed_at_any_moment(run_arguments, reference, tmp_path):
 def test_stopped_in_every_phase(run_arguments, reference, tmp_path):
     stops = [
         (Disturbance("starting", signals=(signal.SIGTERM,)), 75, "stopped before there was anything to save"),
-        (Disturbance("training", 3, signals=(signal.SIGINT,)), 75, "run the same command again to go on"),
-        (Disturbance("evaluating", signals=(signal.SIGTERM,)), 75, "run the same command again to go on"),
-        (Disturbance("saving", 2, signals=(signal.SIGTERM,)), 75, "run the same command again to go on"),
+        (Disturbance("training", 3, signals=(signal.SIGINT,)), 75, "run the same command again to resume"),
+        (Disturbance("evaluating", signals=(signal.SIGTERM,)), 75, "run the same command again to resume"),
+        (Disturbance("saving", 2, signals=(signal.SIGTERM,)), 75, "run the same command again to resume"),
         (Disturbance("training", 2, signals=(signal.SIGTERM, signal.SIGTERM)), -signal.SIGTERM, ""),
         (Disturbance("reporting", 2, signals=(signal.SIGINT,)), 0, "test"),  # too late to stop for
     ]

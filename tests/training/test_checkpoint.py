@@ -77,7 +77,7 @@ def test_a_damaged_checkpoint_is_passed_over(damage, checkpoints, tmp_path, capl
     jax.tree.map(np.testing.assert_array_equal, state, make_state(5))
     assert progress == {"best": 50}
     assert f"{tmp_path}/latest/8: this checkpoint" in caplog.text
-    assert "going on from step 5" in caplog.text
+    assert "resuming from step 5" in caplog.text
 
 
 def test_nothing_is_made_up_when_all_are_damaged(checkpoints, tmp_path):

@@ -257,9 +257,10 @@ def test_a_trainer_begins_from_its_own_export(tiny_trainer, tmp_path):
     first = tiny_trainer(tmp_path / "first")
     first.train(max_steps=5)
     to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
-    second = tiny_trainer(tmp_path / "second", train__init_from=str(tmp_path / "run.pt"))
+    settings = {"train__init_from": str(tmp_path / "run.pt"), "train__evaluate_every": 5}
+    second = tiny_trainer(tmp_path / "second", **settings)
     jax.tree.map(np.testing.assert_array_equal, second.state, first.state)
-    second.train(max_steps=6)
+    assert second.train(max_steps=6) == []  # the state of step 5 is the file's, and not this run's to evaluate
     first = tiny_trainer(tmp_path / "first")
     first.train(max_steps=6)
     jax.tree.map(np.testing.assert_array_equal, second.state, first.state)
@@ -267,7 +268,7 @@ def test_a_trainer_begins_from_its_own_export(tiny_trainer, tmp_path):
     assert loaded["scheduler_state_dict"]["last_epoch"] == 5
     assert loaded["config"]["train"]["epochs"] == 3
     (tmp_path / "run.pt").unlink()  # from its own checkpoint on, a run needs the file no more
-    again = tiny_trainer(tmp_path / "second", train__init_from=str(tmp_path / "run.pt"))
+    again = tiny_trainer(tmp_path / "second", **settings)
     again.train(max_steps=7)
     assert int(again.state.step) == 7
 

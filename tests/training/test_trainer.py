@@ -1,4 +1,4 @@
-"""The training loop: it learns, keeps the best, and goes on exactly where it stopped."""
+"""The training loop: it learns, keeps the best, and resumes exactly where it stopped."""
 
 import dataclasses
 import json
@@ -13,6 +13,7 @@ from flax import nnx
 
 from amsdff_jax import Trainer, UserError, load_model
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.models.model_folder import read_model_folder
@@ -164,9 +165,9 @@ def test_a_run_goes_on_with_the_same_data_only(tiny_trainer, tiny_config, tiny_d
 def test_new_layers_are_fitted_to_the_training_texts_once(tiny_trainer, tiny_config, tiny_data, tmp_path):
     fitted = tiny_trainer(model__name="amsdff")
     random = tiny_trainer(tmp_path / "random", model__name="amsdff", train__data_dependent_init=False)
-    output = call(fitted.model, *next(fitted.batches(0, 1))[:2])
+    output = call(fitted.model, *next(fitted.stream.batches(0, 1))[:2])
     assert np.abs(np.asarray(output.pooled_features).std(0) - 1).mean() < 0.5
-    assert np.asarray(call(random.model, *next(random.batches(0, 1))[:2]).pooled_features).std(0).mean() < 0.3
+    assert np.asarray(call(random.model, *next(random.stream.batches(0, 1))[:2]).pooled_features).std(0).mean() < 0.3
     before = jax.tree.map(np.asarray, to_state_dict(fitted.model))
     again = Trainer(fitted.model, tiny_config, tiny_data.validation, tiny_data.train, tmp_path / "again",
                     devices=jax.devices()[:1])  # fmt: skip
@@ -247,10 +248,10 @@ def test_damaged_checkpoint_is_named(tiny_trainer):
 
 def test_reference_mode_pads_to_max_length(tiny_trainer):
     trainer = tiny_trainer(model__mask_padding=False)
-    assert {batch.input_ids.shape for batch in trainer.batches(0, 9)} == {(12, 24)}
+    assert {batch.input_ids.shape for batch in trainer.stream.batches(0, 9)} == {(12, 24)}
 
 
-def test_every_text_is_seen_once_an_epoch(tiny_trainer, caplog):
+def test_every_text_is_seen_once_an_epoch(tiny_trainer, tiny_data, caplog):
     caplog.set_level("INFO")
     trainer = tiny_trainer()
     numbers = re.search(r"2 classes, with so many training texts: high (\d+), low (\d+)", caplog.text)
@@ -258,11 +259,11 @@ def test_every_text_is_seen_once_an_epoch(tiny_trainer, caplog):
     for epoch in range(2):
         rows = [
             tuple(row[mask == 1])
-            for batch in trainer.batches(9 * epoch, 9 * (epoch + 1))
+            for batch in trainer.stream.batches(9 * epoch, 9 * (epoch + 1))
             for row, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
             if mask.any()
         ]
-        tokens = trainer._train_tokens
+        tokens = tokenize_once(tiny_data.train, trainer.tokenizer, 24)
         expected = [tuple(tokens.token_ids[a:b]) for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
         assert sorted(rows) == sorted(expected)
 

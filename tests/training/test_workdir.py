@@ -1,4 +1,4 @@
-"""What a run may be gone on with, what it may not, and that one process at a time writes in its folder."""
+"""What a run may be resumed with, what it may not, and that one process at a time writes in its folder."""
 
 import dataclasses
 import json
@@ -10,9 +10,10 @@ import pytest
 
 from amsdff_jax import UserError
 from amsdff_jax.config import Config, EncoderConfig
+from amsdff_jax.config.field_roles import SESSION_FIELDS, START_FIELDS
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.training.inputs import RunInputs, SplitRecord, check_split, record_test_split
-from amsdff_jax.training.workdir import OF_THE_SESSION, OF_THE_START, lock_workdir, open_workdir, read_run_config
+from amsdff_jax.training.workdir import lock_workdir, open_workdir, read_run_config
 
 
 def make_dataset(name: str, number: int = 5, **fields) -> TextDataset:
@@ -44,14 +45,14 @@ def workdir(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", OF_THE_SESSION)
+@pytest.mark.parametrize("name", SESSION_FIELDS)
 def test_what_changes_no_weight_may_change(name, workdir, caplog):
     open_workdir(workdir, change(name, CHANGES[name]), INPUTS)
-    assert f"goes on with {name}={CHANGES[name]!r} (was " in caplog.text
+    assert f"resumes with {name}={CHANGES[name]!r} (was " in caplog.text
     assert read_run_config(workdir) == change(name, CHANGES[name])
 
 
-@pytest.mark.parametrize("name", OF_THE_START)
+@pytest.mark.parametrize("name", START_FIELDS)
 def test_what_only_the_start_reads_is_left_as_it_was(name, workdir, caplog):
     open_workdir(workdir, change(name, CHANGES[name]), INPUTS)
     assert f"from its checkpoint, which {name} does not change" in caplog.text
@@ -100,7 +101,7 @@ def test_without_a_checkpoint_a_run_begins_anew(tmp_path):
     assert RunInputs.read(tmp_path) == others
 
 
-def test_runs_of_other_versions_go_on(workdir, caplog):
+def test_runs_of_other_versions_are_resumed(workdir, caplog):
     file = workdir / "config.json"
     content = json.loads(file.read_text())
     del content["model"]["rematerialize"], content["loss"], content["seed"]
@@ -108,7 +109,7 @@ def test_runs_of_other_versions_go_on(workdir, caplog):
     file.write_text(json.dumps(content))
     open_workdir(workdir, Config(), INPUTS)
     assert "config.json: train.of_tomorrow, mode_of_tomorrow: of another version" in caplog.text
-    assert "goes on with" not in caplog.text
+    assert "resumes with" not in caplog.text
     assert json.loads(file.read_text())["model"]["rematerialize"] is False
 
 

@@ -1,0 +1,192 @@
+"""How a run starts, once all goes together: with new layers fitted, from a file of PyTorch's, or where it stopped."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import nearest
+from amsdff_jax.config import Config
+from amsdff_jax.data.batches import make_batch, plan_sample
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
+from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.state_dict import load_state_dict
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.hosts import require_same_on_all_hosts
+from amsdff_jax.training.checkpoint import Checkpoints, checksum, has_checkpoint
+from amsdff_jax.training.optimizer_state import optimizer_from_torch
+from amsdff_jax.training.progress import RunProgress
+from amsdff_jax.training.step import Graphs, TrainState, initial_state, split_model
+
+SAMPLED_TEXTS = 64  # that new layers are fitted to
+
+logger = logging.getLogger(__name__)
+
+
+def check_run(model: PretrainedClassifier, config: Config, train_data: TextDataset, val_data: TextDataset) -> None:
+    """Raises `UserError` unless settings, model and data go together."""
+    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER)
+    if config.train.best_metric not in known:
+        raise UserError(
+            f"train.best_metric: no metric {config.train.best_metric!r}{nearest(config.train.best_metric, known)}; "
+            f"there are {', '.join(known)}"
+        )
+    val_data.require_classes(train_data.class_names, train_data.name)
+    if (train_data.text_pairs is None) != (val_data.text_pairs is None):
+        with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)
+        raise UserError(f"{without.name}: holds single texts, but {with_pairs.name} pairs of texts; expected the same")
+    classes, positions = model.config.num_classes, model.encoder_config.max_position_embeddings
+    if classes != len(train_data.class_names):
+        raise UserError(
+            f"model.num_classes: the model has {classes}, but {train_data.name} has {len(train_data.class_names)}"
+        )
+    if config.data.max_length > positions:
+        raise UserError(
+            f"data.max_length: expected at most {positions}, the encoder's positions, got {config.data.max_length}"
+        )
+
+
+class Start(NamedTuple):
+    """What the first step of a session needs.
+
+    Attributes:
+      graphs: the model without its numbers.
+      optimizer: what moves them.
+      state: before the first step, on this host. A run that has a checkpoint replaces it by `resume_run`.
+    """
+
+    graphs: Graphs
+    optimizer: optax.GradientTransformation
+    state: TrainState
+
+
+def start_run(
+    model: PretrainedClassifier,
+    config: Config,
+    rates: Mapping[str, float],
+    train_tokens: TokenizedDataset,
+    workdir: Path,
+    total_steps: int,
+    parallel: DataParallel,
+) -> Start:
+    """The start of the run in `workdir`: a new one with fitted layers or from `train.init_from`, or one to resume.
+
+    Args:
+      model: gets the weights that the run starts from.
+      rates: peak learning rate of every parameter by PyTorch name, 0 where it is frozen.
+      total_steps: updates of the whole run.
+      parallel: the devices that it is to run on.
+
+    Raises:
+      UserError: a folder with a model whose checkpoints are gone; an `init_from` that cannot be read or does not fit.
+    """
+    is_new = not has_checkpoint(workdir)
+    if is_new and (workdir / "model").exists():
+        raise UserError(
+            f"{workdir}: holds a finished model without the checkpoints of its run; use another --workdir, or "
+            f"move {workdir / 'model'} away"
+        )
+    file = config.train.init_from if is_new else ""
+    if is_new and not file and config.train.data_dependent_init and model.needs_data_init:
+        fit_new_layers(model, train_tokens, config.seed)
+    graphs, variables = split_model(model.for_platform(parallel.platform), rates, parallel.axis_name)
+    state, optimizer = initial_state(variables, rates, config, total_steps)
+    if file:
+        state = _read_start(file, model, rates, state, total_steps)
+    return Start(graphs, optimizer, state)
+
+
+def resume_run(
+    workdir: Path, checkpoints: Checkpoints, state: TrainState, progress: RunProgress
+) -> tuple[TrainState, RunProgress]:
+    """The state and the progress of the newest checkpoint; those of later steps are deleted.
+
+    Args:
+      state: one with the shapes, types and places on the devices that are expected.
+      progress: of this run before its first step.
+
+    Raises:
+      UserError: no checkpoint can be read, or they are of a run on other training data.
+    """
+    restored = checkpoints.restore(state)
+    saved = RunProgress(**restored.progress)
+    if saved.data_fingerprint != progress.data_fingerprint:
+        raise UserError(f"{workdir}: holds a run on other training data (or another tokenizer); use another --workdir")
+    checkpoints.delete_checkpoints_after(int(restored.state.step))
+    return restored.state, saved
+
+
+def require_same_start(
+    config: Config, train_tokens: TokenizedDataset, val_tokens: TokenizedDataset, state: TrainState
+) -> None:
+    """Raises `UserError` on every host unless all of them start the same run."""
+    if jax.process_count() == 1:
+        return
+    for what, digest in {
+        "settings": hashlib.blake2b(repr(config).encode(), digest_size=16).hexdigest(),
+        "training texts": train_tokens.fingerprint,
+        "validation texts": val_tokens.fingerprint,
+        "weights": f"{checksum(state):08x}",
+    }.items():
+        require_same_on_all_hosts(what, digest)
+
+
+def fit_new_layers(model: PretrainedClassifier, tokens: TokenizedDataset, seed: int) -> None:
+    """Fits the random layers of `model` to some texts of `tokens`, chosen by `seed`."""
+    batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed))
+    mask = batch.attention_mask.astype(bool)
+    fit_to_features(model, _encode(model.transformer, batch.input_ids, mask), mask)
+    logger.info("new layers fitted to %d training texts", len(batch.labels))
+
+
+def fit_to_features(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> None:
+    """Fits the random layers of `model` to what the encoder has made of some texts: [B,S,H], and mask [B,S] bool."""
+    _fit(model, encoder_output, mask)
+    model.needs_data_init = False
+
+
+@nnx.jit
+def _encode(encoder: DistilBertEncoder, input_ids: jax.Array, mask: jax.Array) -> jax.Array:
+    return encoder(input_ids, mask)
+
+
+@nnx.jit
+def _fit(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> None:
+    model.fit_new_layers(encoder_output, mask)
+
+
+def _read_start(
+    file: str, model: PretrainedClassifier, rates: Mapping[str, float], state: TrainState, total_steps: int
+) -> TrainState:
+    """Takes weights from a file of PyTorch's, and the optimizer's state where the file has it.
+
+    With an optimizer's state the run starts after the updates that it has made: their batches are skipped, and the
+    learning rate stands where it would. The model is not changed unless all of the file fits.
+
+    Raises:
+      UserError: a file that cannot be read, does not fit, or has made all steps of the run already.
+    """
+    weights = read_weights_file(file)
+    optimizer_state, step = state.optimizer_state, 0
+    saved = weights.training.get("optimizer_state_dict")
+    if saved is not None:
+        optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, file)
+    if step >= total_steps:
+        raise UserError(
+            f"{file}: its optimizer has made {step} steps, and this run has only {total_steps}; raise train.epochs "
+            "(and train.max_steps), or save the weights alone to begin anew"
+        )
+    load_state_dict(model, weights.tensors, file)
+    logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)
+    return TrainState(jnp.int32(step), split_model(model, rates)[1], optimizer_state)
