@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import escape_html, escape_markdown
-from amsdff_jax.base.json_file import write_json, write_text
+from amsdff_jax.base.files import user_errors, write_json, write_text
 from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.experiments.analysis import DatasetAnalysis, analyze, to_json
 from amsdff_jax.experiments.charts import plot_accuracies, plot_curves, plot_significance
@@ -51,7 +50,7 @@ def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
     if not analyses:
         logger.info("%s: no report, for no run has come to its end yet", output)
         return 0
-    try:
+    with user_errors(output, "written"):
         write_json(output / "results.json", to_json(analyses))
         with (output / "results.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             csv.writer(stream).writerows(to_csv_rows(analyses))
@@ -62,8 +61,6 @@ def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
         write_text(output / "README.md", _markdown(output.name, summary, tables, note))
         _draw(config, analyses, output)
         write_text(output / "index.html", _page(config, output, summary, tables, note))
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from None
     logger.info("report: %s and index.html", output / "README.md")
     return sum(len(row.errors) for analysis in analyses for row in analysis.rows)
 

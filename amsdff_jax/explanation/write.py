@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import write_json, write_text
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_errors, user_path, write_json, write_text
 from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.page import make_page
 from amsdff_jax.models.model_folder import read_model_folder
@@ -57,10 +56,8 @@ def write_explanations(
     contents = [make_page(explanations, user_path(folder).resolve().name, compare)]
     contents.append([explanation.to_dict() for explanation in explanations])
     for file, content, write in zip(files, contents, (write_text, write_json), strict=False):
-        try:
+        with user_errors(file, "written", "choose another file"):
             write(file, content)
-        except OSError as error:
-            raise UserError(f"{file}: cannot be written ({error.strerror}); choose another file") from None
         logger.info("written: %s", file)
 
 

@@ -7,16 +7,17 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from amsdff_jax.base.json_file import write_json
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json
 from amsdff_jax.base.validation import require_choice
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.export.formats import FORMATS, find_writer
-from amsdff_jax.export.output_folder import CONFIG, MARK, check_replaceable, complete, partial_folder
 from amsdff_jax.export.readme import write_readme
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder
 
+CONFIG = "config.json"
+MARK = "export_format"  # a key of `config.json` that only exports have
 LOADERS = Path(__file__).parent / "loaders"
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def export_model(
     """
     require_choice("--format", format, tuple(FORMATS))
     folder, output = user_path(folder), user_path(output).resolve()
-    check_replaceable(output)
+    _check_replaceable(output)
     write = find_writer(format)
     texts = read_texts(file, text_column)
     # So that it can be lowered for every platform, and computes as PyTorch does.
@@ -50,7 +51,7 @@ def export_model(
     calibration = read_calibration(folder, saved.class_names)
     temperature = None if calibration is None else calibration.temperature
     expected = run_model(saved, texts)
-    with partial_folder(output) as partial:
+    with user_errors(output, "written", "make room or choose another folder"), atomic_folder(output) as partial:
         write(saved, partial)
         _write_config(partial / CONFIG, saved, format, temperature)
         _make_tokenizer(saved, FORMATS[format].length_multiple).save(str(partial / "tokenizer.json"))
@@ -60,8 +61,10 @@ def export_model(
         verification = verify_export(partial, expected)
         if verification.equal:
             write_readme(partial, format, saved, temperature, verification)
-            complete(partial, output)
-            logger.info("%s: the export of %s as %s", output, folder, format)
+        else:
+            shutil.rmtree(partial)
+    if verification.equal:
+        logger.info("%s: the export of %s as %s", output, folder, format)
     return verification
 
 
@@ -75,6 +78,22 @@ def describe_verification(verification: Verification) -> str:
         f"{texts} texts of {shortest} to {longest} tokens: logits differ by at most {logits:.1e}, probabilities by "
         f"{probabilities:.1e} ({outcome}; tolerance {TOLERANCE:g})"
     )
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises `UserError` unless there is nothing at `folder`, or an empty folder, or an export."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose a folder")
+    if not any(folder.iterdir()):
+        return
+    try:
+        is_export = MARK in read_json(folder / CONFIG, "the config.json of an export")
+    except UserError:
+        is_export = False
+    if not is_export:
+        raise UserError(f"{folder}: holds something that is no export, and is left alone; choose another folder")
 
 
 def _write_config(file: Path, saved: SavedModel, format: str, temperature: float | None) -> None:

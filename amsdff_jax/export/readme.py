@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from amsdff_jax.base.escaping import escape_markdown
-from amsdff_jax.base.json_file import write_text
+from amsdff_jax.base.files import write_text
 from amsdff_jax.export.verification import TOLERANCE, Verification
 from amsdff_jax.models.model_folder import SavedModel
 

@@ -16,7 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
 from amsdff_jax.data.dataset import TextDataset, by_class
