@@ -20,9 +20,8 @@ from amsdff_jax.inspection.duplicates import find_duplicates
 from amsdff_jax.inspection.encodings import find_text_issues
 from amsdff_jax.inspection.findings import collect_warnings
 from amsdff_jax.inspection.lengths import measure_lengths
-from amsdff_jax.inspection.page import render_page
 from amsdff_jax.inspection.results import Inspection
-from amsdff_jax.inspection.terminal import print_inspection
+from amsdff_jax.inspection.show import print_inspection, render_page
 from amsdff_jax.inspection.writing_systems import find_writing_systems
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.reporting.console import make_console
