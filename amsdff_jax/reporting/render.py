@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_eval_context
 from jinja2.nodes import EvalContext
@@ -39,6 +40,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "md": escape.escape_markdown,
+        "url": quote,
         "code": escape.markdown_code,
         "markdown": to_markdown,
         "direction": escape.direction,
