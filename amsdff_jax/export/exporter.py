@@ -5,16 +5,17 @@ import logging
 import shutil
 from pathlib import Path
 
+import jax
 from tokenizers import Tokenizer
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json
+from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require_choice
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.export.formats import FORMATS, find_writer
-from amsdff_jax.export.readme import write_readme
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder
+from amsdff_jax.reporting.render import render
 
 CONFIG = "config.json"
 MARK = "export_format"  # a key of `config.json` that only exports have
@@ -60,12 +61,33 @@ def export_model(
             shutil.copyfile(folder / CALIBRATION, partial / CALIBRATION)
         verification = verify_export(partial, expected)
         if verification.equal:
-            write_readme(partial, format, saved, temperature, verification)
+            write_text(partial / "README.md", describe_export(format, saved, temperature, verification))
         else:
             shutil.rmtree(partial)
     if verification.equal:
         logger.info("%s: the export of %s as %s", output, folder, format)
     return verification
+
+
+def describe_export(format: str, saved: SavedModel, temperature: float | None, verification: Verification) -> str:
+    """The `README.md` of an export, in Markdown: what is in the folder and how to run it.
+
+    Args:
+      temperature: of the model's calibration; None: it has none.
+    """
+    model = saved.model
+    return render(
+        "export.md.j2",
+        format=format,
+        class_names=saved.class_names,
+        max_length=saved.max_length,
+        masks_padding=model.config.mask_padding,
+        positions=model.encoder_config.max_position_embeddings,
+        temperature=temperature,
+        verification=verification,
+        tolerance=TOLERANCE,
+        jax_version=jax.__version__,
+    )
 
 
 def describe_verification(verification: Verification) -> str:
@@ -98,18 +120,19 @@ def _check_replaceable(folder: Path) -> None:
 
 def _write_config(file: Path, saved: SavedModel, format: str, temperature: float | None) -> None:
     """What the loaders read, and the sizes of the model for whom it may concern."""
-    write_json(file, {
+    config = {
         MARK: format,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "temperature": temperature or 1.0,
         "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
         "encoder": dataclasses.asdict(saved.model.encoder_config),
-    })  # fmt: skip
+    }
+    write_json(file, config)
 
 
 def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
-    """The tokenizer that cuts and pads by itself, as the model needs it."""
+    """The tokenizer that truncates and pads by itself, as the model needs it."""
     tokenizer = Tokenizer.from_str(saved.tokenizer.backend_tokenizer.to_str())
     tokenizer.enable_truncation(saved.max_length)
     if not saved.model.config.mask_padding:

@@ -12,7 +12,7 @@ _CONTROLS = re.compile(
 )
 # What Markdown gives a meaning anywhere in a line; an underscore between letters or digits has none.
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|$~&#]|(?<![^\W_])_|_(?![^\W_])")
-_MARKDOWN_START = re.compile(r"^(?:[-+=]|\d+(?=[.)]))")  # a list, an underlined heading
+_MARKDOWN_START = re.compile(r"^(?:[-+=]|\d+(?=[.)](?:\s|$)))")  # a list, an underlined heading
 
 
 def visible(text: str) -> str:

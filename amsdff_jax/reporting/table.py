@@ -48,9 +48,9 @@ class Table:
     chosen: int = -1
 
     @property
-    def has_bars(self) -> bool:
-        """Whether any column is one of bars."""
-        return any(column.kind in ("weight", "signed") for column in self.columns)
+    def bars(self) -> int:
+        """The number of columns of bars."""
+        return sum(column.kind in ("weight", "signed") for column in self.columns)
 
 
 def columns(text: str, *numbers: str) -> list[Column]:
