@@ -15,8 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import write_json
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path, write_json
 from amsdff_jax.benchmark.compare import compare, prepare_model, print_comparison
 from amsdff_jax.cli import arguments, command_line
 

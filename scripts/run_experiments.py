@@ -14,10 +14,10 @@ import dataclasses
 from absl import flags
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.cli import command_line
 from amsdff_jax.experiments.experiment import run_experiment
-from amsdff_jax.experiments.report import write_experiment_report
+from amsdff_jax.experiments.experiment_report import write_experiment_report
 from amsdff_jax.experiments.settings import ExperimentConfig
 from amsdff_jax.parallel.stop import StopRequest
 

@@ -43,7 +43,7 @@ def test_only_the_twin_and_its_users_import_pytorch_and_nothing_tensorflow():
 
 
 def test_one_function_expands_the_tilde():
-    alone = {"base/paths.py", "interop/torch_architecture.py"}  # the second is a file for others to take away
+    alone = {"base/files.py", "interop/torch_architecture.py"}  # the second is a file for others to take away
     assert not [name for name, file in FILES.items() if "expanduser" in file.read_text("utf-8") and name not in alone]
 
 

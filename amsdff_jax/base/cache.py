@@ -4,7 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 
 VARIABLE = "AMSDFF_CACHE"
 

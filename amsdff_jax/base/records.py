@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json, to_json
+from amsdff_jax.base.files import read_json, to_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,7 @@ def read_log(file: Path) -> list[dict[str, Any]]:
 
 def write_log(file: Path, records: list[dict[str, Any]]) -> None:
     """Writes `metrics.jsonl` whole, or leaves what is there."""
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text("".join(to_json(record) + "\n" for record in records), encoding="utf-8")
-    temporary.replace(file)
+    write_text(file, "".join(to_json(record) + "\n" for record in records))
 
 
 def set_aside(file: Path, error: Exception) -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from amsdff_jax.base.cache import VARIABLE as CACHE_VARIABLE
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.base.files import read_json, write_json
 from amsdff_jax.benchmark.workload import Workload
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.data.tokenization import load_tokenizer

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.base.files import read_json, write_json
 
 WARM_UP = 1  # calls before the clock starts
 LEARNING_RATE = 5e-5

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import field_names, nearest, nearest_field
 from amsdff_jax.cli.config_file import SUFFIXES, read_settings
 from amsdff_jax.cli.main import in_own_words

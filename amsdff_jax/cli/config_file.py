@@ -10,7 +10,7 @@ import yaml
 from ml_collections import ConfigDict
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json
+from amsdff_jax.base.files import read_json
 from amsdff_jax.config import Config
 
 SUFFIXES = (".json", ".yaml", ".yml")

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import require
 from amsdff_jax.data.tokenization import check_vocabulary, has_tokenizer, load_tokenizer
 from amsdff_jax.evaluation.model_card import record_conversion

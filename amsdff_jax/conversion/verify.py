@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Column, Table
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
 from amsdff_jax.interop.weights_file import read_weights_file

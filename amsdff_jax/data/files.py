@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset

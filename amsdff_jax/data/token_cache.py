@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.base.cache import cache_folder, evict_oldest
+from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
 
@@ -73,10 +73,5 @@ def _read(file: Path, dataset: TextDataset, tokenizer: PreTrainedTokenizerFast) 
 
 def _write(file: Path, tokenized: TokenizedDataset) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.stem}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:
-            np.savez(stream, token_ids=tokenized.token_ids, offsets=tokenized.offsets, truncated=tokenized.truncated)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(file, shared=True) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, token_ids=tokenized.token_ids, offsets=tokenized.offsets, truncated=tokenized.truncated)

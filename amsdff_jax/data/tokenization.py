@@ -14,8 +14,7 @@ from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFa
 from transformers.utils import logging as transformers_logging
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json
-from amsdff_jax.base.regular_file import check_regular
+from amsdff_jax.base.files import check_regular, read_json, user_errors
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.normalizer_growth import check_growth
 
@@ -148,12 +147,8 @@ def _check_files(folder: Path) -> None:
     for file in map(folder.joinpath, FILES):
         if not file.exists():
             continue
-        try:
+        with user_errors(file, "read", "expected a tokenizer's file"):
             check_regular(file)
-        except OSError as error:
-            raise UserError(
-                f"{file}: cannot be read ({error.strerror or error}); expected a tokenizer's file"
-            ) from None
         if file.stat().st_size > LARGEST_FILE:
             raise UserError(f"{file}: has more than {LARGEST_FILE >> 20} MiB; expected a tokenizer's file")
 

@@ -12,8 +12,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json, write_json
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import read_json, user_errors, user_path, write_json
 from amsdff_jax.base.validation import build, require
 
 CALIBRATION = "calibration.json"  # in a model folder
@@ -292,10 +291,8 @@ def write_calibration(folder: str | Path, calibration: Calibration) -> None:
       UserError: the folder cannot be written.
     """
     file = user_path(folder) / CALIBRATION
-    try:
+    with user_errors(file, "written", "check its permissions and the disk"):
         write_json(file, {"format_version": FORMAT_VERSION, **dataclasses.asdict(calibration)})
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror}); check its permissions and the disk") from None
 
 
 def read_calibration(folder: str | Path, class_names: Sequence[str]) -> Calibration | None:

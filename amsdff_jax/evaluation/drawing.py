@@ -1,7 +1,6 @@
 """Draws pictures in which names are shown as they are, and which nothing else depends on."""
 
 import functools
-import io
 import logging
 import unicodedata
 import warnings
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
 from amsdff_jax.base.escaping import printable, shorten
+from amsdff_jax.base.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -32,18 +32,17 @@ def draw(file: Path, names: Iterable[str], plot: Callable[..., Figure], *argumen
       plot: makes the figure of `arguments`. What it writes is plain text, and looks the same whatever matplotlib's
         settings on this machine are.
     """
-    picture = io.BytesIO()
     try:
         fonts = _find_fonts(frozenset("".join(map(picture_name, names))))
         plain = {"text.parse_math": False, "font.family": list(fonts)}
         with style.context(["default", plain]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # told once, by `_find_fonts`
-            plot(*arguments).savefig(picture, format="png", dpi=120)
-        file.write_bytes(picture.getvalue())
+            with atomic_write(file) as temporary:
+                plot(*arguments).savefig(temporary, format="png", dpi=120)
     except Exception as error:  # whatever it is, the numbers are worth more than their picture
         logger.warning("%s: this picture cannot be drawn (%s: %s)", file, type(error).__name__, error)
         if file.is_file():
-            file.unlink()  # an older picture, or a part of this one
+            file.unlink()  # an older picture
 
 
 def picture_name(name: str) -> str:

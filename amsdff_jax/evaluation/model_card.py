@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json, write_json, write_text
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import read_json, user_path, write_json, write_text
 from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.config import Config, LossConfig
 from amsdff_jax.config.field_roles import PATHS

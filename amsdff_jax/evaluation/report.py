@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from amsdff_jax.base.escaping import spreadsheet_cell
-from amsdff_jax.base.json_file import write_json
+from amsdff_jax.base.files import write_json
 from amsdff_jax.base.records import read_log, read_record
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.evaluation.calibration import calibration_table, expected_calibration_error

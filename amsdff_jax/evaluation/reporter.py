@@ -2,15 +2,15 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flax import nnx
 from rich.table import Table
 
-from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
+from amsdff_jax.base.files import user_errors
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.evaluation.environment import describe_environment
@@ -61,15 +61,9 @@ class Reporter:
             draw_report(directory, self._class_names, evaluation)
 
 
-@contextlib.contextmanager
-def report_errors(report: Path) -> Iterator[None]:
+def report_errors(report: Path) -> contextlib.AbstractContextManager[None]:
     """Turns a report that cannot be written into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{report}: cannot be written ({error.strerror}); make room and run the same command again to write it"
-        ) from None
+    return user_errors(report, "written", "make room and run the same command again to write it")
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-import os
 import time
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from amsdff_jax.base.cache import cache_folder, evict_oldest
+from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch
 from amsdff_jax.data.tokenization import TokenizedDataset
 from amsdff_jax.evaluation.inference import Inference
@@ -87,13 +87,8 @@ def encode_once(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> Encoded
     features = _encode(encoder, tokens)
     with contextlib.suppress(OSError):  # a full disk costs time at the next run, nothing else
         folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.stem}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as stream:
-                np.save(stream, features)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_write(file, shared=True) as temporary, temporary.open("wb") as stream:
+            np.save(stream, features)
         evict_oldest(folder, "*.npy", LARGEST_CACHE)
     return EncodedDataset(tokens, features)
 

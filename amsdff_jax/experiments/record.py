@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import write_json
+from amsdff_jax.base.files import user_errors, write_json
 from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.base.validation import build, require
 from amsdff_jax.config import Config
@@ -108,13 +108,9 @@ class RunRecord:
         Raises:
           UserError: it cannot be written.
         """
-        try:
+        with user_errors(file, "written", "make room and run the same command again"):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_json(file, dataclasses.asdict(self))
-        except OSError as error:
-            raise UserError(
-                f"{file}: cannot be written ({error.strerror}); make room and run the same command again"
-            ) from None
 
     @property
     def hits(self) -> np.ndarray:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import write_json, write_text
-from amsdff_jax.base.paths import user_path
-from amsdff_jax.explanation.explain import Explainer
-from amsdff_jax.explanation.page import make_page
+from amsdff_jax.base.files import user_errors, user_path, write_json, write_text
+from amsdff_jax.explanation.explain import Explainer, Explanation
+from amsdff_jax.explanation.facts import comparison_facts, text_facts
 from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.reporting.render import render
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +57,29 @@ def write_explanations(
     contents = [make_page(explanations, user_path(folder).resolve().name, compare)]
     contents.append([explanation.to_dict() for explanation in explanations])
     for file, content, write in zip(files, contents, (write_text, write_json), strict=False):
-        try:
+        with user_errors(file, "written", "choose another file"):
             write(file, content)
-        except OSError as error:
-            raise UserError(f"{file}: cannot be written ({error.strerror}); choose another file") from None
         logger.info("written: %s", file)
+
+
+def make_page(explanations: Sequence[Explanation], model: str, compare: bool = False) -> str:
+    """One or more texts as an HTML page that needs nothing else: no script, no font, no picture from elsewhere.
+
+    Args:
+      explanations: of texts by the same model.
+      model: what the page calls the model.
+      compare: put two texts side by side, below a table of what differs. Both must explain the same class.
+    """
+    first = explanations[0]
+    names = ", ".join(first.class_names)
+    return render(
+        "explanation.html.j2",
+        model=model,
+        labels=[explanation.class_names[explanation.winner] for explanation in explanations[:3]],
+        classes=f"a classifier of the kind “{first.model_name}” with {len(first.class_names)} classes: {names}",
+        texts=[text_facts(explanation) for explanation in explanations],
+        comparison=comparison_facts(*explanations) if compare else None,
+    )
 
 
 def _check_writable(file: Path) -> None:

@@ -5,18 +5,20 @@ import logging
 import shutil
 from pathlib import Path
 
+import jax
 from tokenizers import Tokenizer
 
-from amsdff_jax.base.json_file import write_json
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require_choice
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.export.formats import FORMATS, find_writer
-from amsdff_jax.export.output_folder import CONFIG, MARK, check_replaceable, complete, partial_folder
-from amsdff_jax.export.readme import write_readme
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder
+from amsdff_jax.reporting.render import render
 
+CONFIG = "config.json"
+MARK = "export_format"  # a key of `config.json` that only exports have
 LOADERS = Path(__file__).parent / "loaders"
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ def export_model(
     """
     require_choice("--format", format, tuple(FORMATS))
     folder, output = user_path(folder), user_path(output).resolve()
-    check_replaceable(output)
+    _check_replaceable(output)
     write = find_writer(format)
     texts = read_texts(file, text_column)
     # So that it can be lowered for every platform, and computes as PyTorch does.
@@ -50,7 +52,7 @@ def export_model(
     calibration = read_calibration(folder, saved.class_names)
     temperature = None if calibration is None else calibration.temperature
     expected = run_model(saved, texts)
-    with partial_folder(output) as partial:
+    with user_errors(output, "written", "make room or choose another folder"), atomic_folder(output) as partial:
         write(saved, partial)
         _write_config(partial / CONFIG, saved, format, temperature)
         _make_tokenizer(saved, FORMATS[format].length_multiple).save(str(partial / "tokenizer.json"))
@@ -59,10 +61,33 @@ def export_model(
             shutil.copyfile(folder / CALIBRATION, partial / CALIBRATION)
         verification = verify_export(partial, expected)
         if verification.equal:
-            write_readme(partial, format, saved, temperature, verification)
-            complete(partial, output)
-            logger.info("%s: the export of %s as %s", output, folder, format)
+            write_text(partial / "README.md", describe_export(format, saved, temperature, verification))
+        else:
+            shutil.rmtree(partial)
+    if verification.equal:
+        logger.info("%s: the export of %s as %s", output, folder, format)
     return verification
+
+
+def describe_export(format: str, saved: SavedModel, temperature: float | None, verification: Verification) -> str:
+    """The `README.md` of an export, in Markdown: what is in the folder and how to run it.
+
+    Args:
+      temperature: of the model's calibration; None: it has none.
+    """
+    model = saved.model
+    return render(
+        "export.md.j2",
+        format=format,
+        class_names=saved.class_names,
+        max_length=saved.max_length,
+        masks_padding=model.config.mask_padding,
+        positions=model.encoder_config.max_position_embeddings,
+        temperature=temperature,
+        verification=verification,
+        tolerance=TOLERANCE,
+        jax_version=jax.__version__,
+    )
 
 
 def describe_verification(verification: Verification) -> str:
@@ -77,20 +102,37 @@ def describe_verification(verification: Verification) -> str:
     )
 
 
+def _check_replaceable(folder: Path) -> None:
+    """Raises `UserError` unless there is nothing at `folder`, or an empty folder, or an export."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose a folder")
+    if not any(folder.iterdir()):
+        return
+    try:
+        is_export = MARK in read_json(folder / CONFIG, "the config.json of an export")
+    except UserError:
+        is_export = False
+    if not is_export:
+        raise UserError(f"{folder}: holds something that is no export, and is left alone; choose another folder")
+
+
 def _write_config(file: Path, saved: SavedModel, format: str, temperature: float | None) -> None:
     """What the loaders read, and the sizes of the model for whom it may concern."""
-    write_json(file, {
+    config = {
         MARK: format,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "temperature": temperature or 1.0,
         "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
         "encoder": dataclasses.asdict(saved.model.encoder_config),
-    })  # fmt: skip
+    }
+    write_json(file, config)
 
 
 def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
-    """The tokenizer that cuts and pads by itself, as the model needs it."""
+    """The tokenizer that truncates and pads by itself, as the model needs it."""
     tokenizer = Tokenizer.from_str(saved.tokenizer.backend_tokenizer.to_str())
     tokenizer.enable_truncation(saved.max_length)
     if not saved.model.config.mask_padding:

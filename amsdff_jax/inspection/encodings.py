@@ -7,13 +7,12 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ftfy.badness import BADNESS_RE
+
 from amsdff_jax.inspection.corpus import Corpus, Sample
 
 EXAMPLES = 5
 
-# What the bytes 0x80 to 0xBF, which continue a character of UTF-8, look like in Latin-1 and in Windows-1252.
-_CONTINUATION = "[\x80-\xbf" + bytes(range(0x80, 0xC0)).decode("cp1252", "ignore").replace("-", "") + "]"
-_MOJIBAKE = re.compile(f"[ÂÃ]{_CONTINUATION}|â{_CONTINUATION}{{2}}|ð{_CONTINUATION}{{3}}|(?:[ÐÑ]{_CONTINUATION}){{2}}")
 _ENTITY = re.compile(
     r"&#\d{1,7};|&#x[0-9a-f]{1,6};|&(?P<name>[a-z]\w{1,30};)"
     r"|(?<![&\w])(?:#\d{2,5}|quot|amp|lt|gt|nbsp|apos);",  # the rest of one whose & was lost
@@ -59,16 +58,19 @@ def _find_decomposed(text: str) -> int | None:
 CHECKS = (
     Check("empty", "nothing, or nothing but whitespace", lambda text: None if text.strip() else 0),
     Check("replacement characters", "U+FFFD: text was read in the wrong encoding and lost", _first("\ufffd")),
-    Check("mojibake", "UTF-8 that was read as Latin-1 or Windows-1252, such as Ã© for é", _first(_MOJIBAKE)),
+    Check("mojibake", "UTF-8 that was read in another encoding, such as Ã© for é", _first(BADNESS_RE)),
     Check("lone surrogates", "half of a character of UTF-16; no tokenizer takes it", _first("[\ud800-\udfff]")),
     Check("NULs", "U+0000, often from UTF-16 read as bytes", _first("\0")),
     Check("control characters", "other than tab, newline and NUL", _first("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")),
-    Check("invisible characters", "zero-width space, word joiner, byte order mark or soft hyphen",
-          _first("[\u200b\u2060\ufeff\u00ad]")),
+    Check(
+        "invisible characters",
+        "zero-width space, word joiner, byte order mark or soft hyphen",
+        _first("[\u200b\u2060\ufeff\u00ad]"),
+    ),
     Check("HTML entities", "such as &amp;, or what is left of one, such as #39;", _find_entity),
     Check("HTML tags", "such as <br />", _first(_TAG)),
     Check("decomposed letters", "letters and accents apart, where Unicode NFC has them in one", _find_decomposed),
-)  # fmt: skip
+)
 _POSSIBLE_IN_ASCII = {"empty", "NULs", "control characters", "HTML entities", "HTML tags"}
 
 

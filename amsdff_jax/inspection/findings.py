@@ -167,11 +167,11 @@ def _text_issues(text_issues: tuple[TextIssue, ...]) -> Iterator[Finding]:
 
 def _lengths(lengths: tuple[Lengths, ...], max_length: int) -> Iterator[Finding]:
     train = lengths[0]
-    cut = train.truncated[max_length]
-    if cut > MUCH_TRUNCATED * train.texts:
+    truncated = train.truncated[max_length]
+    if truncated > MUCH_TRUNCATED * train.texts:
         yield Finding(
             "note", "lengths",
-            f"max_length={max_length} cuts {share(cut, train.texts)} of the training texts and "
+            f"max_length={max_length} truncates {share(truncated, train.texts)} of the training texts and drops "
             f"{share(train.lost[max_length], train.tokens)} of their tokens; "
             f"{train.quantiles[0.95]:,} tokens would hold 95 % of the texts",
         )  # fmt: skip

@@ -1,19 +1,15 @@
 """Looks at all texts that a config names and tells what they are like."""
 
-import contextlib
 import dataclasses
 import errno
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
-from amsdff_jax.base.json_file import write_json, write_text
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import DataSplits, load_data
@@ -24,9 +20,8 @@ from amsdff_jax.inspection.duplicates import find_duplicates
 from amsdff_jax.inspection.encodings import find_text_issues
 from amsdff_jax.inspection.findings import collect_warnings
 from amsdff_jax.inspection.lengths import measure_lengths
-from amsdff_jax.inspection.page import render_page
 from amsdff_jax.inspection.results import Inspection
-from amsdff_jax.inspection.terminal import print_inspection
+from amsdff_jax.inspection.show import print_inspection, render_page
 from amsdff_jax.inspection.writing_systems import find_writing_systems
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.reporting.console import make_console
@@ -58,14 +53,14 @@ def inspect_data(
     files = [user_path(file) for file in (output, json_file) if file]
     require(len(files) == len(set(files)), "--json", json_file, "another file than --output")
     for file in files:  # before the work, not after it
-        with _errors_told(file):
+        with user_errors(file, "written", "name another file"):
             file.parent.mkdir(parents=True, exist_ok=True)
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, config.model.encoder))
     inspection = inspect_splits(load_data(config.data, config.seed), tokenizer, config, name, similarity)
     for file in files:
-        with _errors_told(file):
+        with user_errors(file, "written", "name another file"):
             if file == files[0]:
                 write_text(file, render_page(inspection))
             else:
@@ -106,11 +101,3 @@ def inspect_splits(
         text_issues=text_issues,
         writing_systems=writing_systems,
     )
-
-
-@contextlib.contextmanager
-def _errors_told(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror}); name another file") from None

@@ -3,23 +3,21 @@
 import collections
 import dataclasses
 import functools
-import unicodedata
+
+import regex
 
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.inspection.corpus import Corpus, Sample
 
 EXAMPLES = 5
 
-# The first words of letters' Unicode names -> the name of their script in Unicode.
-SCRIPTS = {
-    name.upper(): name
-    for name in (
-        "Latin", "Greek", "Cyrillic", "Armenian", "Georgian", "Hebrew", "Arabic", "Syriac", "Thaana", "Devanagari",
-        "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao",
-        "Tibetan", "Myanmar", "Khmer", "Mongolian", "Ethiopic", "Cherokee", "Hangul", "Hiragana", "Katakana",
-        "Bopomofo", "Coptic", "Gothic", "Tifinagh", "Javanese", "Balinese", "Tagalog",
-    )
-} | {"CJK": "Han", "IDEOGRAPHIC": "Han", "KATAKANA-HIRAGANA": "Katakana"}  # fmt: skip
+# In Unicode's names. A letter of several scripts is of the first: marks of both kinds of Kana are Katakana.
+SCRIPTS = """
+    Latin Greek Cyrillic Armenian Georgian Hebrew Arabic Syriac Thaana Devanagari Bengali Gurmukhi Gujarati Oriya Tamil
+    Telugu Kannada Malayalam Sinhala Thai Lao Tibetan Myanmar Khmer Mongolian Ethiopic Cherokee Hangul Katakana Hiragana
+    Han Bopomofo Coptic Gothic Tifinagh Javanese Balinese Tagalog
+"""
+_SCRIPT = regex.compile("|".join(rf"(?P<{name}>\p{{Script_Extensions={name}}})" for name in SCRIPTS.split()))
 OTHER = "other"
 JAPANESE = "Japanese"
 
@@ -62,11 +60,9 @@ def find_writing_systems(corpus: Corpus) -> tuple[WritingSystems, ...]:
 
 @functools.cache
 def script_of(letter: str) -> str:
-    """The script of a letter, after its Unicode name; `OTHER` for signs that no script has to itself."""
-    words = unicodedata.name(letter, "").split()
-    while words[:1] in (["FULLWIDTH"], ["HALFWIDTH"]):
-        words = words[1:]
-    return SCRIPTS.get(words[0], OTHER) if words else OTHER
+    """The script of a letter; `OTHER` for rare ones and for signs that no script has to itself."""
+    match = _SCRIPT.match(letter)
+    return match.lastgroup if match else OTHER
 
 
 def main_script(letters: collections.Counter[str]) -> str | None:

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import read_json, user_path
 from amsdff_jax.base.validation import build, first_of
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.interop.tensor_files import find_tensor_file, read_tensor_file

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.data.tokenization import has_tokenizer
 from amsdff_jax.interop.tensor_files import SAFETENSORS_FILES, TORCH_FILES, has_tensor_file
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.regular_file import check_regular, is_lfs_pointer
+from amsdff_jax.base.files import atomic_write, check_regular, is_lfs_pointer, user_errors
 
 # The format's names of types; safetensors.numpy lacks bfloat16.
 DTYPES = {
@@ -28,12 +28,11 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
       UserError: the file is missing or damaged, or holds a type or a shape that weights do not have.
     """
     try:
-        check_regular(file)
-        with safe_open(file, framework="numpy"):  # compares the header with the file's size before all of it is read
-            pass
-        entries = deserialize(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror or error}); expected a safetensors file") from None
+        with user_errors(file, "read", "expected a safetensors file"):
+            check_regular(file)
+            with safe_open(file, framework="numpy"):  # compares the header with the file's size before all is read
+                pass
+            entries = deserialize(file.read_bytes())
     except SafetensorError as error:
         if is_lfs_pointer(file):
             raise UserError(f"{file}: only points to the weights; fetch them with `git lfs pull`") from None
@@ -48,13 +47,8 @@ def write_safetensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
       UserError: the file cannot be written.
     """
     content = save({name: np.array(array, order="C") for name, array in tensors.items()}, metadata={"format": "pt"})
-    partial = file.with_name(file.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(file)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{file}: cannot be written ({error.strerror})") from None
+    with user_errors(file, "written"), atomic_write(file) as temporary:
+        temporary.write_bytes(content)
 
 
 def _array(file: Path, name: str, dtype: str, shape: list[int], data: bytearray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json
+from amsdff_jax.base.files import read_json
 from amsdff_jax.base.validation import first_of
 from amsdff_jax.interop.safetensors_file import read_safetensors
 from amsdff_jax.interop.torch_checkpoint import read_torch_file

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.regular_file import check_regular, is_lfs_pointer
+from amsdff_jax.base.files import atomic_write, check_regular, is_lfs_pointer, user_errors
 from amsdff_jax.interop.torch_pickle import (
     STORAGE_NAMES,
     Name,
@@ -65,26 +65,24 @@ def write_torch_file(file: str | Path, value: Any) -> None:
       UserError: the file cannot be written.
     """
     file = Path(file)
-    partial = file.with_name(file.name + ".partial")
     root = f"{file.stem}/"
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            number = 0
+    with (
+        user_errors(file, "written"),
+        atomic_write(file) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        number = 0
 
-            def store(array: np.ndarray) -> Storage:
-                nonlocal number
-                storage = Storage(str(number), array.dtype, array.size)
-                archive.writestr(f"{root}data/{storage.key}", np.ascontiguousarray(array).tobytes())
-                number += 1
-                return storage
+        def store(array: np.ndarray) -> Storage:
+            nonlocal number
+            storage = Storage(str(number), array.dtype, array.size)
+            archive.writestr(f"{root}data/{storage.key}", np.ascontiguousarray(array).tobytes())
+            number += 1
+            return storage
 
-            archive.writestr(f"{root}data.pkl", write_pickle(value, store))
-            archive.writestr(f"{root}byteorder", "little")
-            archive.writestr(f"{root}version", "3\n")
-        partial.replace(file)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{file}: cannot be written ({error.strerror})") from None
+        archive.writestr(f"{root}data.pkl", write_pickle(value, store))
+        archive.writestr(f"{root}byteorder", "little")
+        archive.writestr(f"{root}version", "3\n")
 
 
 def _check_entries(file: Path, archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.interop.encoder_files import distilbert_name, fold_segments, reason_to_ignore
 from amsdff_jax.interop.safetensors_file import read_safetensors
 from amsdff_jax.interop.tensor_files import find_state_dict

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +9,7 @@ from flax import nnx
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json, write_json
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json
 from amsdff_jax.base.validation import build, require
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
@@ -71,7 +69,6 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
     """
     folder = user_path(folder).resolve()
     _check_replaceable(folder)
-    partial, former = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "former"))
     config = {
         "model_type": MODEL_TYPE,
         "architectures": [type(saved.model).__name__],
@@ -82,21 +79,11 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
         "model": dataclasses.asdict(saved.model.config),
         "encoder": dataclasses.asdict(saved.model.encoder_config),
     }
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with user_errors(folder, "written", "make room or choose another folder"), atomic_folder(folder) as partial:
         if saved.tokenizer is not None:
             saved.tokenizer.save_pretrained(partial)
         write_safetensors(partial / WEIGHTS, to_state_dict(saved.model))
         write_json(partial / "config.json", config)
-        shutil.rmtree(former, ignore_errors=True)
-        if folder.exists():
-            folder.rename(former)
-        partial.rename(folder)
-        shutil.rmtree(former, ignore_errors=True)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); make room or choose another folder") from None
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_errors, user_path
 from amsdff_jax.config import Config, DataConfig, TrainConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
@@ -81,12 +81,8 @@ def evaluate_model(
     check_pairs(saved.reads_pairs, data.text_pair_column)
     dataset, name = read_file(file, data, saved.class_names), Path(file).name
     directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name
-    try:
+    with user_errors(directory, "written", "name another folder with --output"):
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{directory}: cannot be written ({error.strerror}); name another folder with --output"
-        ) from None
     config = Config(
         data=dataclasses.replace(data, max_length=saved.max_length),
         loss=recorded_loss(model),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import to_json
+from amsdff_jax.base.files import to_json
 from amsdff_jax.evaluation.inference import NOT_FINITE
 from amsdff_jax.prediction.inputs import Record
 from amsdff_jax.prediction.prediction import Prediction

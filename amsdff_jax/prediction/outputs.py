@@ -4,13 +4,12 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.file_lock import try_lock
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import try_lock, user_errors, user_path
 from amsdff_jax.prediction.inputs import Record
 from amsdff_jax.prediction.lines import Layout, beginning, header, line
 from amsdff_jax.prediction.prediction import Prediction
@@ -51,14 +50,12 @@ class Output:
             self._begin()
             return
         file = user_path(path)
-        try:
+        with user_errors(self._name, "written"):
             if file.exists() and not file.is_file():
                 self._stream = file.open("wb", buffering=0)
             else:
                 self._stream = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
                 self._progress = ProgressFile(file)
-        except OSError as error:
-            raise UserError(f"{self._name}: cannot be written ({error.strerror})") from None
         try:
             self._open(resume)
         except BaseException:
@@ -172,15 +169,9 @@ class Output:
         self._output.update(data)
         self._size += len(data)
 
-    @contextlib.contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            way_out = "; make room and go on with --resume" if self._progress is not None else ""
-            raise UserError(f"{self._name}: cannot be written ({error.strerror}){way_out}") from None
+    def _errors_told(self) -> contextlib.AbstractContextManager[None]:
+        hint = "" if self._progress is None else "make room and go on with --resume"
+        return user_errors(self._name, "written", hint)
 
     def _close(self) -> None:
         if self._progress is not None:

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import to_json, write_text
-from amsdff_jax.base.paths import user_path
-from amsdff_jax.base.regular_file import check_regular
+from amsdff_jax.base.files import check_regular, to_json, user_errors, user_path, write_text
 from amsdff_jax.evaluation.calibration import CALIBRATION
 from amsdff_jax.models.dispatch import choose_compute_dtype
 from amsdff_jax.models.model_folder import OWN_FILES
@@ -80,11 +78,8 @@ def describe_origin(folder: str, classifier: Classifier, flags: dict[str, Any]) 
     digest = new_digest()
     for file in sorted(user_path(folder).iterdir()):
         if re.fullmatch(OWN_FILES, file.name) and file.name not in TOLD and file.is_file():
-            try:
-                with file.open("rb") as stream:
-                    content = hashlib.file_digest(stream, "sha256").digest()
-            except OSError as error:
-                raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+            with user_errors(file, "read"), file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").digest()
             digest.update(file.name.encode() + b"\0" + content)
     calibration = new_digest()
     if classifier.calibration is not None:

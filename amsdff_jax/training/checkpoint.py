@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.base.files import read_json, write_json
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
 from amsdff_jax.training.step import TrainState

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.base.files import read_json, write_json
 from amsdff_jax.base.validation import build
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.data.dataset import TextDataset

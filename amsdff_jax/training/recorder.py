@@ -19,7 +19,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import to_json
+from amsdff_jax.base.files import to_json
 from amsdff_jax.base.records import read_log, write_log
 from amsdff_jax.data.dataset import by_class
 from amsdff_jax.data.tokenization import TokenizedDataset

@@ -9,7 +9,7 @@ import jax
 from flax import nnx, traverse_util
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config, ModelConfig
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.data.sources import DataSplits, load_data

@@ -12,7 +12,7 @@ import jax
 from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.stream import BatchStream

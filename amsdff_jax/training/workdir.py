@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.file_lock import try_lock
-from amsdff_jax.base.json_file import read_json, write_json
+from amsdff_jax.base.files import read_json, try_lock, write_json
 from amsdff_jax.config import Config
 from amsdff_jax.config.field_roles import BATCH_FIELDS, INPUT_PREFIXES, SESSION_FIELDS, START_FIELDS
 from amsdff_jax.parallel.hosts import is_first_host

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from amsdff_jax.base.escaping import escape_html, escape_markdown, markdown_code, printable, shorten, spreadsheet_cell
+from amsdff_jax.base.escaping import printable, shorten, spreadsheet_cell
 
 
 def test_what_cannot_be_seen_is_printed_as_an_escape():
@@ -17,32 +17,6 @@ def test_shortened_texts_keep_both_ends():
     assert shorten("abc", 3) == "abc"
     short = shorten("a" * 100 + "z" * 100, 40)
     assert len(short) <= 40 and short.startswith("aaa") and short.endswith("zzz") and "…" in short
-
-
-def test_html():
-    assert escape_html("</style><script>\u202e\"'&") == r"&lt;/style&gt;&lt;script&gt;\u202e&quot;&#x27;&amp;"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a b_c d2", "a b_c d2"),
-        ("a|b\nc", r"a\|b c"),
-        ("<b>*x*</b> `y` $z$ [t](u)", r"\<b\>\*x\*\</b\> \`y\` \$z\$ \[t\](u)"),
-        ("_x_ &lt; ~~y~~ # z", r"\_x\_ \&lt; \~\~y\~\~ \# z"),
-        ("- item", r"\- item"),
-        ("1. item", r"1\. item"),
-        ("a\\|b", r"a\\\|b"),
-        ("a\x1b\u202e", r"a\\x1b\\u202e"),
-    ],
-)
-def test_markdown(text, shown):
-    assert escape_markdown(text) == shown
-
-
-def test_code_in_a_markdown_table():
-    assert markdown_code("runs/x") == "`runs/x`"
-    assert markdown_code("a`b``c|d\ne") == r"``` a`b``c\|d e ```"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from amsdff_jax import Config, UserError, load_data, load_model
-from amsdff_jax.base.paths import user_path
+from amsdff_jax.base.files import user_path
 from amsdff_jax.config import DataConfig
 from amsdff_jax.conversion.convert import describe, from_torch, to_torch
 from amsdff_jax.conversion.verify import verify

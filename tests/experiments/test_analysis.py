@@ -9,7 +9,8 @@ from amsdff_jax.evaluation.significance import mcnemar, paired_bootstrap
 from amsdff_jax.experiments.analysis import analyze
 from amsdff_jax.experiments.record import METRICS, RunRecord
 from amsdff_jax.experiments.settings import RunKey
-from amsdff_jax.experiments.tables import make_summary, make_table, to_csv_rows, to_markdown
+from amsdff_jax.experiments.summary import list_failures, make_summary, make_table, to_csv_rows
+from amsdff_jax.reporting.table import to_markdown
 
 
 def write(output, variant: str, seed: int, correct: str, fold: int = -1) -> None:
@@ -88,10 +89,10 @@ def test_the_table_has_the_best_first_and_the_failures_below(make_experiment, tm
     write(tmp_path, "tfidf", 0, "1" * 57 + "0" * 3)
     RunRecord("tiny", "amsdff", 0, -1, "", error="no room").write(RunKey("tiny", "amsdff", 0).file(tmp_path))
     (analysis,) = analyze(make_experiment(("amsdff", "linear", "tfidf")), tmp_path)
-    table = make_table(analysis)
+    table = make_table(analysis, "linear")
     assert [row[0] for row in table.rows] == ["tfidf", "linear", "amsdff"]
     assert "95.00" in table.rows[0] and "-45.00" in table.rows[0] and "50.00" in table.rows[1]
-    assert table.failures == ["amsdff: seed 0: no room"]
+    assert list_failures(analysis) == ["amsdff: seed 0: no room"]
 
 
 def test_runs_that_agree_have_a_deviation_of_0_and_a_single_run_has_none(make_experiment, tmp_path):
@@ -108,8 +109,8 @@ def test_the_summary_has_a_row_for_each_model_and_a_column_for_each_dataset(make
     write(tmp_path, "tfidf", 0, "1" * 57 + "0" * 3)
     (tiny,) = analyze(make_experiment(("linear", "tfidf")), tmp_path)
     other = dataclasses.replace(tiny, dataset="other", rows=tiny.rows[1:])
-    header, *rows = make_summary([tiny, other])
-    assert header == ("accuracy %", "tiny", "other")
-    assert rows == [("linear", "52.50 ± 3.54", ""), ("tfidf", "95.00", "95.00")]
-    assert make_summary([other, tiny])[1:] == [("linear", "", "52.50 ± 3.54"), ("tfidf", "95.00", "95.00")]
-    assert to_markdown(header, rows).splitlines()[1:3] == ["| --- | ---: | ---: |", "| linear | 52.50 ± 3.54 |  |"]
+    summary = make_summary([tiny, other], "tfidf")
+    assert [column.title for column in summary.columns] == ["accuracy %", "tiny", "other"] and summary.chosen == 1
+    assert summary.rows == [("linear", "52.50 ± 3.54", ""), ("tfidf", "95.00", "95.00")]
+    assert make_summary([other, tiny], "linear").rows == [("linear", "", "52.50 ± 3.54"), ("tfidf", "95.00", "95.00")]
+    assert to_markdown(summary).splitlines()[1:3] == ["| --- | ---: | ---: |", "| linear | 52.50 ± 3.54 |  |"]

@@ -9,8 +9,8 @@ import pytest
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.experiments.experiment import run_experiment
+from amsdff_jax.experiments.experiment_report import write_experiment_report
 from amsdff_jax.experiments.record import RunRecord
-from amsdff_jax.experiments.report import write_experiment_report
 from amsdff_jax.experiments.settings import ExperimentConfig, RunKey
 
 

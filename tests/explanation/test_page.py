@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from amsdff_jax.explanation.explain import Explainer
-from amsdff_jax.explanation.html import Mark, direction, escape, marked_text, percent, signed
-from amsdff_jax.explanation.page import make_page
+from amsdff_jax.explanation.write import make_page
 from amsdff_jax.models.model_folder import save_model
+from amsdff_jax.reporting.escape import percent, signed
 from tests.explanation.conftest import CLASS_NAMES
 from tests.explanation.test_explain import STRANGE
 from tests.processes import run_script
@@ -198,19 +198,6 @@ def test_hostile_names_of_classes_and_model_are_text(make_explainer):
     assert source.encode("utf-8") and not {"\u202e", "\x1b"} & set(source)
     assert not {"script", "img"} & {name for name, _ in page.elements}
     assert HOSTILE_NAMES[0] in page.content and "[U+202E]␛[31m[U+D800]" in page.content
-
-
-def test_pieces_of_html():
-    assert escape("a\r\nb\x00\u202e<") == "a\nb␀[U+202E]&lt;"
-    assert [direction(text) for text in ("1 abc שלום", "1 שלום abc", "123", "سلام")] == ["ltr", "rtl", "ltr", "rtl"]
-    assert [percent(share) for share in (0, 1e-5, 0.123, 0.99999, 1)] == [
-        "0.0 %", "< 0.1 %", "12.3 %", "> 99.9 %", "100.0 %",
-    ]  # fmt: skip
-    assert signed(-0.1234) == "−0.123"
-    shaded = marked_text("ab cd", [Mark(0, 2, -1.0, "first"), Mark(3, 5, 0.5, "second", "+1")], "signed", "…")
-    assert Page(shaded).texts == ["ab cd…"]
-    classes = [attributes["class"] for name, attributes in Page(shaded).elements if name == "span"]
-    assert classes == ["mark against", "mark for"]
 
 
 def test_the_script_writes_page_and_numbers(make_saved, tmp_path):

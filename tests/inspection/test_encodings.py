@@ -16,7 +16,10 @@ def dataset(texts, pairs=None):
         ("empty", ""),
         ("empty", " \t\n\u00a0\u3000"),
         ("replacement characters", "caf\ufffd"),
-        *(("mojibake", text.encode().decode("latin-1")) for text in ("café", "naïve", "it’s", "20 £", "Привет", "😀")),
+        *(
+            ("mojibake", text.encode().decode("latin-1"))
+            for text in ("café", "naïve", "it’s", "20 £", "Привет", "😀", "日本")
+        ),
         *(("mojibake", text.encode().decode("cp1252")) for text in ("café", "it’s", "“so", "20 €", "😀")),
         ("lone surrogates", "half \ud83d"),
         ("NULs", "a\0b"),

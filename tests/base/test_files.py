@@ -1,4 +1,4 @@
-"""Whatever a JSON file turns out to be, it is an object or one line."""
+"""Whatever a JSON file turns out to be, it is an object or one line; what is written is whole or as it was."""
 
 import json
 import math
@@ -7,7 +7,16 @@ import os
 import pytest
 
 from amsdff_jax import UserError
-from amsdff_jax.base.json_file import DEEPEST_NESTING, LARGEST_FILE, read_json, to_json, write_json
+from amsdff_jax.base.files import (
+    DEEPEST_NESTING,
+    LARGEST_FILE,
+    atomic_folder,
+    atomic_write,
+    read_json,
+    to_json,
+    user_errors,
+    write_json,
+)
 
 
 def nested(depth: int) -> bytes:
@@ -68,3 +77,43 @@ def test_numbers_that_json_has_not_become_null(tmp_path):
         "a": [1.5, None, {"b": None}], "c": "NaN", "ä": [1, None]
     }  # fmt: skip
     assert to_json([b"x", math.inf], default=lambda value: value.decode()) == '["x", null]'
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_file_is_whole_or_as_it_was(error, shared, tmp_path):
+    file = tmp_path / "a.txt"
+    for content in ("one", "two"):
+        with atomic_write(file, shared=shared) as temporary:
+            temporary.write_text(content)
+        assert file.read_text() == content
+    with pytest.raises(error), atomic_write(file, shared=shared) as temporary:
+        temporary.write_text("half")
+        raise error
+    with pytest.raises(error), atomic_write(file, shared=shared):
+        raise error
+    assert file.read_text() == "two" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path):
+    folder = tmp_path / "parent" / "a"
+    for content in ("one", "two"):
+        with atomic_folder(folder) as partial:
+            (partial / content).write_text("")
+        assert [file.name for file in folder.iterdir()] == [content]
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder) as partial:
+        (partial / "three").write_text("")
+        raise KeyboardInterrupt
+    with atomic_folder(folder) as partial:
+        partial.rmdir()
+    assert [file.name for file in folder.iterdir()] == ["two"] and list(folder.parent.iterdir()) == [folder]
+
+
+def test_errors_of_the_system_are_one_line_but_for_a_reader_who_has_gone(tmp_path):
+    message = r"a/b: cannot be read \(No such file or directory\); go home$"
+    with pytest.raises(UserError, match=message), user_errors("a/b", "read", "go home"):
+        (tmp_path / "a").read_text()
+    with pytest.raises(UserError, match=r"--x: cannot be written \(it is full\)$"), user_errors("--x", "written"):
+        raise OSError("it is full")
+    with pytest.raises(BrokenPipeError), user_errors("a", "written"):
+        raise BrokenPipeError
