@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import to_json
+from amsdff_jax.base.files import to_json, user_errors
 from amsdff_jax.base.records import read_log, write_log
 from amsdff_jax.data.dataset import by_class
 from amsdff_jax.data.tokenization import TokenizedDataset
@@ -97,15 +96,9 @@ class RunLog:
             with contextlib.suppress(OSError):
                 self._events.close()
 
-    @contextlib.contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"{self._file}: cannot be written ({error.strerror}); make room and run the same command again to "
-                "resume from the last checkpoint"
-            ) from None
+    def _errors_told(self) -> contextlib.AbstractContextManager[None]:
+        hint = "make room and run the same command again to resume from the last checkpoint"
+        return user_errors(self._file, "written", hint)
 
     def _drop_records_after(self, step: int) -> None:
         write_log(self._file, [record for record in read_log(self._file) if record["step"] <= step])
