@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from rich.table import Table
 
 from amsdff_jax.base.cache import VARIABLE as CACHE_VARIABLE
 from amsdff_jax.base.errors import UserError
@@ -28,6 +27,7 @@ from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.model_folder import SavedModel, read_model_config, save_model
 from amsdff_jax.reporting.console import make_console
+from amsdff_jax.reporting.table import Column, Table, columns, to_rich
 
 logger = logging.getLogger(__name__)
 
@@ -145,13 +145,6 @@ def _differences(shapes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def _table(*titles: str, title: str) -> Table:
-    table = Table(title=title)
-    for number, name in enumerate(titles):
-        table.add_column(name, justify="right" if number > 1 else "left")
-    return table
-
-
 def print_comparison(comparison: Mapping[str, Any]) -> None:
     """Prints the tables: steps, compilation, epochs."""
     console = make_console(width=130)
@@ -160,9 +153,9 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     console.print(", ".join(f"matrix products in {dtype}: {rate / 1e9:.0f} GF/s" for dtype, rate in rates.items()))
     shapes = [name for name in results["jax float32"] if "x" in name and name[0].isdigit()]
     for what, work in (("inference", 1), ("train", 3)):
-        titles = ("ms", "texts/s", "tokens/s", "times torch float32", "times torch bfloat16", "share of matrix rate",
-                  "peak MB")  # fmt: skip
-        table = _table("shape", "side", *titles, title=what)
+        ratios_to = ("times torch float32", "times torch bfloat16")
+        numbers = columns("side", "ms", "texts/s", "tokens/s", *ratios_to, "share of matrix rate", "peak MB")
+        rows = []
         for shape in shapes:
             texts, tokens = map(int, shape.split("x"))
             operations = work * results["jax float32"][shape]["matrix_operations"]
@@ -173,23 +166,24 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
                 rate = rates["float32" if what == "train" else name.split()[1]]
                 speeds = (f"{seconds * 1e3:.0f}", f"{texts / seconds:.1f}", f"{texts * tokens / seconds:.0f}")
                 share, memory = operations / seconds / rate, values["peak_memory_bytes"] / 1e6
-                table.add_row(shape, name, *speeds, *ratios, f"{share:.0%}", f"{memory:.0f}")
-        console.print(table)
-    table = _table("shape", "dtype", "compiled in s", "from the cache in s", "temporary MB", title="the train step")
+                rows.append((shape, name, *speeds, *ratios, f"{share:.0%}", f"{memory:.0f}"))
+        console.print(to_rich(Table([Column("shape", "text"), *numbers], rows, what)))
+    numbers = columns("dtype", "compiled in s", "from the cache in s", "temporary MB")
+    rows = []
     for shape in shapes:
         for dtype in DTYPES:
             values = results[f"jax {dtype}"][shape]
             cached = "" if values["compile_cached"] is None else f"{values['compile_cached']:.1f}"
             memory = f"{values['train_memory_bytes'] / 1e6:.0f}"
-            table.add_row(shape, dtype, f"{values['compile']:.1f}", cached, memory)
-    console.print(table)
+            rows.append((shape, dtype, f"{values['compile']:.1f}", cached, memory))
+    console.print(to_rich(Table([Column("shape", "text"), *numbers], rows, "the train step")))
     if comparison["epochs"]:
-        table = _table("side", "texts", "seconds", "times as long as jax", "start to first step in s",
-                      title="one epoch in bfloat16, from files to updated weights")  # fmt: skip
+        titles = columns("side", "texts", "seconds", "times as long as jax", "start to first step in s")
+        rows = []
         for name, values in comparison["epochs"].items():
             ratio = values["seconds"] / comparison["epochs"]["jax"]["seconds"]
             first = f"{values['start_to_first_step']:.1f}" if "start_to_first_step" in values else ""
-            table.add_row(name, f"{values['texts']:.0f}", f"{values['seconds']:.1f}", f"{ratio:.2f}", first)
-        console.print(table)
+            rows.append((name, f"{values['texts']:.0f}", f"{values['seconds']:.1f}", f"{ratio:.2f}", first))
+        console.print(to_rich(Table(titles, rows, "one epoch in bfloat16, from files to updated weights")))
     worst = {name: f"{value:.1e}" for name, value in comparison["differences"].items()}
     console.print(f"largest difference of logits to torch float32: {worst}")

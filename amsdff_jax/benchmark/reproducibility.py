@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from rich.table import Table
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.records import read_log
 from amsdff_jax.config import PARALLEL_MODES, Config
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.reporting.console import make_console
+from amsdff_jax.reporting.table import Column, Table, columns, to_rich
 from amsdff_jax.training.step import TrainState
 from amsdff_jax.training.train_run import make_trainer
 
@@ -151,18 +151,18 @@ def compare(name: str, reference: Trajectory, other: Trajectory, tolerance: floa
 def print_comparisons(reference: Trajectory, comparisons: Sequence[Comparison]) -> bool:
     """Prints the differences step by step, then the largest of each comparison; whether all are equal."""
     console = make_console()
-    table = Table("step", "loss", "gradient norm", title="larger relative difference of loss and gradient norm")
-    for comparison in comparisons:
-        table.add_column(comparison.name, justify="right")
+    titles = columns("step", "loss", "gradient norm", *(comparison.name for comparison in comparisons))
+    rows = []
     for step, (loss, norm) in enumerate(zip(reference.loss, reference.gradient_norm, strict=True)):
         cells = (max(comparison.loss[step], comparison.gradient_norm[step]) for comparison in comparisons)
-        table.add_row(str(step + 1), f"{loss:.6f}", f"{norm:.6f}", *(f"{cell:.1e}" for cell in cells))
-    console.print(table)
-    summary = Table("against 1 device", "loss", "gradient norm", "BatchNorm", "")
+        rows.append((str(step + 1), f"{loss:.6f}", f"{norm:.6f}", *(f"{cell:.1e}" for cell in cells)))
+    console.print(to_rich(Table(titles, rows, "larger relative difference of loss and gradient norm")))
+    titles = [*columns("against 1 device", "loss", "gradient norm", "BatchNorm"), Column("", "text")]
+    rows = []
     for name, loss, norm, statistics, bitwise, equal in comparisons:
         verdict = ("bitwise equal" if bitwise else "equal") if equal else "DIFFERENT"
-        summary.add_row(name, f"{loss.max():.1e}", f"{norm.max():.1e}", f"{statistics:.1e}", verdict)
-    console.print(summary)
+        rows.append((name, f"{loss.max():.1e}", f"{norm.max():.1e}", f"{statistics:.1e}", verdict))
+    console.print(to_rich(Table(titles, rows)))
     return all(comparison.equal for comparison in comparisons)
 
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from rich.table import Table
 
 from amsdff_jax.base.records import read_log
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import load_data
 from amsdff_jax.reporting.console import make_console
+from amsdff_jax.reporting.table import Table, columns, to_rich
 from amsdff_jax.training.recorder import STEPS_OF_SPEED
 from amsdff_jax.training.train_run import make_trainer
 from amsdff_jax.training.trainer import Trainer
@@ -65,11 +65,12 @@ def measure_scaling(config: Config, devices: Sequence[jax.Device], counts: Seque
 
 def print_scaling(speeds: Sequence[Speed]) -> None:
     """Prints a table, the first row of which is what the others are compared with."""
-    table = Table("devices", "texts per second", "times the first", "loop time outside the step")
+    rows = []
     for devices, texts_per_second, outside_step in speeds:
         ratio = texts_per_second / speeds[0].texts_per_second
-        table.add_row(str(devices), f"{texts_per_second:.1f}", f"{ratio:.2f}", f"{outside_step:.1%}")
-    make_console().print(table)
+        rows.append((str(devices), f"{texts_per_second:.1f}", f"{ratio:.2f}", f"{outside_step:.1%}"))
+    titles = columns("devices", "texts per second", "times the first", "loop time outside the step")
+    make_console().print(to_rich(Table(titles, rows)))
 
 
 def _measure(trainer: Trainer) -> tuple[float, float]:

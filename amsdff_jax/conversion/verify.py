@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.table import Column, Table
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
@@ -14,6 +13,7 @@ from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetens
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.model_folder import FolderConfig, load_model, read_model_config
 from amsdff_jax.reporting.console import make_console
+from amsdff_jax.reporting.table import Column, Table, columns, to_rich
 
 # The stages in the order in which they are computed: name in a file of reference numbers, field of the output.
 STAGES = {
@@ -117,11 +117,12 @@ def _check_reference(file: Path, reference: dict[str, np.ndarray], config: Folde
 
 def print_differences(differences: Sequence[Difference]) -> bool:
     """Prints a table and the first stage that diverges; whether all are equal."""
-    table = Table("stage", *(Column(title, justify="right") for title in ("absolute", "relative")), "")
-    for stage, absolute, relative, equal in differences:
-        table.add_row(stage, f"{absolute:.1e}", f"{relative:.1e}", "equal" if equal else "DIFFERENT")
+    rows = [
+        (stage, f"{absolute:.1e}", f"{relative:.1e}", "equal" if equal else "DIFFERENT")
+        for stage, absolute, relative, equal in differences
+    ]
     console = make_console()
-    console.print(table)
+    console.print(to_rich(Table([*columns("stage", "absolute", "relative"), Column("", "text")], rows)))
     first = next((difference.stage for difference in differences if not difference.equal), None)
     console.print(f"the first stage that differs is {first}" if first else f"all stages equal within {TOLERANCE:g}")
     return first is None

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flax import nnx
-from rich.table import Table
 
-from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_errors
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
@@ -22,6 +20,7 @@ from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.reporting.console import make_console
+from amsdff_jax.reporting.table import Table, columns, to_rich
 
 
 class Reporter:
@@ -68,13 +67,9 @@ def report_errors(report: Path) -> contextlib.AbstractContextManager[None]:
 
 def print_metrics(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
     """Prints the most important numbers of each split, under the folder of their report."""
-    columns = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "loss": "loss", "ECE": "ece"}
-    table = Table(title=f"report: {printable(str(report))}")
-    for title in ("split", *columns):
-        table.add_column(title, justify="left" if title == "split" else "right")
+    names = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "loss": "loss", "ECE": "ece"}
+    rows = []
     for split, values in metrics.items():
-        numbers = (values[name] for name in columns.values())
-        table.add_row(
-            printable(split), *(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers)
-        )
-    make_console().print(table)
+        numbers = (values[name] for name in names.values())
+        rows.append((split, *(f"{number:.4f}" if isinstance(number, float) else str(number) for number in numbers)))
+    make_console().print(to_rich(Table(columns("split", *names), rows, f"report: {report}")))

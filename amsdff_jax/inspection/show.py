@@ -27,6 +27,7 @@ from amsdff_jax.reporting.table import to_rich
 
 EXAMPLES = 3  # of each finding, on a terminal
 EXCERPT = 110  # characters
+MOST_ROWS = 40  # of a table
 TABLES = {
     "classes": class_table,
     "lengths": length_table,
@@ -118,7 +119,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     for name, table in TABLES.items():
         if name != "text_issues" or inspection.text_issues:
             console.print()
-            console.print(to_rich(table(inspection)))
+            console.print(to_rich(table(inspection), MOST_ROWS))
 
 
 def _line(sample: Sample, start: str) -> Text:

@@ -3,10 +3,7 @@
 import logging
 from pathlib import Path
 
-from rich.table import Table
-
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.escaping import printable
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.files import read_file
 from amsdff_jax.evaluation.calibration import (
@@ -22,6 +19,7 @@ from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import check_pairs
 from amsdff_jax.reporting.console import make_console
+from amsdff_jax.reporting.table import Table, columns, to_rich
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +72,12 @@ def calibrate_model(
 
 def print_calibration(calibration: Calibration, model: str) -> None:
     """Prints what was found, and what it means."""
-    table = Table(title=f"{calibration.texts:,} texts of {printable(calibration.file)}")
-    for title in ("", "before", "after"):
-        table.add_column(title, justify="right" if title else "left")
     names = {"ece": f"expected calibration error, {CALIBRATION_BINS} bins", "log_loss": "log loss", "brier": "Brier"}
-    for name, description in names.items():
-        table.add_row(description, f"{calibration.before[name]:.4f}", f"{calibration.after[name]:.4f}")
+    rows = [
+        (description, f"{calibration.before[name]:.4f}", f"{calibration.after[name]:.4f}")
+        for name, description in names.items()
+    ]
+    title = f"{calibration.texts:,} texts of {calibration.file}"
     lines = [
         f"temperature {calibration.temperature:.3f}; after: each fifth of the texts at the temperature of the others"
     ]
@@ -97,7 +95,7 @@ def print_calibration(calibration: Calibration, model: str) -> None:
         if calibration.label_set_size == 1:
             lines.append("every set is the predicted class alone, which is right at least that often: ask for more")
     console = make_console()
-    console.print(table)
+    console.print(to_rich(Table(columns("", "before", "after"), rows, title)))
     for line in lines:
         console.print(line, soft_wrap=True)
     logger.info("written to %s", Path(model) / CALIBRATION)

@@ -1,6 +1,7 @@
 """Tables of facts, for the terminal and for Markdown; `macros.html.j2` writes them as HTML."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,8 +10,6 @@ from rich.text import Text
 
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.reporting.escape import escape_markdown, markdown_code
-
-MOST_ROWS = 40  # on a terminal; of a longer table the first and the last half
 
 
 class Code(str):
@@ -58,12 +57,16 @@ def columns(text: str, *numbers: str) -> list[Column]:
     return [Column(text, "text"), *map(Column, numbers)]
 
 
-def to_rich(table: Table) -> rich.table.Table:
-    """The table for a terminal. What does not print is an escape, and nothing is taken for markup."""
+def to_rich(table: Table, most: int = sys.maxsize) -> rich.table.Table:
+    """The table for a terminal. What does not print is an escape, and nothing is taken for markup.
+
+    Args:
+      most: rows; of a longer table the first and the last half of so many.
+    """
     shown = rich.table.Table(title=Text(printable(table.title)) if table.title else None, title_justify="left")
     for title, kind in _without_bars(table, table.columns):
         shown.add_column(Text(printable(title)), justify="left" if kind == "text" else "right", overflow="fold")
-    left_out = range(MOST_ROWS // 2, len(table.rows) - MOST_ROWS // 2) if len(table.rows) > MOST_ROWS else ()
+    left_out = range(most // 2, len(table.rows) - most // 2) if len(table.rows) > most else ()
     for number, row in enumerate(table.rows):
         if left_out and number == left_out[0]:
             shown.add_row(f"… {len(left_out)} more")

@@ -3,13 +3,13 @@
 import io
 
 from amsdff_jax.reporting.console import make_console
-from amsdff_jax.reporting.table import MOST_ROWS, Column, Table, columns, to_rich
+from amsdff_jax.reporting.table import Column, Table, columns, to_rich
 
 
-def shown(table: Table) -> str:
+def shown(table: Table, *most: int) -> str:
     console = make_console(width=100)
     console.file = io.StringIO()
-    console.print(to_rich(table))
+    console.print(to_rich(table, *most))
     return console.file.getvalue()
 
 
@@ -21,8 +21,9 @@ def test_texts_are_shown_as_they_are_and_bars_are_left_out():
 
 
 def test_of_a_long_table_both_ends_are_shown():
-    rows = [(f"row{number}.", str(number)) for number in range(MOST_ROWS + 7)]
-    output = shown(Table(columns("name", "n"), rows))
-    assert "… 7 more" in output and "row0." in output and f"row{MOST_ROWS + 6}." in output
-    assert f"row{MOST_ROWS // 2 + 3}." not in output
-    assert "more" not in shown(Table(columns("name", "n"), rows[:MOST_ROWS]))
+    rows = [(f"row{number}.", str(number)) for number in range(47)]
+    output = shown(Table(columns("name", "n"), rows), 40)
+    assert "… 7 more" in output and "row19." in output and "row27." in output and "row46." in output
+    assert "row20." not in output and "row26." not in output
+    assert "more" not in shown(Table(columns("name", "n"), rows[:40]), 40)
+    assert "more" not in shown(Table(columns("name", "n"), rows))
