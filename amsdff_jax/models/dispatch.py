@@ -1,6 +1,7 @@
 """What a backend computes fastest with: the type of the products and the implementation of attention."""
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def choose_compute_dtype(asked: str, backend: str) -> jnp.dtype:
@@ -15,7 +16,7 @@ def choose_compute_dtype(asked: str, backend: str) -> jnp.dtype:
     return jnp.dtype(asked)
 
 
-def choose_attention(asked: str, backend: str, dtype: jnp.dtype, length: int, head_size: int, has_dropout: bool) -> str:
+def choose_attention(asked: str, backend: str, dtype: DTypeLike, length: int, head_size: int, has_dropout: bool) -> str:
     """The implementation of attention: "cudnn" or "xla".
 
     cuDNN's fused attention takes 16-bit types, heads of at most 128 features in multiples of 8 and an
