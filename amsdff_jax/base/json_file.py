@@ -57,7 +57,7 @@ def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any],
 
 
 def write_text(file: Path, content: str) -> None:
-    """Writes UTF-8 in the same way."""
+    """Writes UTF-8 through a temporary file, as `write_json` does."""
     temporary = file.with_name(file.name + ".tmp")
     try:
         # Half of a character cannot be encoded; in JSON the escape that it becomes stands for it.
@@ -80,8 +80,6 @@ def _read_bytes(file: Path) -> bytes:
 def _is_nested_deeper(content: Any, depth: int) -> bool:
     level = [[content]]
     for _ in range(depth + 1):
-        level = [
-            item for container in level for item in (container.values() if isinstance(container, dict) else container)
-            if isinstance(item, (dict, list))
-        ]  # fmt: skip
+        items = [item for part in level for item in (part.values() if isinstance(part, dict) else part)]
+        level = [item for item in items if isinstance(item, (dict, list))]
     return bool(level)

