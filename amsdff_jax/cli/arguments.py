@@ -38,7 +38,7 @@ _owners: dict[str, str] = {}
 
 
 def mark_flags_of(owner: str, names: Iterable[str]) -> None:
-    """Flags that mean something beside the flag `owner` only: given without it, they are an error."""
+    """Flags that mean something beside the flag `owner`, or to that command, only: without it, they are an error."""
     _owners.update(dict.fromkeys(names, owner))
 
 
@@ -57,7 +57,7 @@ def parse_arguments(arguments: list[str], commands: Mapping[str, str], takes_tex
       UserError: an argument that is not as it should be.
     """
     if HELP.intersection(_before_texts(arguments)):
-        print(sys.modules["__main__"].__doc__.strip(), flags.FLAGS.main_module_help(), sep="\n")
+        print((sys.modules["__main__"].__doc__ or "").strip(), flags.FLAGS.main_module_help(), sep="\n")
         sys.exit(0)
     fields = _check_config(arguments) if "config" in flags.FLAGS else []
     try:
@@ -127,6 +127,7 @@ def _read_config_file(file: str) -> dict[str, Any]:
     if path.suffix != ".py":  # which would be run as Python all the same
         raise UserError(f"--config: expected a file of Python with get_config, such as configs/files.py, got {path}")
     specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None and specification.loader is not None  # of every file that ends in .py
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
@@ -163,7 +164,7 @@ def _explained(message: str) -> str:
     name, value, reason = match.groups()
     if reason.endswith("must have a value other than None."):
         return f"--{name}: not given ({flags.FLAGS[name].help.rstrip('.')}); see --help"
-    parser = flags.FLAGS[name].parser
+    parser: Any = flags.FLAGS[name].parser  # kinds of them have attributes of their own
     match parser.flag_type():
         case "bool":
             expected = "true or false"
@@ -182,10 +183,10 @@ def _explained(message: str) -> str:
 def _check_given() -> None:
     """Raises `UserError` for a flag that has an empty value, as from an unset variable, or that decides nothing."""
     for name in flags.FLAGS:
-        flag, owner = flags.FLAGS[name], _owners.get(name)
+        flag, owner = flags.FLAGS[name], _owners.get(name, "")
         if flag.present and flag.value == "" and flag.default is None:
             raise UserError(f"--{name}: given without a value; expected --{name}=VALUE")
-        if flag.present and owner and not flags.FLAGS[owner].value:
+        if flag.present and owner in flags.FLAGS and not flags.FLAGS[owner].value:
             raise UserError(f"--{name}: decides nothing without --{owner}; give both, or neither")
 
 
@@ -204,7 +205,6 @@ def _check_command(arguments: list[str], commands: Mapping[str, str]) -> None:
         raise UserError(
             f"{arguments[0]}: expected {commands[arguments[0]] or 'nothing more'}, got {len(arguments) - 1} arguments"
         )
-    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
-        owners = [command for command in commands if f"{command}: " in flag.help]
-        if flag.present and owners and arguments[0] not in owners:
-            raise UserError(f"--{flag.name}: a flag of {owners[0]}, not of {arguments[0]}")
+    for name, owner in _owners.items():
+        if flags.FLAGS[name].present and owner in commands and owner != arguments[0]:
+            raise UserError(f"--{name}: a flag of {owner}, not of {arguments[0]}")

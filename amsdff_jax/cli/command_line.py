@@ -32,7 +32,7 @@ from amsdff_jax.reporting.console import accept_every_character
 EXIT_DIFFERENT = 1  # a comparison came out different
 EXIT_USER_ERROR = 2
 EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
-EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command goes on (EX_TEMPFAIL)
+EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command resumes (EX_TEMPFAIL)
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
 
@@ -49,8 +49,7 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     Args:
       main: called with the command and its arguments, if there are `commands`.
       commands: what the first argument may be, and the names of those that follow it, such as
-        "FILE OUT_DIR"; a last one with a star may be repeated or left out. A flag whose help begins
-        with a command belongs to that command.
+        "FILE OUT_DIR"; a last one with a star may be repeated or left out.
       takes_texts: without commands, `main` is called with all arguments that are no flags.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -137,8 +136,8 @@ def read_config() -> Config:
     Raises:
       UserError: a setting that is wrong, or one that was given as a flag and decides nothing because of another.
     """
-    config = Config.from_dict(flags.FLAGS["config"].value)
-    given = flags.FLAGS["config"].override_values
+    flag: Any = flags.FLAGS["config"]  # of ml_collections, with attributes of its own
+    config, given = Config.from_dict(flag.value), flag.override_values
     for name, reason in find_idle_settings(config).items():
         if name in given:
             raise UserError(f"--config.{name}={given[name]}: decides nothing, because {reason}; leave one of them out")
@@ -156,9 +155,13 @@ def define_data_flags(labels: bool = False) -> Callable[[], DataConfig]:
         flags.DEFINE_string("text_pair_column", "", "Column with second texts, for a model of pairs."),
         flags.DEFINE_list("column_names", [], "Columns of a CSV or TSV file without a header, in order."),
         flags.DEFINE_string("delimiter", "", "Of a CSV or TSV file, such as ';'; by default as ending and header say."),
-        flags.DEFINE_enum("quoting", "auto", QUOTING, "How a CSV or TSV file writes quotes in quoted fields; none: "
-                          "quotes are letters."),
-    ]  # fmt: skip
+        flags.DEFINE_enum(
+            "quoting",
+            "auto",
+            QUOTING,
+            "How a CSV or TSV file writes quotes in quoted fields; none: quotes are letters.",
+        ),
+    ]
     if labels:
         holders.append(flags.DEFINE_string("label_column", "label", "Column with the names of the classes."))
     return lambda: build(DataConfig, {holder.name: holder.value for holder in holders}, "--")
@@ -166,7 +169,8 @@ def define_data_flags(labels: bool = False) -> Callable[[], DataConfig]:
 
 def config_name(flag: str = "config") -> str:
     """The name of the config file, without folder and ending: `agnews` for `configs/agnews.py`."""
-    return Path(flags.FLAGS[flag].config_filename.split(":")[0]).stem
+    given: Any = flags.FLAGS[flag]  # of ml_collections, with attributes of its own
+    return Path(given.config_filename.split(":")[0]).stem
 
 
 class _OneLine(logging.Formatter):
