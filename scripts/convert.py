@@ -9,6 +9,7 @@ python scripts/convert.py verify MODEL_DIR FILE "A text to compare on"
 from absl import flags
 
 from amsdff_jax.cli import command_line
+from amsdff_jax.cli.arguments import mark_flags_of
 from amsdff_jax.conversion.convert import describe, from_torch, to_torch
 from amsdff_jax.conversion.verify import print_differences, verify
 
@@ -20,6 +21,11 @@ HEADS = flags.DEFINE_integer("num_attention_heads", 0, "from-torch: of the layer
 MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is truncated to; by default 256.")
 LAYOUT = flags.DEFINE_enum("layout", "state_dict", ["state_dict", "trainer"], "to-torch: what the file holds.")
 SAVE = flags.DEFINE_string("save_reference", "", "verify: file for PyTorch's numbers, to compare with later.")
+mark_flags_of(
+    "from-torch", [flag.name for flag in (ENCODER_CONFIG, TOKENIZER, CLASS_NAMES, PADDING, HEADS, MAX_LENGTH)]
+)
+mark_flags_of("to-torch", [LAYOUT.name])
+mark_flags_of("verify", [SAVE.name])
 
 
 def main(command: str, *arguments: str) -> int:
@@ -28,11 +34,9 @@ def main(command: str, *arguments: str) -> int:
         case "inspect":
             print(describe(*arguments))
         case "from-torch":
-            from_torch(
-                *arguments, encoder_config=ENCODER_CONFIG.value, tokenizer=TOKENIZER.value,
-                class_names=CLASS_NAMES.value, padding=PADDING.value,
-                num_attention_heads=HEADS.value, max_length=MAX_LENGTH.value,
-            )  # fmt: skip
+            tells = {"padding": PADDING.value, "num_attention_heads": HEADS.value, "max_length": MAX_LENGTH.value}
+            names = {"class_names": CLASS_NAMES.value, "tokenizer": TOKENIZER.value}
+            from_torch(*arguments, encoder_config=ENCODER_CONFIG.value, **names, **tells)
         case "to-torch":
             to_torch(*arguments, layout=LAYOUT.value)
         case "verify":
@@ -42,8 +46,11 @@ def main(command: str, *arguments: str) -> int:
 
 
 COMMANDS = {
-    "inspect": "FILE", "from-torch": "FILE OUT_DIR", "to-torch": "MODEL_DIR OUT", "verify": "MODEL_DIR FILE *TEXT",
-}  # fmt: skip
+    "inspect": "FILE",
+    "from-torch": "FILE OUT_DIR",
+    "to-torch": "MODEL_DIR OUT",
+    "verify": "MODEL_DIR FILE *TEXT",
+}
 
 if __name__ == "__main__":
     command_line.run(main, COMMANDS)

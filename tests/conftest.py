@@ -3,10 +3,27 @@
 import json
 import os
 import random
+import typing
 from pathlib import Path
+from typing import Self
 
+import beartype
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+
+def check_types(function):
+    """Checks arguments and results at every call; an integer is a float too, and `Self` is left out, which a method
+    alone does not tell."""
+    if Self in typing.get_type_hints(function).values():
+        return function
+    return beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))(function)
+
+
+# Before the first import of these modules: annotations of theirs say types, shapes and kinds of numbers.
+CHECKED = ["models", "evaluation.metrics", "evaluation.calibration", "explanation.attributions"]
+install_import_hook([f"amsdff_jax.{name}" for name in CHECKED], f"{__name__}.check_types")
 
 # Tests must say the same with and without a network, and never wait for one.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -6,7 +6,7 @@ import itertools
 import reprlib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -16,12 +16,14 @@ LONGEST = 200  # characters of a value or a name from outside, in a message
 MOST_PARTS = 8  # of a list in a message
 _MOST_COMPARED = 1000  # names that one is compared with, which takes a second for so many
 
+Built = TypeVar("Built")
+
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
-def build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    """Fills the dataclass `kind` from `values`; `prefix` is the dotted name that errors start with."""
+def build(kind: type[Built], values: Any, prefix: str) -> Built:
+    """Fills the dataclass `kind` from `values`, a mapping; `prefix` is the dotted name that errors start with."""
     kinds = typing.get_type_hints(kind)
     values = values.to_dict() if isinstance(values, ConfigDict) else values
     if not isinstance(values, Mapping):
@@ -59,7 +61,7 @@ def nearest_field(name: str, names: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: `repr`, cut where it is long or deeply nested."""
+    """A value as messages show it: `repr`, truncated where it is long or deeply nested."""
     return _SHORT.repr(value)
 
 

@@ -50,7 +50,7 @@ def prepare_model(preset: str, folder: Path) -> None:
         model = EnhancedAMSDFF.from_pretrained("minilm-l6", CLASSES)
     else:
         model = EnhancedAMSDFF(ModelConfig(encoder="", num_classes=CLASSES), EncoderConfig(), rngs=nnx.Rngs(0))
-    names = [str(number) for number in range(CLASSES)]
+    names = tuple(str(number) for number in range(CLASSES))
     save_model(folder, SavedModel(model, load_tokenizer(find_encoder("minilm-l6")), names, 256))
 
 

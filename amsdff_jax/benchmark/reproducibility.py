@@ -16,6 +16,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.records import read_log
 from amsdff_jax.config import PARALLEL_MODES, Config
 from amsdff_jax.data.sources import DataSplits, load_data
+from amsdff_jax.parallel.data_parallel import Device
 from amsdff_jax.reporting.console import make_console
 from amsdff_jax.reporting.table import Column, Table, columns, to_rich
 from amsdff_jax.training.step import TrainState
@@ -63,7 +64,7 @@ class Comparison(NamedTuple):
     equal: bool
 
 
-def provide_devices(number: int) -> list[jax.Device]:
+def provide_devices(number: int) -> list[Device]:
     """As many of the machine's accelerators, or, where it has fewer, simulated ones on the CPU.
 
     Must come before anything is computed.
@@ -80,7 +81,7 @@ def provide_devices(number: int) -> list[jax.Device]:
     return devices[:number]
 
 
-def verify_run(config: Config, steps: int, devices: Sequence[jax.Device]) -> tuple[Trajectory, list[Comparison]]:
+def verify_run(config: Config, steps: int, devices: Sequence[Device]) -> tuple[Trajectory, list[Comparison]]:
     """Trains the first `steps` steps of a run on one device; stopped half-way and resumed; on all `devices`.
 
     Args:
@@ -120,12 +121,14 @@ def hold_idle_biases(config: Config) -> Config:
 
 
 def train_steps(
-    config: Config, data: DataSplits, workdir: Path, stops: Sequence[int], devices: Sequence[jax.Device]
+    config: Config, data: DataSplits, workdir: Path, stops: Sequence[int], devices: Sequence[Device]
 ) -> Trajectory:
     """Trains in `workdir` up to each of the steps `stops` in turn, with a new trainer after every stop."""
+    trainer = None
     for last in stops:
         trainer = make_trainer(config.replace(train__log_every=1), data, workdir, devices)
         trainer.train(max_steps=last)
+    assert trainer is not None  # there is a stop
     records = read_log(workdir / "metrics.jsonl")
     steps = [record for record in records if record["kind"] == "train"]
     loss, gradient_norm = (np.array([record[name] for record in steps]) for name in ("loss", "gradient_norm"))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from amsdff_jax.base.records import read_log
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import load_data
+from amsdff_jax.parallel.data_parallel import Device
 from amsdff_jax.reporting.console import make_console
 from amsdff_jax.reporting.table import Table, columns, to_rich
 from amsdff_jax.training.recorder import STEPS_OF_SPEED
@@ -36,20 +37,15 @@ class Speed(NamedTuple):
     outside_step: float
 
 
-def measure_scaling(config: Config, devices: Sequence[jax.Device], counts: Sequence[int], rounds: int) -> list[Speed]:
+def measure_scaling(config: Config, devices: Sequence[Device], counts: Sequence[int], rounds: int) -> list[Speed]:
     """Trains on each number of devices in turn, `rounds` times over.
 
     What a step takes by itself is measured right after, on the same batches, which lie on the devices already.
     """
     data = load_data(config.data, config.seed)
-    never = 10**9
-    config = config.replace(
-        train__epochs=10_000,  # longer than it is ever measured
-        train__max_steps=0,
-        train__checkpoint_every=never,
-        train__evaluate_every=never,
-        train__log_every=1,
-    )
+    endless = {"train__epochs": 10_000, "train__max_steps": 0}  # longer than it is ever measured
+    never = dict.fromkeys(("train__checkpoint_every", "train__evaluate_every"), 10**9)
+    config = config.replace(**endless, **never, train__log_every=1)
     with tempfile.TemporaryDirectory(prefix="amsdff-scaling-") as folder:
         trainers = {count: make_trainer(config, data, Path(folder) / str(count), devices[:count]) for count in counts}
         results = [[_measure(trainer) for trainer in trainers.values()] for _ in range(rounds)]

@@ -27,7 +27,7 @@ def measure(workload: Workload) -> dict[str, Any]:
 
 def _measure_shape(workload: Workload, model: TorchClassifier, shape: tuple[int, int]) -> dict[str, Any]:
     vocab_size = model.transformer.config.vocab_size
-    arrays = make_batch(tuple(shape), vocab_size, model.config.num_classes)
+    arrays = make_batch(shape, vocab_size, model.config.num_classes)
     ids, mask, labels = (torch.from_numpy(array).long() for array in arrays)
     model.eval()
 
@@ -63,19 +63,25 @@ def _batches(
     order = np.random.default_rng(0).permutation(len(data))
     size = config.train.batch_size
     for number in range(math.ceil(len(data) / size)):
-        rows = order[number * size : (number + 1) * size]
+        rows: list[int] = order[number * size : (number + 1) * size].tolist()
         tokens = tokenizer(
-            [data.texts[row] for row in rows], truncation=True, max_length=config.data.max_length,
-            padding="max_length" if workload.padded else "longest", return_tensors="np",
-        )  # fmt: skip
-        arrays = tokens["input_ids"], tokens["attention_mask"], data.labels[rows]
-        yield tuple(torch.from_numpy(np.asarray(array)).long() for array in arrays)
+            [data.texts[row] for row in rows],
+            truncation=True,
+            max_length=config.data.max_length,
+            padding="max_length" if workload.padded else "longest",
+            return_tensors="pt",
+        )
+        yield tokens["input_ids"], tokens["attention_mask"], torch.from_numpy(data.labels[rows]).long()
 
 
 def _update(
-    model: TorchClassifier, optimizer: torch.optim.Optimizer, ids: torch.Tensor, mask: torch.Tensor,
-    labels: torch.Tensor, dtype: str,
-) -> None:  # fmt: skip
+    model: TorchClassifier,
+    optimizer: torch.optim.Optimizer,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    labels: torch.Tensor,
+    dtype: str,
+) -> None:
     optimizer.zero_grad()
     with _precision(dtype):
         logits = model(ids, mask).logits

@@ -45,7 +45,7 @@ _owners: dict[str, str] = {}
 
 
 def mark_flags_of(owner: str, names: Iterable[str]) -> None:
-    """Flags that mean something beside the flag `owner` only: given without it, they are an error."""
+    """Flags that mean something beside the flag `owner`, or to that command, only: without it, they are an error."""
     _owners.update(dict.fromkeys(names, owner))
 
 
@@ -65,7 +65,7 @@ def parse_arguments(arguments: list[str], commands: Mapping[str, str], others: s
       UserError: an argument that is not as it should be.
     """
     if HELP.intersection(_before_texts(arguments)):
-        print(in_own_words(f"{sys.modules['__main__'].__doc__.strip()}\n{flags.FLAGS.main_module_help()}"))
+        print(in_own_words(f"{(sys.modules['__main__'].__doc__ or '').strip()}\n{flags.FLAGS.main_module_help()}"))
         sys.exit(0)
     fields = _check_config(arguments) if "config" in flags.FLAGS else []
     try:
@@ -150,6 +150,7 @@ def _read_config_file(file: str) -> dict[str, Any]:
             f"{', '.join(SUFFIXES)}, such as a run's config.json, got {path}"
         )
     specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None and specification.loader is not None  # of every file that ends in .py
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
@@ -186,7 +187,7 @@ def _explained(message: str) -> str:
     name, value, reason = match.groups()
     if reason.endswith("must have a value other than None."):
         return f"--{name}: not given ({flags.FLAGS[name].help.rstrip('.')}); see --help"
-    parser = flags.FLAGS[name].parser
+    parser: Any = flags.FLAGS[name].parser  # kinds of them have attributes of their own
     match parser.flag_type():
         case "bool":
             expected = "true or false"
@@ -205,10 +206,10 @@ def _explained(message: str) -> str:
 def _check_given() -> None:
     """Raises `UserError` for a flag that has an empty value, as from an unset variable, or that decides nothing."""
     for name in flags.FLAGS:
-        flag, owner = flags.FLAGS[name], _owners.get(name)
+        flag, owner = flags.FLAGS[name], _owners.get(name, "")
         if flag.present and flag.value == "" and flag.default is None:
             raise UserError(f"--{name}: given without a value; expected --{name}=VALUE")
-        if flag.present and owner and not flags.FLAGS[owner].value:
+        if flag.present and owner in flags.FLAGS and not flags.FLAGS[owner].value:
             raise UserError(f"--{name}: decides nothing without --{owner}; give both, or neither")
 
 
@@ -223,7 +224,6 @@ def _check_command(arguments: list[str], commands: Mapping[str, str]) -> None:
         raise UserError(
             f"{arguments[0]}: expected {commands[arguments[0]] or 'nothing more'}, got {len(arguments) - 1} arguments"
         )
-    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
-        owners = [command for command in commands if f"{command}: " in flag.help]
-        if flag.present and owners and arguments[0] not in owners:
-            raise UserError(f"--{flag.name}: a flag of {owners[0]}, not of {arguments[0]}")
+    for name, owner in _owners.items():
+        if flags.FLAGS[name].present and owner in commands and owner != arguments[0]:
+            raise UserError(f"--{name}: a flag of {owner}, not of {arguments[0]}")

@@ -49,8 +49,7 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     Args:
       main: called with the command and its arguments, if there are `commands`.
       commands: what the first argument may be, and the names of those that follow it, such as
-        "FILE OUT_DIR"; a last one with a star may be repeated or left out. A flag whose help begins
-        with a command belongs to that command.
+        "FILE OUT_DIR"; a last one with a star may be repeated or left out.
       others: without commands, the names of the arguments that are no flags, as for `parse_arguments`; `main` is
         called with them.
     """
@@ -133,8 +132,8 @@ def read_config(train_file: str = "") -> Config:
             "--config: not given; expected settings, such as --config=configs/agnews.py, or a file with "
             "texts and labels, such as reviews.csv"
         )
-    config = Config.from_dict(flags.FLAGS["config"].value)
-    given = flags.FLAGS["config"].override_values
+    flag: Any = flags.FLAGS["config"]  # of ml_collections, with attributes of its own
+    config, given = Config.from_dict(flag.value), flag.override_values
     if train_file and "data.train_file" in given:
         raise UserError(f"{train_file}: given beside --config.data.train_file; give one of them")
     if train_file:
@@ -174,7 +173,8 @@ def config_name(flag: str = "config") -> str:
 
     For the settings of a run, `runs/reviews/config.json`, the name of the run.
     """
-    name, _, argument = flags.FLAGS[flag].config_filename.partition(":")
+    given: Any = flags.FLAGS[flag]  # of ml_collections, with attributes of its own
+    name, _, argument = given.config_filename.partition(":")
     path = Path(argument if Path(name).name == READER.name else name)
     return path.absolute().parent.name if path.name == "config.json" else path.stem
 

@@ -42,19 +42,18 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim"):
             largest = MOST_MODULES if name == "n_layers" else LARGEST_SIZE
-            require(
-                0 < getattr(self, name) <= largest, f"encoder {name}", getattr(self, name),
-                f"a positive number, at most {largest:,}",
-            )  # fmt: skip
+            size = getattr(self, name)
+            require(0 < size <= largest, f"encoder {name}", size, f"a positive number, at most {largest:,}")
         for name in ("dropout", "attention_dropout"):
             require(0 <= getattr(self, name) < 1, f"encoder {name}", getattr(self, name), "from 0 to below 1")
         require(
             0 <= self.initializer_range < 1, "encoder initializer_range", self.initializer_range, "from 0 to below 1"
         )
-        require(
-            0 <= self.pad_token_id < self.vocab_size, "encoder pad_token_id", self.pad_token_id,
+        has_padding, expected = (
+            0 <= self.pad_token_id < self.vocab_size,
             f"from 0 to below vocab_size={self.vocab_size}",
-        )  # fmt: skip
+        )
+        require(has_padding, "encoder pad_token_id", self.pad_token_id, expected)
         require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
 
 
@@ -89,31 +88,22 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_choice("model.name", self.name, MODEL_NAMES)
-        require(
-            0 < len(self.kernel_sizes) <= MOST_MODULES
-            and all(0 < size <= MOST_MODULES and size % 2 == 1 for size in self.kernel_sizes),
-            "model.kernel_sizes", self.kernel_sizes,
-            f"one or more odd positive numbers below {MOST_MODULES}, such as (1, 3, 5)",
-        )  # fmt: skip
-        require(
-            bool(self.pools) and list(self.pools) == [name for name in POOL_NAMES if name in self.pools],
-            "model.pools", self.pools, f"one or more of {', '.join(POOL_NAMES)}, in this order",
-        )  # fmt: skip
-        require(
-            0 < self.num_experts <= MOST_MODULES, "model.num_experts", self.num_experts,
-            f"at least 1, at most {MOST_MODULES}",
-        )  # fmt: skip
+        widths = self.kernel_sizes
+        odd = 0 < len(widths) <= MOST_MODULES and all(0 < size <= MOST_MODULES and size % 2 == 1 for size in widths)
+        expected = f"one or more odd positive numbers below {MOST_MODULES}, such as (1, 3, 5)"
+        require(odd, "model.kernel_sizes", widths, expected)
+        ordered = bool(self.pools) and list(self.pools) == [name for name in POOL_NAMES if name in self.pools]
+        require(ordered, "model.pools", self.pools, f"one or more of {', '.join(POOL_NAMES)}, in this order")
+        expected = f"at least 1, at most {MOST_MODULES}"
+        require(0 < self.num_experts <= MOST_MODULES, "model.num_experts", self.num_experts, expected)
         require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
-        require(
-            self.num_classes == 0 or 1 < self.num_classes <= LARGEST_SIZE, "model.num_classes", self.num_classes,
-            "at least 2, or 0 to take the number from the data",
-        )  # fmt: skip
+        known, expected = 1 < self.num_classes <= LARGEST_SIZE, "at least 2, or 0 to take the number from the data"
+        require(known or self.num_classes == 0, "model.num_classes", self.num_classes, expected)
         for name in ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate"):
             require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
-        require(
-            len(self.classifier_dropout_rates) == 2 and all(0 <= rate < 1 for rate in self.classifier_dropout_rates),
-            "model.classifier_dropout_rates", self.classifier_dropout_rates, "two rates from 0 to below 1",
-        )  # fmt: skip
+        rates = self.classifier_dropout_rates
+        two_rates = len(rates) == 2 and all(0 <= rate < 1 for rate in rates)
+        require(two_rates, "model.classifier_dropout_rates", rates, "two rates from 0 to below 1")
         require_choice("model.compute_dtype", self.compute_dtype, ("auto", "float32", "bfloat16"))
         require_choice("model.attention", self.attention, ("auto", "xla"))
 
@@ -125,12 +115,10 @@ class ModelConfig:
         if self.name in ("amsdff", "transformer"):
             parts_by_field["model.num_attention_heads"] = self.num_attention_heads
         for name, parts in parts_by_field.items():
+            what = "scales" if "kernel" in name else "heads"
             fitting = [number for number in range(1, 33) if hidden_size % number == 0]
-            require(
-                hidden_size % parts == 0, name, getattr(self, name.split(".")[1]),
-                f"a number of {'scales' if 'kernel' in name else 'heads'} that divides the encoder's hidden size "
-                f"{hidden_size}, one of {fitting}",
-            )  # fmt: skip
+            expected = f"a number of {what} that divides the encoder's hidden size {hidden_size}, one of {fitting}"
+            require(hidden_size % parts == 0, name, getattr(self, name.split(".")[1]), expected)
 
 
 QUOTING = ("auto", "double", "backslash", "none")
@@ -164,28 +152,26 @@ class DataConfig:
 
     validation_fraction: float = 0.1  # of the training split, where no validation split is named
     tokenizer: str = ""  # folder or hub id; "": the encoder's own
-    max_length: int = 256  # tokens, special ones included; longer texts are cut
+    max_length: int = 256  # tokens, special ones included; longer texts are truncated
     num_buckets: int = 4  # at most so many lengths are compiled in masked mode; reference mode has one
     buckets: tuple[int, ...] = ()  # the lengths themselves, ending in max_length; (): chosen from the data
 
     def __post_init__(self) -> None:
         require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
         require_choice("data.quoting", self.quoting, QUOTING)
-        require(
-            self.delimiter in ("", "\\t") or (len(self.delimiter) == 1 and self.delimiter not in '"\\\r\n'),
-            "data.delimiter", self.delimiter, "one character, such as ';', or \\t for a tab",
-        )  # fmt: skip
+        one_character = len(self.delimiter) == 1 and self.delimiter not in '"\\\r\n'
+        fits, expected = one_character or self.delimiter in ("", "\\t"), "one character, such as ';', or \\t for a tab"
+        require(fits, "data.delimiter", self.delimiter, expected)
         require_choice("data.label_type", self.label_type, ("auto", "name", "integer"))
         require(
             0 < self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "between 0 and 1"
         )
         require(self.max_length >= 3, "data.max_length", self.max_length, "at least 3 tokens")
         require(self.num_buckets >= 1, "data.num_buckets", self.num_buckets, "at least 1")
-        require(
-            list(self.buckets) == sorted(set(self.buckets)) and all(length > 0 for length in self.buckets)
-            and (not self.buckets or self.buckets[-1] == self.max_length),
-            "data.buckets", self.buckets, f"rising lengths that end in data.max_length={self.max_length}",
-        )  # fmt: skip
+        rising = list(self.buckets) == sorted(set(self.buckets)) and all(length > 0 for length in self.buckets)
+        complete = not self.buckets or self.buckets[-1] == self.max_length
+        expected = f"rising lengths that end in data.max_length={self.max_length}"
+        require(rising and complete, "data.buckets", self.buckets, expected)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,9 +218,8 @@ class TrainConfig:
     weight_decay: float = 0.01
     decay_all: bool = False  # decay biases, norms and embeddings too, as PyTorch's AdamW does by default
     warmup_ratio: float = 0.1  # share of all steps in which the rate rises linearly; then cosine to 0
-    encoder_delay: float = (
-        0.0  # share of all steps in which the encoder waits, while what is new settles; then its warm-up
-    )
+    # Share of all steps in which the encoder waits, while what is new settles; then its warm-up begins.
+    encoder_delay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -248,17 +233,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size", "accumulation_steps", "checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
-        for name in ("max_steps", "learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip", "patience",
-                     "evaluate_every"):  # fmt: skip
+        rates = ("learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip")
+        for name in (*rates, "max_steps", "patience", "evaluate_every"):
             value = getattr(self, name)
             require(value >= 0 and math.isfinite(value), f"train.{name}", value, "0 or more")
-        require(
-            self.batch_size % self.accumulation_steps == 0, "train.accumulation_steps", self.accumulation_steps,
-            f"a divisor of train.batch_size={self.batch_size}",
-        )  # fmt: skip
-        for name in ("warmup_ratio", "encoder_delay"):
-            require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
-        for name in ("beta1", "beta2"):
+        pieces, expected = self.accumulation_steps, f"a divisor of train.batch_size={self.batch_size}"
+        require(self.batch_size % pieces == 0, "train.accumulation_steps", pieces, expected)
+        for name in ("warmup_ratio", "encoder_delay", "beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
         for pattern, rate in self.learning_rate_table:
             require(rate >= 0 and math.isfinite(rate), f"train.learning_rate_table: {pattern!r}", rate, "0 or more")
@@ -322,7 +303,7 @@ class Config:
                 raise UserError(f"{name}: no such field{nearest_field(name, names)}")
             *sections, last = name.split(".")
             section = values[sections[0]] if sections else values
-            if dataclasses.is_dataclass(value):
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 value = dataclasses.asdict(value)
             section[last] = section[last] | value if isinstance(value, Mapping) and not sections else value
         return Config.from_dict(values)
@@ -331,12 +312,3 @@ class Config:
 def default_config() -> ConfigDict:
     """All defaults as a `ConfigDict`, for the files in `configs/` to change."""
     return ConfigDict(dataclasses.asdict(Config()))
-
-
-LAST_LAYER = r"^classifier\.(8\.)?(weight|bias)$"  # of AMSDFF or a baseline, for `train.learning_rate_table`
-
-
-def leave_out_new_dropout(model: ConfigDict) -> None:
-    """Sets the dropout rates of `config.model` to 0, but for that of attention weights; the encoder's are its own."""
-    model.dropout_rate = model.expert_dropout_rate = model.pooling_dropout_rate = 0.0
-    model.classifier_dropout_rates = (0.0, 0.0)

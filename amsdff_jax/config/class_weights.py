@@ -37,7 +37,8 @@ def parse_class_weights(value: Any) -> ClassWeights:
         return weights
     if hasattr(weights, "items"):
         weights = list(weights.items())
-    weights = weights.tolist() if hasattr(weights, "tolist") else weights
+    elif hasattr(weights, "tolist"):
+        weights = weights.tolist()
     require(isinstance(weights, (tuple, list)), FIELD, value, FORMS)
     pairs = [item for item in weights if isinstance(item, (tuple, list)) and len(item) == 2]
     if not pairs:
@@ -78,4 +79,4 @@ def _parse_named(text: str) -> list[tuple[str, float]]:
 
 
 def _is_weight(weight: Any) -> bool:
-    return isinstance(weight, numbers.Real) and not isinstance(weight, bool) and 0 <= weight < math.inf
+    return isinstance(weight, numbers.Real) and not isinstance(weight, bool) and 0 <= float(weight) < math.inf

@@ -15,21 +15,18 @@ class _Rule(NamedTuple):
 
 
 _FILES = (
-    "data.train_file",
-    "data.validation_file",
-    "data.test_file",
-    "data.text_column",
-    "data.text_pair_column",
-    "data.label_column",
-    "data.label_type",
-    "data.column_names",
-    "data.delimiter",
-    "data.quoting",
+    *("data.train_file", "data.validation_file", "data.test_file"),
+    *("data.text_column", "data.text_pair_column", "data.label_column", "data.label_type"),
+    *("data.column_names", "data.delimiter", "data.quoting"),
 )
-_TFDS = ("data.tfds_name", "data.data_dir", "data.text_features", "data.text_pair_feature", "data.label_feature",
-         "data.train_split", "data.validation_split", "data.test_split")  # fmt: skip
-_AMSDFF = ("model.kernel_sizes", "model.num_experts", "model.multi_scale", "model.fusion", "model.pools",
-           "model.expert_dropout_rate", "model.pooling_dropout_rate", "model.classifier_dropout_rates")  # fmt: skip
+_TFDS = (
+    *("data.tfds_name", "data.data_dir", "data.text_features", "data.text_pair_feature", "data.label_feature"),
+    *("data.train_split", "data.validation_split", "data.test_split"),
+)
+_AMSDFF = (
+    *("model.kernel_sizes", "model.num_experts", "model.multi_scale", "model.fusion", "model.pools"),
+    *("model.expert_dropout_rate", "model.pooling_dropout_rate", "model.classifier_dropout_rates"),
+)
 _HEADS = ("model.num_attention_heads", "model.attention_dropout_rate")
 
 # The learning rates are not here: `training.optimizer` knows which parameters their table leaves to them.
@@ -39,16 +36,19 @@ _RULES = (
     ),
     _Rule(_TFDS, lambda config: config.data.source != "tfds", "data.source is not tfds (--config.data.source=tfds)"),
     _Rule(
-        ("data.validation_fraction",), lambda config: _has_validation_split(config),
+        ("data.validation_fraction",),
+        lambda config: _has_validation_split(config),
         "there is a validation split, which is taken whole",
     ),
     _Rule(
-        ("data.num_buckets", "data.buckets"), lambda config: not config.model.mask_padding,
+        ("data.num_buckets", "data.buckets"),
+        lambda config: not config.model.mask_padding,
         "with model.mask_padding=False all texts are padded to data.max_length",
     ),
     _Rule(("data.num_buckets",), lambda config: bool(config.data.buckets), "data.buckets has the lengths themselves"),
     _Rule(
-        ("model.encoder_config",), lambda config: bool(config.model.encoder),
+        ("model.encoder_config",),
+        lambda config: bool(config.model.encoder),
         "model.encoder brings its own; for a random encoder of these sizes empty it, --config.model.encoder=",
     ),
     _Rule(_AMSDFF, lambda config: config.model.name != "amsdff", "model.name is a baseline, which has no such part"),
@@ -59,7 +59,8 @@ _RULES = (
     _Rule(_HEADS, lambda config: not _has_attention_heads(config), "this model has no attention with heads"),
     _Rule(
         ("loss.focal_alpha", "loss.focal_gamma"),
-        lambda config: not config.loss.focal and config.train.best_metric != "loss_focal", "loss.focal=0",
+        lambda config: not config.loss.focal and config.train.best_metric != "loss_focal",
+        "loss.focal=0",
     ),
     _Rule(
         ("loss.smoothing",),
@@ -73,7 +74,7 @@ _RULES = (
         lambda config: not config.train.encoder_learning_rate and not config.train.learning_rate_table,
         "train.encoder_learning_rate=0 freezes the encoder",
     ),
-)  # fmt: skip
+)
 
 
 def find_idle_settings(config: Config) -> dict[str, str]:

@@ -73,7 +73,7 @@ def from_torch(
       class_names: C names; (): numbers.
       padding: `reference`, which PyTorch weights are trained with, or `masked`; "": reference.
       num_attention_heads: of the layers after the encoder; 0: 8, as published.
-      max_length: tokens a text is cut to; 0: 256, as published.
+      max_length: tokens a text is truncated to; 0: 256, as published.
 
     Raises:
       UserError: anything about the file that does not fit, all of it in one message; nothing is written then.
@@ -82,7 +82,7 @@ def from_torch(
     settings = _settings(weights.training.get("config"))
     padding = padding or settings.get("padding", "reference")
     heads = num_attention_heads or settings.get("num_attention_heads", 8)
-    encoder_path = _find(encoder_config, "--encoder_config")
+    encoder_path = _find(encoder_config, "--encoder_config") if encoder_config else None
     config, encoder = read_dimensions(weights, str(file), str(encoder_path or ""), heads, padding == "masked")
     model = nnx.eval_shape(lambda: MODELS[config.name](config, encoder, rngs=nnx.Rngs(0)))
     load_state_dict(model, weights.tensors, str(file))
@@ -96,11 +96,9 @@ def from_torch(
     saved = SavedModel(model, found, tuple(names), length)
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)
-    logger.info(
-        "%s: %s, %d tensors, %d renamed, %d ignored -> %s (%s, %d classes, %s padding, %d heads, at most %d tokens)",
-        file, weights.kind, len(weights.tensors), len(weights.renamed), len(weights.ignored), folder, config.name,
-        config.num_classes, padding, heads, length,
-    )  # fmt: skip
+    counts = f"{len(weights.tensors)} tensors, {len(weights.renamed)} renamed, {len(weights.ignored)} ignored"
+    sizes = f"{config.num_classes} classes, {padding} padding, {heads} heads, at most {length} tokens"
+    logger.info(f"{file}: {weights.kind}, {counts} -> {folder} ({config.name}, {sizes})")
     if found is None:
         logger.warning("%s: no tokenizer, so the model runs on token ids only; --tokenizer=DIR adds one", folder)
     return saved
@@ -146,9 +144,9 @@ def _settings(config: Any) -> dict[str, Any]:
     return {name: config[name] for name, kind in kinds.items() if type(config.get(name)) is kind and config[name]}
 
 
-def _find(name: str, flag: str) -> Path | None:
-    if not name or user_path(name).exists():
-        return user_path(name) if name else None
+def _find(name: str, flag: str) -> Path:
+    if user_path(name).exists():
+        return user_path(name)
     try:
         return find_encoder(name)
     except UserError:

@@ -46,7 +46,7 @@ def run_weights(
     return {field: value.numpy() for field, value in output._asdict().items() if value is not None}
 
 
-def make_adamw(model: nn.Module, saved: Mapping[str, Any]) -> torch.optim.AdamW:
+def make_adamw(model: nn.Module, saved: dict[str, Any]) -> torch.optim.AdamW:
     """AdamW over `model` in the groups and the state of a run of this project.
 
     Args:

@@ -38,13 +38,14 @@ class TextDataset:
     labels: np.ndarray
     class_names: tuple[str, ...]
     text_pairs: Sequence[str] | None = None
-    ids: Sequence[str] | None = None
+    ids: Sequence[str] = ()
     name: str = "data"
 
     def __post_init__(self) -> None:
         texts, labels = _listed(self.texts, f"{self.name}: texts"), _listed(self.labels, f"{self.name}: labels")
         pairs = None if self.text_pairs is None else _listed(self.text_pairs, f"{self.name}: text_pairs")
-        ids = range(len(texts)) if self.ids is None else _listed(self.ids, f"{self.name}: ids")
+        ids = [] if self.ids is None else _listed(self.ids, f"{self.name}: ids")
+        ids = ids or range(len(texts))
         for what, values in (("labels", labels), ("text_pairs", pairs), ("ids", ids)):
             if values is not None and len(values) != len(texts):
                 raise UserError(f"{self.name}: {len(values)} {what} for {len(texts)} texts")
@@ -56,9 +57,13 @@ class TextDataset:
                     raise UserError(f"{self.name}: {what}[{row}]: expected a string, got {shown(text)}")
         names = _class_names(_listed(self.class_names, f"{self.name}: class_names"), self.name)
         fields = {
-            "texts": texts, "labels": _indices(labels, names, self.name), "class_names": names, "text_pairs": pairs,
-            "ids": list(map(str, ids)), "name": str(self.name),
-        }  # fmt: skip
+            "texts": texts,
+            "labels": _indices(labels, names, self.name),
+            "class_names": names,
+            "text_pairs": pairs,
+            "ids": list(map(str, ids)),
+            "name": str(self.name),
+        }
         for field, value in fields.items():
             object.__setattr__(self, field, value)
 
@@ -85,7 +90,7 @@ class TextDataset:
 
     def take(self, indices: np.ndarray, name: str) -> "TextDataset":
         """The texts at `indices`, in that order, or those for which a mask of N truth values says so."""
-        rows = np.arange(len(self))[indices]
+        rows: list[int] = np.arange(len(self))[indices].tolist()
         return TextDataset(
             texts=[self.texts[row] for row in rows],
             labels=self.labels[rows],
@@ -104,7 +109,7 @@ class TextDataset:
         other.require_classes(self.class_names, self.name)
         if (self.text_pairs is None) != (other.text_pairs is None):
             raise UserError(f"{self.name} and {other.name}: expected pairs of texts in both or in none")
-        pairs = None if self.text_pairs is None else [*self.text_pairs, *other.text_pairs]
+        pairs = [*(self.text_pairs or ()), *(other.text_pairs or ())] or None
         return TextDataset(
             texts=[*self.texts, *other.texts],
             labels=np.concatenate([self.labels, other.labels]),

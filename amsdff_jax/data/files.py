@@ -1,6 +1,7 @@
 """Reads labelled texts from CSV, TSV, JSON, JSONL and Parquet files, gzipped or not."""
 
 import gzip
+import io
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
         raise UserError(f"{path}: {_summary(problems, rows, rows == first_bad + ROWS_AFTER_ERROR)}")
     if not texts:
         raise UserError(f"{path}: holds no rows; expected a header and at least one text")
-    known = list(class_names) or find_class_names(path, labels, places, config)
+    known = tuple(class_names) or tuple(find_class_names(path, labels, places, config))
     dataset = TextDataset(
         texts=[text[0] for text in texts],
         labels=find_indices(path, labels, places, config, known),
@@ -92,7 +93,7 @@ def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
 
 
 def scan_rows(path: str, columns: Sequence[str] | None = None, config: DataConfig | None = None) -> Iterator[Row]:
-    """The same, but a broken record is a row that says so, and the others follow.
+    """The records of a file, of which a broken one is a row that says so, and the others follow.
 
     Args:
       path: as for `read_file`.
@@ -112,7 +113,7 @@ def scan_rows(path: str, columns: Sequence[str] | None = None, config: DataConfi
             f"{path}: unknown kind of file; expected a name ending in {', '.join(FORMATS)}, or one with .gz"
         )
     try:
-        with file.open("rb") as plain, gzip.open(plain) if packed else plain as stream:
+        with file.open("rb") as plain, io.BufferedReader(gzip.open(plain)) if packed else plain as stream:
             if packed and plain.peek(1) and not plain.peek(1).startswith(b"\x1f\x8b"):
                 raise gzip.BadGzipFile(f"but {name_format(plain.peek()) or 'perhaps plain text; name it without .gz'}")
             head = stream.peek(SIGNATURE_BYTES)[:SIGNATURE_BYTES]

@@ -4,7 +4,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.lines import LONGEST_TEXT, decode_lines, invalid_byte
@@ -88,7 +88,8 @@ class _Text:
     def next_character(self) -> str:
         """The next one that is no space, which stays there; "" at the end."""
         while True:
-            self._place = _SPACE.match(self._part, self._place).end()
+            space = _SPACE.match(self._part, self._place)
+            self._place = space.end() if space else self._place
             if self._place < len(self._part):
                 return self._part[self._place]
             if not self._read_more():
@@ -103,25 +104,25 @@ class _Text:
         """The next value and its source."""
         self.next_character()
         while True:
-            problem = ""
+            problem, place = "", self._place
             try:
                 item, end = self._decoder.raw_decode(self._part, self._place)
+                # A number that ends where the part ends may go on.
+                if end < len(self._part) or self._part[end - 1] in '}]"':
+                    source = self._part[self._place : end]
+                    self._place = end
+                    return item, source
             except json.JSONDecodeError as error:
                 problem, place = error.msg, error.pos
             except (ValueError, RecursionError) as error:
-                problem, place = str(error), self._place
-            # A number that ends where the part ends may go on.
-            if not problem and (end < len(self._part) or self._part[end - 1] in '}]"'):
-                source = self._part[self._place : end]
-                self._place = end
-                return item, source
+                problem = str(error)
             if len(self._part) - self._place > LONGEST_TEXT:
                 self.fail(f"{problem or 'no end'} within {LONGEST_TEXT:,} characters")
             if not self._read_more():
-                self._place = place if problem else self._place
+                self._place = place
                 self.fail(problem or "the list has no end")
 
-    def fail(self, problem: str) -> None:
+    def fail(self, problem: str) -> NoReturn:
         line = self._line + self._part.count("\n", 0, self._place)
         raise UserError(f"{self._path}: line {line}: not valid JSON ({problem}); expected a list of objects")
 

@@ -42,7 +42,7 @@ def label_of(value: Any, where: str) -> str:
             f"{LONGEST_NUMBER} digits, got {shown(value)}; is this the column of the labels?"
         )
     if any("\ud800" <= character <= "\udfff" for character in label):
-        raise UserError(f"{where}: {label!r} holds half of a character; mend it")
+        raise UserError(f"{where}: {label!r} holds half of a character; fix it")
     return label
 
 
@@ -69,10 +69,11 @@ def find_class_names(path: str, labels: list[str], places: list[str], config: Da
                 expected = "a whole number such as 1, -2 or 1.0" if whole else "a number, as other labels are"
                 raise UserError(
                     f"{path}: {place}, column {config.label_column!r}: {label!r} is not {expected}; "
-                    f"{HEADER if label == config.label_column else 'mend it, or set --config.data.label_type=name'}"
+                    f"{HEADER if label == config.label_column else 'fix it, or set --config.data.label_type=name'}"
                 )
-        names = sorted(set(numbers.values()), key=Decimal)
-        _warn_of_joined(path, numbers)
+        known = {label: number for label, number in numbers.items() if number is not None}
+        names = sorted(set(known.values()), key=Decimal)
+        _warn_of_joined(path, known)
     if len(names) < 2:
         raise UserError(
             f"{path}: column {config.label_column!r} holds a single class, {names[0]!r}; expected at least two"

@@ -34,12 +34,12 @@ def decode_lines(stream: BinaryIO, newline: str, name: str) -> Iterator[Line]:
     while line := text.readline(LONGEST_TEXT + 1):
         number += 1
         if len(line) > LONGEST_TEXT:
-            raise UserError(f"{name}: line {number}: longer than {LONGEST_TEXT:,} characters; expected a text a line, "
-                            "with an end to every line")  # fmt: skip
+            problem = f"longer than {LONGEST_TEXT:,} characters; expected a text a line, with an end to every line"
+            raise UserError(f"{name}: line {number}: {problem}")
         empty = empty + 1 if line.isspace() else 0
         if empty > MOST_EMPTY_LINES:
-            raise UserError(f"{name}: line {number}: the last of more than {MOST_EMPTY_LINES:,} empty lines in a row; "
-                            "remove them")  # fmt: skip
+            problem = f"the last of more than {MOST_EMPTY_LINES:,} empty lines in a row; remove them"
+            raise UserError(f"{name}: line {number}: {problem}")
         yield Line(number, line, invalid_byte(f"line {number}", line))
 
 

@@ -71,7 +71,7 @@ def _group_rows(parquet: Any, group: int, first: int, columns: Sequence[str]) ->
         if name is not None:
             sizes[name] += chunk.total_uncompressed_size
     # A value that is much too large would be held before its own size is known.
-    largest = max(sizes, key=sizes.get, default="")
+    largest = max(sizes, key=lambda name: sizes[name], default="")
     if largest and sizes[largest] > rows * LONGEST_TEXT:
         last = first + rows - 1
         place = f"row {first}" if rows == 1 else f"rows {first} to {last}"

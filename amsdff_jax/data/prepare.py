@@ -84,14 +84,13 @@ DATASETS = {
         title="20 Newsgroups",
         table="orangecontrib/text/datasets/20newsgroups-{split}.tab",
         rows={"train": 11293, "test": 7528},
-        source="Posts to twenty Usenet groups, collected by K. Lang (\"NewsWeeder: Learning to Filter Netnews\", "
+        source='Posts to twenty Usenet groups, collected by K. Lang ("NewsWeeder: Learning to Filter Netnews", '
         "ICML 1995), in\nJ. Rennie's by-date split. Of the headers only the subject is left; quotations and "
         "signatures are there.\nAttachments, PGP keys and duplicates are not, nor the posts that were empty without "
-        "them: 18,821 of 18,846 remain.\n\n"
-        f"{CACHOPO}",
+        f"them: 18,821 of 18,846 remain.\n\n{CACHOPO}",
         terms="The collection comes without a licence; the posts belong to those who wrote them.",
     ),
-}  # fmt: skip
+}
 
 README = """\
 # {title}

@@ -9,8 +9,10 @@ _SIGNATURES = (
     (rb"\xff\xfe\0\0|\0\0\xfe\xff", "UTF-32 text; save it as UTF-8"),
     (rb"\xff\xfe|\xfe\xff|(?:[^\0]\0){4}|(?:\0[^\0]){4}", "UTF-16 text; save it as UTF-8"),
     (rb"\x1f\x8b", "gzip; its name must end in .gz, once for every time it is packed"),
-    (rb"PK\x03\x04.*(?:\[Content_Types\]\.xml|_rels/|opendocument)",
-     "an Excel workbook or another office document; save its sheet as CSV (UTF-8)"),
+    (
+        rb"PK\x03\x04.*(?:\[Content_Types\]\.xml|_rels/|opendocument)",
+        "an Excel workbook or another office document; save its sheet as CSV (UTF-8)",
+    ),
     (rb"PK(?:\x03\x04|\x05\x06)", "a zip archive; unpack it"),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook or office document; save its sheet as CSV (UTF-8)"),
     (rb"PAR1[\x00-\x1f]|PARE", "Parquet; its name must end in .parquet"),
@@ -28,7 +30,7 @@ _SIGNATURES = (
     (rb"version https://git-lfs\.github\.com/spec/", "a Git LFS pointer, not the file; fetch it with `git lfs pull`"),
     (rb"(?i:(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|\?xml))", "HTML or XML, perhaps of a failed download"),
     (rb"\{\\rtf", "an RTF document; save it as plain text"),
-)  # fmt: skip
+)
 
 
 def name_format(head: bytes) -> str:

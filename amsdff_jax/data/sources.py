@@ -40,8 +40,8 @@ def load_data(config: DataConfig, seed: int = 0) -> DataSplits:
     if config.source in ("bundled", "tfds"):
         for field in ("train_file", "validation_file", "test_file"):
             if getattr(config, field):
-                raise UserError(f"data.{field}: given, but data.source={config.source} reads no files; add "
-                                "--config.data.source=files")  # fmt: skip
+                problem = f"data.{field}: given, but data.source={config.source} reads no files"
+                raise UserError(f"{problem}; add --config.data.source=files")
     loaders = {"files": _files, "tfds": _tfds, "bundled": _movie_snippets, "newsgroups20": _newsgroups20}
     train, validation, test = loaders[config.source](config)
     if len(np.unique(train.labels)) < 2:
@@ -56,8 +56,8 @@ Loaded = tuple[TextDataset, TextDataset | None, TextDataset | None]
 
 def _files(config: DataConfig) -> Loaded:
     if not config.train_file:
-        raise UserError("data.train_file: not given; expected a CSV, TSV, JSON, JSONL or Parquet file "
-                        "(--config.data.train_file=FILE)")  # fmt: skip
+        expected = "a CSV, TSV, JSON, JSONL or Parquet file (--config.data.train_file=FILE)"
+        raise UserError(f"data.train_file: not given; expected {expected}")
     folder = Path(config.train_file).parent
     if folder.name in DATASETS and not user_path(config.train_file).exists():
         raise UserError(
@@ -65,11 +65,11 @@ def _files(config: DataConfig) -> Loaded:
             f"`amsdff prepare {folder.name} --output={folder.parent}`"
         )
     train = read_file(config.train_file, config)
-    others = (
-        read_file(path, config, train.class_names) if path else None
-        for path in (config.validation_file, config.test_file)
-    )
-    return train, *others
+
+    def other(path: str) -> TextDataset | None:
+        return read_file(path, config, train.class_names) if path else None
+
+    return train, other(config.validation_file), other(config.test_file)
 
 
 def _movie_snippets(config: DataConfig) -> Loaded:
@@ -80,7 +80,7 @@ def _movie_snippets(config: DataConfig) -> Loaded:
             rating = float(row.values["rating"])
             if rating != 0:
                 splits[row.values["split"]].append((row.values["text"], rating, row.place))
-    return tuple(
+    train, validation, test = (
         TextDataset(
             texts=[text for text, _, _ in rows],
             labels=np.array([rating > 0 for _, rating, _ in rows], np.int32),
@@ -90,6 +90,7 @@ def _movie_snippets(config: DataConfig) -> Loaded:
         )
         for split, rows in splits.items()
     )
+    return train, validation, test
 
 
 def _newsgroups20(config: DataConfig) -> Loaded:
@@ -98,7 +99,7 @@ def _newsgroups20(config: DataConfig) -> Loaded:
 
     def subset(name: str) -> TextDataset:
         try:
-            bunch = fetch_20newsgroups(subset=name, remove=("headers", "footers", "quotes"))
+            bunch: Any = fetch_20newsgroups(subset=name, remove=("headers", "footers", "quotes"))
         except OSError as error:
             raise UserError(
                 f"newsgroups20: the download failed ({error}); connect to the network once, or use "
@@ -131,9 +132,7 @@ def _tfds(config: DataConfig) -> Loaded:
     if not label_names:
         raise UserError(f"data.label_feature: {config.label_feature!r} of {config.tfds_name} is not a class label")
 
-    def split(field: str, name: str) -> TextDataset | None:
-        if not name:
-            return None
+    def split(field: str, name: str) -> TextDataset:
         try:
             source = builder.as_data_source(split=name)
         except (ValueError, KeyError) as error:
@@ -145,8 +144,8 @@ def _tfds(config: DataConfig) -> Loaded:
 
     return (
         split("train_split", config.train_split),
-        split("validation_split", config.validation_split),
-        split("test_split", config.test_split),
+        split("validation_split", config.validation_split) if config.validation_split else None,
+        split("test_split", config.test_split) if config.test_split else None,
     )
 
 

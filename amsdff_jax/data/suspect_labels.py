@@ -53,7 +53,7 @@ def repeated_headers(dataset: TextDataset, config: DataConfig) -> list[str]:
     if config.label_column not in dataset.class_names:
         return []
     rows = np.flatnonzero(dataset.labels == dataset.class_names.index(config.label_column))
-    places = [dataset.ids[row] for row in rows if dataset.texts[row].strip() == config.text_column]
+    places = [dataset.ids[row] for row in rows.tolist() if dataset.texts[row].strip() == config.text_column]
     if not places:
         return []
     what = "1 row is" if len(places) == 1 else f"{len(places):,} rows are"

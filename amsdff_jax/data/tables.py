@@ -45,11 +45,11 @@ def table_rows(
         if record.hides_rows:
             joined += 1
             if joined == 1:
+                last = record.lines[-1].number
                 logger.warning(
-                    "%s: %s: a quote begins a field that ends in line %d, though each of these lines looks like a row; "
-                    "set quoting=none if quotes are letters, or quoting=double if this is one row",
-                    path, place, record.lines[-1].number,
-                )  # fmt: skip
+                    f"{path}: {place}: a quote begins a field that ends in line {last}, though each of these lines "
+                    "looks like a row; set quoting=none if quotes are letters, or quoting=double if this is one row"
+                )
         if record.error:
             yield Row(place, {}, record.error)
         else:
@@ -72,23 +72,23 @@ def _begin(path: str, lines: "_Lines", columns: Sequence[str] | None, usual: str
     if config.column_names:
         require_columns("column_names", columns or (), config.column_names)
         return _begin_without_header(lines, delimiters[:1] if given else delimiters, config)
-    headers = {}
+    headers, wanted = {}, set(columns or ())
     for delimiter in delimiters:
         record = _Records(lines, delimiter, config.quoting).read()
         if record is None:
             raise empty_file(path)
         headers[delimiter] = record
-        if columns is None or set(columns) <= set(record.fields):
+        if wanted <= set(record.fields):
             break
         lines.give_back(0)
     else:  # none fits: take the one that makes most of the wanted columns, or else most fields
         delimiter = max(
-            delimiters, key=lambda other: (len({*columns} & {*headers[other].fields}), len(headers[other].fields))
+            delimiters, key=lambda other: (len(wanted & {*headers[other].fields}), len(headers[other].fields))
         )
     record, way_out = headers[delimiter], ""
     if record.error:
         raise UserError(f"{path}: {record.error}")
-    if columns and not {*columns} & {*record.fields}:
+    if wanted and not wanted & {*record.fields}:
         way_out = "; if this is the first row of a file without a header, name its columns (column_names)"
     if delimiter != delimiters[0]:
         way_out = f"; the header looks as if {_shown(delimiter)} separated it (delimiter){way_out}"
@@ -220,23 +220,23 @@ class _Records:
         way_out = self._backslash(lines)
         if not way_out and len(fields) > self._columns:
             way_out = f"; put texts that hold {_shown(self._delimiter)} in double quotes"
-        return (f"line {lines[0].number}: {len(fields)} fields, but there are {self._columns} columns "
-                f"({first_of(self.header)}){way_out}")  # fmt: skip
+        columns = f"{self._columns} columns ({first_of(self.header)})"
+        return f"line {lines[0].number}: {len(fields)} fields, but there are {columns}{way_out}"
 
     def _quotes(self, lines: list[Line], problem: str) -> str:
         first, last = lines[0].number, lines[-1].number
         if backslash := self._backslash(lines):
             return f"line {first}: {problem}{backslash}"
         if "expected after" in problem and first == last:
-            return (f"line {first}: {problem}; double the quotes within a quoted field, or set quoting=none if quotes "
-                    "are letters")  # fmt: skip
+            way_out = "double the quotes within a quoted field, or set quoting=none if quotes are letters"
+            return f"line {first}: {problem}; {way_out}"
         # Read leniently, the last field of the lines before holds everything from the open quote on.
         before = lines if "expected after" not in problem else lines[:-1]
         fields = list(csv.reader([line.text for line in before], delimiter=self._delimiter))[-1]
         opens = before[-1].number + 1 - len(re.findall(r"\r\n|\r|\n", fields[-1]))
         end = f"closed in line {last} within a text" if "expected after" in problem else "never closed"
-        return (f"line {opens}: the quote that begins a field here is {end} ({problem}); close it, or set quoting=none "
-                "if quotes are letters")  # fmt: skip
+        way_out = "close it, or set quoting=none if quotes are letters"
+        return f"line {opens}: the quote that begins a field here is {end} ({problem}); {way_out}"
 
     def _backslash(self, lines: list[Line]) -> str:
         """The way out, if quotes behind backslashes would be a record."""
@@ -261,7 +261,7 @@ def _csv_reader(lines: Iterator[str], delimiter: str, quoting: str) -> Iterator[
             # The csv module would drop the backslash of C:\new too.
             return escape.sub(lambda match: match[0] if match[1] else r"\\", line)
 
-        # `map` goes on after an error, as a generator would not.
+        # `map` continues after an error, as a generator would not.
         return csv.reader(map(keep_others, lines), delimiter=delimiter, escapechar="\\", strict=True)
     return csv.reader(lines, delimiter=delimiter, strict=True)
 

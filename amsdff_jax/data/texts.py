@@ -90,6 +90,7 @@ def characters(text: Text | None) -> int:
 def unlabelled(texts: list[Text], class_names: tuple[str, ...]) -> TextDataset:
     """A dataset of texts, or of pairs, whose labels mean nothing."""
     labels = np.zeros(len(texts), np.int32)
-    if is_pair(texts[0]):
-        return TextDataset([first for first, _ in texts], labels, class_names, [second for _, second in texts])
-    return TextDataset(texts, labels, class_names)
+    pairs = [text for text in texts if not isinstance(text, str)]
+    if pairs:
+        return TextDataset([first for first, _ in pairs], labels, class_names, [second for _, second in pairs])
+    return TextDataset([text for text in texts if isinstance(text, str)], labels, class_names)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
+from amsdff_jax.data.tokenization import TokenizedDataset, pad_token_id, tokenize
 
 LARGEST_CACHE = 1 << 30  # bytes; beyond it, what was not used for the longest time goes
 
@@ -68,7 +68,7 @@ def _read(file: Path, dataset: TextDataset, tokenizer: PreTrainedTokenizerFast) 
         return None
     with contextlib.suppress(OSError):  # a folder that may only be read
         file.touch()
-    return TokenizedDataset(token_ids, offsets, dataset.labels, truncated, tokenizer.pad_token_id)
+    return TokenizedDataset(token_ids, offsets, dataset.labels, truncated, pad_token_id(tokenizer))
 
 
 def _write(file: Path, tokenized: TokenizedDataset) -> None:

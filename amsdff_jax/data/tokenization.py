@@ -8,9 +8,10 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from amsdff_jax.base.errors import UserError
@@ -21,8 +22,10 @@ from amsdff_jax.data.normalizer_growth import check_growth
 logger = logging.getLogger(__name__)
 
 # What may be read of a tokenizer's folder, and how large each may be in bytes.
-FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-         "config.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json")  # fmt: skip
+FILES = (
+    *("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("config.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json"),
+)
 LARGEST_FILE = 1 << 26
 
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -39,7 +42,7 @@ class TokenizedDataset:
       token_ids: [T] int32, all texts one after the other.
       offsets: [N+1] int64; text i is `token_ids[offsets[i]:offsets[i + 1]]`, at least one token.
       labels: [N] int32.
-      truncated: [N] bool, whether the text was cut to the maximal length.
+      truncated: [N] bool, whether the text was truncated to the maximal length.
       pad_token_id: what fills a row up.
     """
 
@@ -83,8 +86,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     transformers_logging.set_verbosity_error()  # it warns that it does not know the model in the same folder
     with tokenizer_errors_told(f"{folder}: the tokenizer cannot be read"):
         tokenizer = _read(folder)
-        if tokenizer.pad_token_id is None:
-            raise UserError(f"{folder}: the tokenizer has no padding token")
+        pad_token_id(tokenizer, f"{folder}: ")
         backend = tokenizer.backend_tokenizer
         backend.no_padding()  # which is set at every call; the file may say any length
         backend.no_truncation()
@@ -100,6 +102,18 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds a tokenizer's files."""
     return any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt"))
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerFast, source: str = "") -> int:
+    """The id of the padding token.
+
+    Raises:
+      UserError: there is none, which `source` is named for.
+    """
+    number = tokenizer.pad_token_id
+    if not isinstance(number, int):
+        raise UserError(f"{source}the tokenizer has no padding token")
+    return number
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int, source: str) -> None:
@@ -140,7 +154,7 @@ def tokenizer_errors_told(what: str) -> Iterator[None]:
 def _largest_id(tokenizer: PreTrainedTokenizerFast) -> int:
     backend = tokenizer.backend_tokenizer
     added = backend.encode("", "").ids  # their ids are not looked up in the vocabulary
-    return max([*backend.get_vocab(with_added_tokens=True).values(), *added, tokenizer.pad_token_id])
+    return max([*backend.get_vocab(with_added_tokens=True).values(), *added, pad_token_id(tokenizer)])
 
 
 def _check_files(folder: Path) -> None:
@@ -168,22 +182,22 @@ def _read(folder: Path) -> PreTrainedTokenizerFast:
     lower_case = not any(re.search("[A-Z]", token) for token in vocabulary if not token.startswith("["))
     logger.info("%s: vocab.txt alone, read as BERT's, %s", folder, "in lower case" if lower_case else "with capitals")
     said = any("do_lower_case" in values for values in settings)
-    return BertTokenizerFast.from_pretrained(
-        str(folder), local_files_only=True, **({} if said else {"do_lower_case": lower_case})
-    )
+    spelling: dict[str, Any] = {} if said else {"do_lower_case": lower_case}
+    return BertTokenizer.from_pretrained(str(folder), local_files_only=True, **spelling)
 
 
 def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedDataset:
     """Tokenizes all texts; a text of no token at all becomes a single unknown token.
 
     Args:
-      max_length: longer texts are cut to so many tokens, special ones included.
+      max_length: longer texts are truncated to so many tokens, special ones included.
 
     Raises:
       UserError: the tokenizer fails on a text.
     """
     pieces, truncated = [], np.zeros(len(dataset), bool)
-    nothing = [tokenizer.unk_token_id or tokenizer.pad_token_id]
+    padding = pad_token_id(tokenizer)
+    nothing = [tokenizer.unk_token_id or padding]
     for start in range(0, len(dataset), TEXTS_PER_CALL):
         chunk = slice(start, start + TEXTS_PER_CALL)
         with tokenizer_errors_told(
@@ -198,13 +212,11 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
                 return_attention_mask=False,
                 return_token_type_ids=False,
             )
-        for index, encoding in enumerate(batch.encodings, start=start):
+        for index, encoding in enumerate(batch.encodings or (), start=start):
             pieces.append(np.array(encoding.ids or nothing, np.int32))
             truncated[index] = bool(encoding.overflowing)
     offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
-    return TokenizedDataset(
-        np.concatenate(pieces), offsets.astype(np.int64), dataset.labels, truncated, tokenizer.pad_token_id
-    )
+    return TokenizedDataset(np.concatenate(pieces), offsets.astype(np.int64), dataset.labels, truncated, padding)
 
 
 def whole_characters(text: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
 from scipy import optimize, special, stats
 
 from amsdff_jax.base.errors import UserError
@@ -23,6 +24,11 @@ TEMPERATURES = (0.01, 100.0)  # between which the best one is sought
 FOLDS = 5  # of the texts, for the quality of a temperature on texts that it was not fitted on
 CONFIDENCE = 0.95  # that precision on new texts is what was asked for
 KEPT_SHARES = 20  # so many thresholds are tried, which keep 1/20, 2/20, ... of the texts
+
+# Of N texts and C classes; labels are true classes.
+Logits = Float[np.ndarray, "N C"]
+Probabilities = Float[np.ndarray, "N C"]
+Labels = Int[np.ndarray, " N"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,38 +65,32 @@ class Calibration:
     after: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(
-            self.temperature > 0 and math.isfinite(self.temperature),
-            "temperature",
-            self.temperature,
-            "a number above 0",
-        )
+        positive = self.temperature > 0 and math.isfinite(self.temperature)
+        require(positive, "temperature", self.temperature, "a number above 0")
         for name in ("threshold", "target_precision", "kept", "precision", "label_probability", "coverage"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a number from 0 to 1")
-        require(
-            0 <= self.label_set_size <= len(self.class_names), "label_set_size", self.label_set_size,
-            "a number of classes",
-        )  # fmt: skip
+        fits = 0 <= self.label_set_size <= len(self.class_names)
+        require(fits, "label_set_size", self.label_set_size, "a number of classes")
         require(self.texts >= 0, "texts", self.texts, "a number of texts")
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Logits [N,C] to calibrated probabilities [N,C] float64."""
+    def probabilities(self, logits: Logits) -> Probabilities:
+        """Calibrated probabilities."""
         return softmax(logits, self.temperature)
 
-    def abstains(self, probabilities: np.ndarray) -> np.ndarray:
-        """[N] bool, where the top one of calibrated `probabilities` [N,C] is too low to rely on."""
+    def abstains(self, probabilities: Probabilities) -> Bool[np.ndarray, " N"]:
+        """Where the top one of calibrated `probabilities` is too low to rely on."""
         return probabilities.max(axis=-1) < self.threshold
 
-    def label_sets(self, probabilities: np.ndarray) -> np.ndarray:
-        """[N,C] bool, the classes in the label set of each text, of which there is at least one."""
+    def label_sets(self, probabilities: Probabilities) -> Bool[np.ndarray, "N C"]:
+        """The classes in the label set of each text, of which there is at least one."""
         likely = probabilities >= self.label_probability
         likely[np.arange(len(likely)), probabilities.argmax(axis=-1)] = True
         return likely
 
 
 def calibrate(
-    logits: np.ndarray,
-    labels: np.ndarray,
+    logits: Logits,
+    labels: Labels,
     class_names: Sequence[str],
     target_precision: float = 0.0,
     coverage: float = 0.0,
@@ -99,8 +99,8 @@ def calibrate(
     """Fits all that is asked for on held-out texts.
 
     Args:
-      logits: [N,C], of texts that the model was not trained on.
-      labels: [N], the truth.
+      logits: of texts that the model was not trained on.
+      labels: the truth.
       target_precision: of the predictions that are not abstained from; 0: no threshold.
       coverage: share of label sets that are to hold the truth; 0: no label sets.
       file: where the texts came from, a name for people.
@@ -134,14 +134,10 @@ def calibrate(
     )
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: Logits, labels: Labels) -> float:
     """The temperature of least log loss (Guo et al., 2017).
 
     It is sought over its logarithm, between `TEMPERATURES`.
-
-    Args:
-      logits: [N,C].
-      labels: [N].
     """
     best = optimize.minimize_scalar(
         lambda logarithm: log_loss(softmax(logits, math.exp(logarithm)), labels),
@@ -151,7 +147,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return math.exp(best.x)
 
 
-def find_threshold(probabilities: np.ndarray, labels: np.ndarray, target_precision: float) -> float:
+def find_threshold(probabilities: Probabilities, labels: Labels, target_precision: float) -> float:
     """The lowest threshold above which predictions are right as often as asked, on new texts too.
 
     Precision at a threshold that was picked for its precision is too rosy. So a threshold counts only if the lower
@@ -161,8 +157,8 @@ def find_threshold(probabilities: np.ndarray, labels: np.ndarray, target_precisi
     of a threshold that reached the target passes on to the next (the fallback procedure of Wiens and Dmitrienko, 2005).
 
     Args:
-      probabilities: [N,C], calibrated.
-      labels: [N].
+      probabilities: calibrated.
+      labels: the truth.
       target_precision: above 0, below 1.
 
     Raises:
@@ -194,7 +190,7 @@ def find_threshold(probabilities: np.ndarray, labels: np.ndarray, target_precisi
     )
 
 
-def find_label_probability(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> float:
+def find_label_probability(probabilities: Probabilities, labels: Labels, coverage: float) -> float:
     """The probability from which on a class belongs to the label set (split conformal prediction).
 
     The score of a text is 1 - the probability of its true class (Sadinle et al., 2019), which gives the smallest
@@ -202,8 +198,8 @@ def find_label_probability(probabilities: np.ndarray, labels: np.ndarray, covera
     kind hold the truth with at least the probability `coverage`, whatever the model.
 
     Args:
-      probabilities: [N,C].
-      labels: [N].
+      probabilities: calibrated.
+      labels: the truth.
       coverage: above 0, below 1.
 
     Raises:
@@ -222,8 +218,8 @@ def find_label_probability(probabilities: np.ndarray, labels: np.ndarray, covera
     return float(np.sort(of_truth)[number - rank])
 
 
-def _cross_fitted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """[N,C] probabilities of texts, each at a temperature that was fitted on the other folds."""
+def _cross_fitted(logits: Logits, labels: Labels) -> Probabilities:
+    """Probabilities of texts, each at a temperature that was fitted on the other folds."""
     fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
     probabilities = np.zeros(logits.shape, np.float64)
     for number in range(FOLDS):
@@ -232,33 +228,27 @@ def _cross_fitted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Logits [N,C] to probabilities [N,C] float64."""
+def softmax(logits: Logits, temperature: float = 1.0) -> Float64[np.ndarray, "N C"]:
+    """The probabilities of the classes."""
     return special.softmax(logits.astype(np.float64) / temperature, axis=-1)
 
 
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative natural logarithm of the probability [N,C] given to the true class [N]."""
+def log_loss(probabilities: Probabilities, labels: Labels) -> float:
+    """Mean negative natural logarithm of the probability given to the true class."""
     of_truth = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.clip(of_truth, np.finfo(np.float64).tiny, 1)).mean())
 
 
-def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance of probabilities [N,C] from the indicators of the true classes [N], summed over classes."""
+def brier_score(probabilities: Probabilities, labels: Labels) -> float:
+    """Mean squared distance of the probabilities from the indicators of the true classes, summed over classes."""
     indicator = np.eye(probabilities.shape[-1])[labels]
     return float(np.square(probabilities - indicator).sum(axis=-1).mean())
 
 
-def calibration_table(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Rows (number of texts, mean top probability, accuracy) of the bins of the top probability; empty bins are 0.
-
-    Args:
-      labels, predictions: [N].
-      probabilities: [N,C].
-
-    Returns:
-      [CALIBRATION_BINS,3] float64.
-    """
+def calibration_table(
+    labels: Labels, predictions: Labels, probabilities: Probabilities
+) -> Float64[np.ndarray, "bins 3"]:
+    """Number of texts, mean top probability and accuracy in each bin of the top probability; empty bins are 0."""
     confidence = probabilities.max(axis=-1)
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     table = np.zeros((CALIBRATION_BINS, 3))
@@ -269,14 +259,14 @@ def calibration_table(labels: np.ndarray, predictions: np.ndarray, probabilities
     return table
 
 
-def expected_calibration_error(labels: np.ndarray, predictions: np.ndarray, probabilities: np.ndarray) -> float:
+def expected_calibration_error(labels: Labels, predictions: Labels, probabilities: Probabilities) -> float:
     """Mean distance of confidence and accuracy, weighted by the texts in each bin (Guo et al., 2017)."""
     counts, confidence, accuracy = calibration_table(labels, predictions, probabilities).T
     return float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
 
 
-def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """`ece`, `log_loss` and `brier` of probabilities [N,C] against the truth [N]."""
+def quality(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
+    """`ece`, `log_loss` and `brier` of probabilities against the truth."""
     return {
         "ece": expected_calibration_error(labels, probabilities.argmax(axis=-1), probabilities),
         "log_loss": log_loss(probabilities, labels),

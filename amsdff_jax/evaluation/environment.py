@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from flax import nnx
 
+from amsdff_jax.parallel.data_parallel import Device
+
 PACKAGES = ("amsdff-jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy", "scikit-learn")
 
 
@@ -27,7 +29,7 @@ def count_parameters(model: nnx.Module) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def _device_name(device: jax.Device) -> str:
+def _device_name(device: Device) -> str:
     if device.platform != "cpu":
         return device.device_kind
     try:

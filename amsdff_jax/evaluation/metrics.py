@@ -9,7 +9,14 @@ import numpy as np
 from sklearn import metrics
 
 from amsdff_jax.config import LossConfig
-from amsdff_jax.evaluation.calibration import CALIBRATION_BINS, brier_score, expected_calibration_error, log_loss
+from amsdff_jax.evaluation.calibration import (
+    CALIBRATION_BINS,
+    Labels,
+    Probabilities,
+    brier_score,
+    expected_calibration_error,
+    log_loss,
+)
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.models.losses import combine, loss_parts
 
@@ -24,6 +31,7 @@ HIGHER_IS_BETTER = frozenset(
 
 # Contrastive loss is not among the parts: it would depend on which texts share a batch.
 _loss_parts = jax.jit(loss_parts, static_argnames="config")
+ZERO: Any = 0  # scikit-learn's `zero_division`, which it declares to be a string
 
 MEANINGS = {
     "loss": "the training loss without class weights, mean over texts",
@@ -50,7 +58,7 @@ def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: Lo
     results: dict[str, Any] = {"examples": len(labels), "accuracy": float(metrics.accuracy_score(labels, predictions))}
     for average in ("macro", "weighted", "micro"):
         precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-            labels, predictions, average=average, zero_division=0
+            labels, predictions, average=average, zero_division=ZERO
         )
         results |= {
             f"{average}_f1": float(f1),
@@ -73,7 +81,7 @@ def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: Lo
     return results
 
 
-def _class_number_errors(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float | None]:
+def _class_number_errors(labels: Labels, predictions: Labels) -> dict[str, float | None]:
     not_zero = labels != 0
     mape = None
     if not_zero.any():
@@ -85,7 +93,7 @@ def _class_number_errors(labels: np.ndarray, predictions: np.ndarray) -> dict[st
     }
 
 
-def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
+def _roc_auc(labels: Labels, probabilities: Probabilities) -> float | None:
     occurring = np.unique(labels)
     if len(occurring) < 2:
         return None
@@ -93,14 +101,13 @@ def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
     return float(np.mean(areas))
 
 
-def _per_class(labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+def _per_class(labels: Labels, predictions: Labels, class_names: Sequence[str]) -> list[dict[str, Any]]:
     numbers = np.arange(len(class_names))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes that do not occur have no recall; zero_division says what they get
-        columns = metrics.precision_recall_fscore_support(labels, predictions, labels=numbers, zero_division=0)
-    predicted = np.bincount(predictions, minlength=len(class_names))
-    return [
-        {"class": name, "precision": float(precision), "recall": float(recall), "f1": float(f1),
-         "support": int(support), "predicted": int(count)}
-        for name, precision, recall, f1, support, count in zip(class_names, *columns, predicted, strict=True)
-    ]  # fmt: skip
+        scores = metrics.precision_recall_fscore_support(labels, predictions, labels=numbers, zero_division=ZERO)
+    precision, recall, f1, support = (np.asarray(column).tolist() for column in scores)
+    predicted = np.bincount(predictions, minlength=len(class_names)).tolist()
+    names = ("class", "precision", "recall", "f1", "support", "predicted")
+    rows = zip(class_names, precision, recall, f1, support, predicted, strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]

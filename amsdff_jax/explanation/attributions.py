@@ -15,12 +15,13 @@ points and not faster; most of them cancel.)
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Float64, Int, Shaped
 from numpy.polynomial.legendre import Legendre
 
 from amsdff_jax.models.variables import Variables
@@ -42,13 +43,13 @@ class Attributions(NamedTuple):
     """Integrated gradients of one logit.
 
     Attributes:
-      tokens: [S] float64, in logits.
+      tokens: the part of each token, in logits.
       logit: of the text.
       baseline_logit: of the text without words.
       gradients: points on the way at which the gradient was taken for this result.
     """
 
-    tokens: np.ndarray
+    tokens: Float64[np.ndarray, " S"]
     logit: float
     baseline_logit: float
     gradients: int
@@ -74,7 +75,7 @@ class _Part(NamedTuple):
 
     start: float
     end: float
-    tokens: np.ndarray  # [S]
+    tokens: Float64[np.ndarray, " S"]
     start_logit: float
     end_logit: float
 
@@ -83,34 +84,37 @@ class _Part(NamedTuple):
         return float(self.tokens.sum()) - (self.end_logit - self.start_logit)
 
 
-def make_part_integral(graph: nnx.GraphDef) -> Callable[..., tuple[jax.Array, jax.Array]]:
+PartIntegral = Callable[..., tuple[Float32[Array, " S"], Float32[Array, "2"]]]
+
+
+def make_part_integral(graph: nnx.GraphDef) -> PartIntegral:
     """The function that integrates over a part of the way; jit it.
 
     Args:
       graph: a classifier in eval mode.
 
     Returns:
-      (variables, input_ids [S], attention_mask [S], is_word [S], target, start, end) -> attributions [S] and the
-      logits [2] at the start and at the end. `is_word` says which tokens the baseline goes without.
+      (variables, input_ids, attention_mask, is_word, target, start, end) -> attributions of the S tokens and the
+      logits at the start and at the end. `is_word` says which tokens the baseline goes without.
     """
     nodes, weights = _gauss_lobatto(NODES_PER_PART)
 
     def part_integral(
         variables: Variables,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        is_word: jax.Array,
-        target: jax.Array,
-        start: jax.Array,
-        end: jax.Array,
-    ) -> tuple[jax.Array, jax.Array]:
+        input_ids: Int[Array, " S"],
+        attention_mask: Shaped[Array, " S"],
+        is_word: Bool[Array, " S"],
+        target: Int[Array, ""],
+        start: Float32[Array, ""],
+        end: Float32[Array, ""],
+    ) -> tuple[Float32[Array, " S"], Float32[Array, "2"]]:
         model = nnx.merge(graph, *variables)
         embeddings = model.transformer.embeddings
         words = embeddings.look_up(input_ids)
         baseline = embeddings.look_up(jnp.where(is_word, embeddings.pad_token_id, input_ids))
         mask = jnp.broadcast_to(attention_mask.astype(bool), (len(nodes), len(input_ids)))
 
-        def logits_at(points: jax.Array) -> jax.Array:
+        def logits_at(points: Float[Array, "points S H"]) -> Float32[Array, " points"]:
             return model.classify(model.transformer.encode_words(points, mask), mask).logits[:, target]
 
         places = start + (end - start) * nodes
@@ -122,7 +126,7 @@ def make_part_integral(graph: nnx.GraphDef) -> Callable[..., tuple[jax.Array, ja
     return part_integral
 
 
-def integrate_gradients(part_integral: Callable[[np.float32, np.float32], tuple]) -> Attributions:
+def integrate_gradients(part_integral: Callable[[np.float32, np.float32], tuple[Any, Any]]) -> Attributions:
     """Integrates from the baseline to the text, in parts as small as completeness asks for.
 
     Stops when the errors are within `TOLERANCE` and `PARTS_TOLERANCE`, when they are but rounding, or with
@@ -130,7 +134,7 @@ def integrate_gradients(part_integral: Callable[[np.float32, np.float32], tuple]
 
     Args:
       part_integral: what `make_part_integral` made, of a text and the class that is explained: (start, end) ->
-        attributions [S] and logits [2].
+        attributions of the tokens, and the logits at both ends.
     """
 
     def integrate(start: float, end: float) -> _Part:
@@ -151,15 +155,15 @@ def integrate_gradients(part_integral: Callable[[np.float32, np.float32], tuple]
         middle = (start + end) / 2
         parts[index : index + 1] = [integrate(start, middle), integrate(middle, end)]
     return Attributions(
-        tokens=sum(part.tokens for part in parts),
+        tokens=np.sum([part.tokens for part in parts], axis=0),
         logit=parts[-1].end_logit,
         baseline_logit=parts[0].start_logit,
         gradients=len(parts) * NODES_PER_PART,
     )
 
 
-def _gauss_lobatto(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes on [0,1], both ends among them, and weights: exact for polynomials of degree 2·number - 3, float32."""
+def _gauss_lobatto(number: int) -> tuple[Float32[np.ndarray, " points"], Float32[np.ndarray, " points"]]:
+    """Nodes on [0,1], both ends among them, and weights: exact for polynomials of degree 2·number - 3."""
     polynomial = Legendre.basis(number - 1)
     nodes = np.concatenate([[-1], np.sort(polynomial.deriv().roots().real), [1]])
     weights = 2 / (number * (number - 1) * polynomial(nodes) ** 2)

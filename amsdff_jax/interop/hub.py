@@ -38,8 +38,8 @@ PACKAGED = {
 }
 
 # What is fetched from the hub, and from the folder in which sentence-transformers once kept the encoder.
-HUB_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json",
-             "added_tokens.json")  # fmt: skip
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+HUB_FILES = ("config.json", *TOKENIZER_FILES, "added_tokens.json")
 SUBFOLDERS = "0_*"
 
 logger = logging.getLogger(__name__)
@@ -77,8 +77,8 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
       UserError: as `find_encoder`; neither is given.
     """
     if not tokenizer and not encoder:
-        raise UserError("data.tokenizer: not given, and a random encoder (model.encoder=) has none of its own; add "
-                        "--config.data.tokenizer=FOLDER, or minilm-l6")  # fmt: skip
+        problem = "not given, and a random encoder (model.encoder=) has none of its own"
+        raise UserError(f"data.tokenizer: {problem}; add --config.data.tokenizer=FOLDER, or minilm-l6")
     if not tokenizer:
         return find_encoder(encoder)
     folder = _with_encoder(user_path(tokenizer))

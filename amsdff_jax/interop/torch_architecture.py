@@ -97,10 +97,10 @@ class EnhancedAMSDFF(TorchClassifier):
         self.dynamic_fusion = DynamicFusion(config, hidden) if config.fusion else None
         self.pooling_strategy = PoolingStrategy(config, hidden)
         self.classifier = nn.Sequential(
-            nn.Linear(hidden, hidden // 2), nn.LayerNorm(hidden // 2), nn.GELU(), nn.Dropout(first_rate),
-            nn.Linear(hidden // 2, hidden // 4), nn.LayerNorm(hidden // 4), nn.GELU(), nn.Dropout(second_rate),
+            *(nn.Linear(hidden, hidden // 2), nn.LayerNorm(hidden // 2), nn.GELU(), nn.Dropout(first_rate)),
+            *(nn.Linear(hidden // 2, hidden // 4), nn.LayerNorm(hidden // 4), nn.GELU(), nn.Dropout(second_rate)),
             nn.Linear(hidden // 4, config.num_classes),
-        )  # fmt: skip
+        )
         initialize_new_layers(self)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TorchOutput:
@@ -112,10 +112,8 @@ class EnhancedAMSDFF(TorchClassifier):
             multi_scale = self.multi_scale_attention(enhanced, mask, valid_mask)
         sequence, gates = (multi_scale, None) if self.dynamic_fusion is None else self.dynamic_fusion(multi_scale, mask)
         pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask)
-        return TorchOutput(
-            self.classifier(pooled), pooled, encoder_output, sequence, multi_scale, enhanced, token_attention, gates,
-            cls_attention,
-        )  # fmt: skip
+        features = (pooled, encoder_output, sequence, multi_scale, enhanced)
+        return TorchOutput(self.classifier(pooled), *features, token_attention, gates, cls_attention)
 
 
 class MultiScaleAttention(nn.Module):
@@ -124,7 +122,7 @@ class MultiScaleAttention(nn.Module):
     def __init__(self, config: Any, hidden: int):
         super().__init__()
         size = hidden // len(config.kernel_sizes)
-        self.scale_convs = nn.ModuleList(
+        self.scale_convs: Any = nn.ModuleList(  # lists of three, as PyTorch's own types cannot say
             nn.ModuleList(
                 [
                     nn.Conv1d(hidden, hidden, width, padding=width // 2, groups=hidden),
@@ -203,9 +201,11 @@ class PoolingStrategy(nn.Module):
                 hidden, config.num_attention_heads, config.attention_dropout_rate, batch_first=True
             )
         self.pooling_fusion = nn.Sequential(
-            nn.Linear(len(self.pools) * hidden, hidden), nn.GELU(), nn.Dropout(config.pooling_dropout_rate),
+            nn.Linear(len(self.pools) * hidden, hidden),
+            nn.GELU(),
+            nn.Dropout(config.pooling_dropout_rate),
             nn.Linear(hidden, hidden),
-        )  # fmt: skip
+        )
 
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor
@@ -387,9 +387,8 @@ def attention_pooled(scores: nn.Sequential, x: torch.Tensor, mask: torch.Tensor)
 
 def recurrent(kind: type[nn.LSTM] | type[nn.GRU], config: Any, hidden: int) -> nn.LSTM | nn.GRU:
     """Two bidirectional layers that give `hidden` features."""
-    return kind(
-        hidden, hidden // 2, num_layers=2, bidirectional=True, batch_first=True, dropout=config.dropout_rate
-    )  # fmt: skip
+    sizes = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+    return kind(hidden, hidden // 2, dropout=config.dropout_rate, **sizes)
 
 
 def pack(x: torch.Tensor, mask: torch.Tensor) -> nn.utils.rnn.PackedSequence:

@@ -98,9 +98,10 @@ def write_pickle(value: Any, store: Callable[[np.ndarray], Storage]) -> bytes:
 def _refuse_unknown_names(data: bytes) -> None:
     """Names all unexpected at once, before the first instruction is followed."""
     named = {
-        Name(*argument.split(" ", 1)) for instruction, argument, _ in pickletools.genops(data)
+        Name(*str(argument).split(" ", 1))
+        for instruction, argument, _ in pickletools.genops(data)
         if instruction.name in ("GLOBAL", "INST")
-    }  # fmt: skip
+    }
     unexpected = sorted(".".join(name) for name in named - KNOWN)
     if unexpected:
         raise RefusedPickleError(f"it would run or build {', '.join(unexpected)}, which no weights need")
@@ -126,10 +127,9 @@ class _Interpreter:
         match instruction:
             case "PROTO" | "FRAME" | "STOP":
                 pass
-            case (
-                "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE"
-                | "BINUNICODE8" | "BINBYTES" | "SHORT_BINBYTES"
-            ):  # fmt: skip
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINBYTES" | "SHORT_BINBYTES":
+                stack.append(argument)
+            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
                 stack.append(argument)
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[instruction])
@@ -291,10 +291,8 @@ FUNCTIONS: dict[Name, Callable] = {
     Name("datetime", "datetime"): datetime.datetime,
 }
 DTYPE_NAMES = {Name("torch", name) for name in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")}
-KNOWN = {
-    *FUNCTIONS, *DTYPE_NAMES, Name("builtins", "dict"), Name("__builtin__", "dict"),
-    *(Name("torch", name) for name in STORAGE_DTYPES),
-}  # fmt: skip
+DICTIONARIES = {Name("builtins", "dict"), Name("__builtin__", "dict")}
+KNOWN = {*FUNCTIONS, *DTYPE_NAMES, *DICTIONARIES, *(Name("torch", name) for name in STORAGE_DTYPES)}
 
 
 def _dump(value: Any, store: Callable[[np.ndarray], Storage]) -> bytes:
@@ -314,16 +312,12 @@ def _dump(value: Any, store: Callable[[np.ndarray], Storage]) -> bytes:
 
 def _dump_tensor(storage: Storage, shape: tuple[int, ...]) -> bytes:
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    reference = (
-        pickle.MARK + _dump("storage", _no_store) + _global("torch", STORAGE_NAMES[storage.dtype])
-        + _dump(storage.key, _no_store) + _dump("cpu", _no_store) + _dump(storage.size, _no_store)
-        + pickle.TUPLE + pickle.BINPERSID
-    )  # fmt: skip
+    kind = _global("torch", STORAGE_NAMES[storage.dtype])
+    place = [_dump(part, _no_store) for part in (storage.key, "cpu", storage.size)]
+    reference = b"".join([pickle.MARK, _dump("storage", _no_store), kind, *place, pickle.TUPLE, pickle.BINPERSID])
     hooks = _global("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
-    arguments = (
-        pickle.MARK + reference + _dump(0, _no_store) + _dump(tuple(shape), _no_store)
-        + _dump(tuple(strides), _no_store) + _dump(False, _no_store) + hooks + pickle.TUPLE
-    )  # fmt: skip
+    layout = [_dump(part, _no_store) for part in (0, tuple(shape), tuple(strides), False)]
+    arguments = b"".join([pickle.MARK, reference, *layout, hooks, pickle.TUPLE])
     return _global("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
 
 

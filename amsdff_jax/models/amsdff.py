@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.data_dependent_init import (
@@ -15,7 +15,7 @@ from amsdff_jax.models.data_dependent_init import (
     start_near_identity,
 )
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, Seed
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import GELU, LayerNorm, Linear, Sequential
@@ -28,28 +28,25 @@ class AMSDFFOutput(NamedTuple):
     """What the classifier computed for a batch, from the logits back to the encoder.
 
     Attributes:
-      logits: [B,C] float32.
-      pooled_features: [B,H], what the classifier head reads.
-      sequence_features: [B,S,H], after the experts.
-      multi_scale_features: [B,S,H].
-      enhanced_features: [B,S,H].
-      encoder_output: [B,S,H].
-      token_attention: [B,S], weights of the attention pool; a text's sum to 1.
-      expert_gates: [B,E], weights of the experts; a text's sum to 1.
-      cls_attention: [B,heads,S], the learned query's attention; a head's sum to 1.
+      logits: before the softmax.
+      pooled_features: what the classifier head reads.
+      sequence_features: after the experts.
+      token_attention: weights of the attention pool; a text's sum to 1.
+      expert_gates: weights of the experts; a text's sum to 1.
+      cls_attention: the learned query's attention; a head's sum to 1.
 
     The last three are None in a model without that part.
     """
 
-    logits: jax.Array
-    pooled_features: jax.Array
-    sequence_features: jax.Array
-    multi_scale_features: jax.Array
-    enhanced_features: jax.Array
-    encoder_output: jax.Array
-    token_attention: jax.Array | None
-    expert_gates: jax.Array | None
-    cls_attention: jax.Array | None
+    logits: Float32[Array, "B C"]
+    pooled_features: Float[Array, "B H"]
+    sequence_features: Float[Array, "B S H"]
+    multi_scale_features: Float[Array, "B S H"]
+    enhanced_features: Float[Array, "B S H"]
+    encoder_output: Float[Array, "B S H"]
+    token_attention: Float32[Array, "B S"] | None
+    expert_gates: Float32[Array, "B E"] | None
+    cls_attention: Float32[Array, "B N S"] | None
 
 
 class EnhancedAMSDFF(PretrainedClassifier):
@@ -69,37 +66,41 @@ class EnhancedAMSDFF(PretrainedClassifier):
         hidden_size = encoder_config.dim
         config.check_hidden_size(hidden_size)
         platform = platform or default_platform()
-        shared = {"dtype": choose_compute_dtype(config.compute_dtype, platform), "rngs": rngs}
+        dtype = choose_compute_dtype(config.compute_dtype, platform)
         first_rate, second_rate = config.classifier_dropout_rates
-        self.transformer = DistilBertEncoder(encoder_config, **shared)
+        self.transformer = DistilBertEncoder(encoder_config, dtype=dtype, rngs=rngs)
         self.feature_enhancer = Sequential(
             [
-                Linear(hidden_size, hidden_size, **shared),
+                Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
                 LayerNorm(hidden_size, rngs=rngs),
                 GELU(),
                 Dropout(config.dropout_rate),
             ]
         )
-        self.multi_scale_attention = MultiScaleAttention(config, hidden_size, **shared) if config.multi_scale else None
-        self.dynamic_fusion = DynamicFusion(config, hidden_size, **shared) if config.fusion else None
-        self.pooling_strategy = PoolingStrategy(config, hidden_size, **shared)
+        self.multi_scale_attention = (
+            MultiScaleAttention(config, hidden_size, dtype=dtype, rngs=rngs) if config.multi_scale else None
+        )
+        self.dynamic_fusion = DynamicFusion(config, hidden_size, dtype=dtype, rngs=rngs) if config.fusion else None
+        self.pooling_strategy = PoolingStrategy(config, hidden_size, dtype=dtype, rngs=rngs)
         self.classifier = Sequential(
             [
-                Linear(hidden_size, hidden_size // 2, **shared),
+                Linear(hidden_size, hidden_size // 2, dtype=dtype, rngs=rngs),
                 LayerNorm(hidden_size // 2, rngs=rngs),
                 GELU(),
                 Dropout(first_rate),
-                Linear(hidden_size // 2, hidden_size // 4, **shared),
+                Linear(hidden_size // 2, hidden_size // 4, dtype=dtype, rngs=rngs),
                 LayerNorm(hidden_size // 4, rngs=rngs),
                 GELU(),
                 Dropout(second_rate),
-                Linear(hidden_size // 4, config.num_classes, **shared),
+                Linear(hidden_size // 4, config.num_classes, dtype=dtype, rngs=rngs),
             ]
         )
         self._complete(config, encoder_config, platform)
 
-    def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> AMSDFFOutput:
-        """[B,S,H] and mask [B,S] -> the output. A stage that is left out passes on what it gets."""
+    def classify(
+        self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> AMSDFFOutput:
+        """Everything after the encoder. A stage that is left out passes on what it gets."""
         enhanced = multi_scale = self.feature_enhancer(encoder_output, seed)
         if self.multi_scale_attention is not None:
             multi_scale = self.multi_scale_attention(enhanced, mask, seed)
@@ -119,7 +120,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
             cls_attention=cls_attention,
         )
 
-    def fit_new_layers(self, encoder_output: jax.Array, mask: jax.Array) -> None:
+    def fit_new_layers(self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> None:
         """Makes the random layers suit the data, stage by stage, but for the last, whose outputs are no features."""
         start_near_identity(self.feature_enhancer)
         x = standardize_layers(self.feature_enhancer, encoder_output, mask)

@@ -9,9 +9,11 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float32
 
 from amsdff_jax.models.dispatch import fits_cudnn
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, Seed
 from amsdff_jax.models.layers import Linear, xavier_uniform
 from amsdff_jax.models.matmul import dense
 
@@ -19,25 +21,24 @@ LOWEST = jnp.finfo(jnp.float32).min
 
 
 def attend(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    key_mask: jax.Array,
+    query: Float[Array, "B S N D"],
+    key: Float[Array, "B S N D"],
+    value: Float[Array, "B S N D"],
+    key_mask: Bool[Array, "B S"],
     dropout: Dropout,
-    seed: jax.Array | None,
+    seed: Seed | None,
     implementation: str = "xla",
-) -> jax.Array:
-    """Scaled dot-product attention over the keys that the mask admits.
+) -> Float[Array, "B S N*D"]:
+    """Scaled dot-product attention of N heads over the keys that the mask admits.
 
     Args:
-      query, key, value: [B,S,N,D] with N heads of D features.
-      key_mask: [B,S] bool. A row that admits nothing attends evenly and stays finite.
+      key_mask: a row that admits nothing attends evenly and stays finite.
       dropout: applied to the attention weights.
-      seed: of the dropout, from `dropout_seed`; None in eval mode.
+      seed: of the dropout; None in eval mode.
       implementation: "xla", or "cudnn" where it fits the arrays and XLA's elsewhere.
 
     Returns:
-      The attended values [B,S,N*D] in the type of `value`.
+      The attended values in the type of `value`.
     """
     *rows, num_heads, head_size = query.shape
     if implementation == "cudnn" and fits_cudnn(query.dtype, rows[1], head_size, has_dropout=dropout.is_active):
@@ -52,17 +53,24 @@ def attend(
 
 
 def attend_with_weights(
-    query: jax.Array, key: jax.Array, value: jax.Array, key_mask: jax.Array, dropout: Dropout, seed: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """What `attend` gives, for any number of queries [B,Q,N,D], and the weights [B,N,Q,S] before dropout, float32."""
+    query: Float[Array, "B Q N D"],
+    key: Float[Array, "B S N D"],
+    value: Float[Array, "B S N D"],
+    key_mask: Bool[Array, "B S"],
+    dropout: Dropout,
+    seed: Seed | None,
+) -> tuple[Float[Array, "B Q N*D"], Float32[Array, "B N Q S"]]:
+    """What `attend` computes, of any number of queries, and the attention weights before dropout beside it."""
     exponentials, normalizer = _exponentials(query, key, key_mask)
     weights = exponentials / normalizer
     context = _weigh(dropout(weights, seed).astype(value.dtype), value).astype(value.dtype).swapaxes(1, 2)
     return context.reshape(*context.shape[:2], -1), weights
 
 
-def _exponentials(query: jax.Array, key: jax.Array, key_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of the scores less each query's highest: [B,N,Q,S] float32, and their sums [B,N,Q,1]."""
+def _exponentials(
+    query: Float[Array, "B Q N D"], key: Float[Array, "B S N D"], key_mask: Bool[Array, "B S"]
+) -> tuple[Float32[Array, "B N Q S"], Float32[Array, "B N Q 1"]]:
+    """Of the scores less each query's highest, and their sums."""
     query = query * (1 / math.sqrt(query.shape[-1]))
     scores = _batched_dot(query.swapaxes(1, 2), key.swapaxes(1, 2), contracted=3)
     scores = jnp.where(key_mask[:, None, None, :], scores, LOWEST)
@@ -70,13 +78,14 @@ def _exponentials(query: jax.Array, key: jax.Array, key_mask: jax.Array) -> tupl
     return exponentials, exponentials.sum(axis=-1, keepdims=True)
 
 
-def _weigh(weights: jax.Array, value: jax.Array) -> jax.Array:
-    """[B,N,Q,S] and [B,S,N,D] -> [B,N,Q,D] float32."""
+def _weigh(weights: Float[Array, "B N Q S"], value: Float[Array, "B S N D"]) -> Float32[Array, "B N Q D"]:
     return _batched_dot(weights, value.swapaxes(1, 2), contracted=2)
 
 
-def _batched_dot(left: jax.Array, right: jax.Array, contracted: int) -> jax.Array:
-    """A product of matrices for each text and head: [B,N,.,.] twice -> [B,N,.,.] float32.
+def _batched_dot(
+    left: Float[Array, "B N _ _"], right: Float[Array, "B N _ _"], contracted: int
+) -> Float32[Array, "B N _ _"]:
+    """A product of matrices for each text and head.
 
     With the heads beside the texts, and not between tokens and features as they come: on a CPU that is
     more than twice as fast, with 256 tokens.
@@ -92,7 +101,7 @@ class MultiheadAttention(nnx.Module):
       implementation: as in `attend`.
     """
 
-    def __init__(self, features: int, num_heads: int, dropout_rate: float, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, num_heads: int, dropout_rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.in_proj_kernel = nnx.Param(xavier_uniform(rngs.params(), (features, 3 * features)))
         self.in_proj_bias = nnx.Param(jnp.zeros(3 * features))
         self.out_proj = Linear(features, features, dtype=dtype, rngs=rngs)
@@ -101,26 +110,32 @@ class MultiheadAttention(nnx.Module):
         self.dtype = dtype
         self.implementation = "xla"
 
-    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
-        """Lets the tokens of `x` [B,S,H] attend to each other where `mask` [B,S] is true: [B,S,H]."""
-        query, key, value = jnp.split(self._project(x, 0, 3), 3, axis=-1)
-        heads = (split_heads(part, self.num_heads) for part in (query, key, value))
-        return self.out_proj(attend(*heads, mask, self.dropout, seed, self.implementation))
+    def __call__(
+        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> Float[Array, "B S H"]:
+        """Lets the tokens of `x` attend to each other where `mask` is true."""
+        query, key, value = self._project(x, 0, 3)
+        return self.out_proj(attend(query, key, value, mask, self.dropout, seed, self.implementation))
 
     def query_with_weights(
-        self, query: jax.Array, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Lets other queries [B,Q,H] attend to `x` [B,S,H]: [B,Q,H], and the attention weights [B,heads,Q,S]."""
-        key, value = jnp.split(self._project(x, 1, 3), 2, axis=-1)
-        heads = (split_heads(part, self.num_heads) for part in (self._project(query, 0, 1), key, value))
-        context, weights = attend_with_weights(*heads, mask, self.dropout, seed)
+        self,
+        query: Float[Array, "B Q H"],
+        x: Float[Array, "B S H"],
+        mask: Bool[Array, "B S"],
+        seed: Seed | None = None,
+    ) -> tuple[Float[Array, "B Q H"], Float32[Array, "B N Q S"]]:
+        """Lets other queries attend to `x` where `mask` is true; the attention weights of N heads beside it."""
+        (queries,), (key, value) = self._project(query, 0, 1), self._project(x, 1, 3)
+        context, weights = attend_with_weights(queries, key, value, mask, self.dropout, seed)
         return self.out_proj(context), weights
 
-    def _project(self, x: jax.Array, first: int, last: int) -> jax.Array:
+    def _project(self, x: Float[Array, "B S H"], first: int, last: int) -> list[Float[Array, "B S N D"]]:
+        """The projections from number `first` on, up to `last`, of query, key and value."""
         columns = slice(first * x.shape[-1], last * x.shape[-1])
-        return dense(x, self.in_proj_kernel[:, columns], self.in_proj_bias[columns], self.dtype)
+        projected = dense(x, self.in_proj_kernel[:, columns], self.in_proj_bias[columns], self.dtype)
+        return split_heads(projected, last - first, self.num_heads)
 
 
-def split_heads(x: jax.Array, num_heads: int) -> jax.Array:
-    """[B,S,H] -> [B,S,heads,H/heads]."""
-    return x.reshape(*x.shape[:2], num_heads, -1)
+def split_heads(x: Float[Array, "B S F"], parts: int, num_heads: int) -> list[Float[Array, "B S N D"]]:
+    """Projections that were computed side by side, each with its N heads apart."""
+    return [part.reshape(*x.shape[:2], num_heads, -1) for part in jnp.split(x, parts, axis=-1)]

@@ -6,11 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import max_dim
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float32
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, Seed
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.layers import Linear, Sequential, Tanh, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool, max_pool
@@ -22,17 +25,11 @@ CNN_FILTERS = 100
 
 
 class BaselineOutput(NamedTuple):
-    """What a baseline computed for a batch.
+    """What a baseline computed for a batch."""
 
-    Attributes:
-      logits: [B,C] float32.
-      pooled_features: [B,F], what the last layer reads.
-      encoder_output: [B,S,H].
-    """
-
-    logits: jax.Array
-    pooled_features: jax.Array
-    encoder_output: jax.Array
+    logits: Float32[Array, "B C"]
+    pooled_features: Float[Array, "B F"]
+    encoder_output: Float[Array, "B S H"]
 
 
 class Baseline(PretrainedClassifier):
@@ -49,25 +46,27 @@ class Baseline(PretrainedClassifier):
         config = dataclasses.replace(config, name=self.name)
         config.check_hidden_size(encoder_config.dim)
         platform = platform or default_platform()
-        shared = {"dtype": choose_compute_dtype(config.compute_dtype, platform), "rngs": rngs}
-        self.transformer = DistilBertEncoder(encoder_config, **shared)
-        pooled_size = self._build(config, encoder_config.dim, **shared)
+        dtype = choose_compute_dtype(config.compute_dtype, platform)
+        self.transformer = DistilBertEncoder(encoder_config, dtype=dtype, rngs=rngs)
+        pooled_size = self._build(config, encoder_config.dim, dtype=dtype, rngs=rngs)
         self.dropout = Dropout(config.dropout_rate)
-        self.classifier = Linear(pooled_size, config.num_classes, **shared)
+        self.classifier = Linear(pooled_size, config.num_classes, dtype=dtype, rngs=rngs)
         self._complete(config, encoder_config, platform)
 
-    def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> BaselineOutput:
-        """Everything after the encoder: [B,S,H] and mask [B,S] -> the output."""
+    def classify(
+        self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> BaselineOutput:
+        """Everything after the encoder."""
         pooled = self.pool(encoder_output, mask, seed)
         logits = self.classifier(self.dropout(pooled, seed)).astype(jnp.float32)
         return BaselineOutput(logits, pooled, encoder_output)
 
-    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
         """Makes the layers of `pool`; returns F."""
         raise NotImplementedError
 
-    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,F]."""
+    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+        """Sums a text's tokens up."""
         raise NotImplementedError
 
 
@@ -76,12 +75,12 @@ class LSTMClassifier(Baseline):
 
     name = "lstm"
 
-    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
         self.lstm = LSTM(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
         return 2 * (hidden_size // 2)
 
-    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,H]."""
+    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+        """See the base class."""
         return self.lstm(x, mask if self.config.mask_padding else jnp.ones_like(mask), seed)
 
 
@@ -90,12 +89,12 @@ class GRUClassifier(Baseline):
 
     name = "gru"
 
-    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
         self.gru = GRU(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
         return 2 * (hidden_size // 2)
 
-    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,H]."""
+    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+        """See the base class."""
         return self.gru(x, mask if self.config.mask_padding else jnp.ones_like(mask), seed)
 
 
@@ -104,29 +103,29 @@ class TransformerClassifier(Baseline):
 
     name = "transformer"
 
-    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
         self.attention = MultiheadAttention(
             hidden_size, config.num_attention_heads, config.attention_dropout_rate, dtype=dtype, rngs=rngs
         )
         self.pooler = Sequential([Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs), Tanh()])
         return hidden_size
 
-    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,H]."""
+    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+        """See the base class."""
         return self.pooler(masked_mean(self.attention(x, mask, seed), mask))
 
 
 class Conv(nnx.Module):
-    """A convolution over the tokens without padding: [B,S,H] -> [B,S-width+1,F]. PyTorch: `Conv1d(H, F, width)`."""
+    """A convolution over the tokens without padding. PyTorch: `Conv1d(H, F, width)`."""
 
-    def __init__(self, in_features: int, filters: int, width: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, filters: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = torch_conv_uniform(fan_in=in_features * width)
         self.conv_kernel = nnx.Param(init(rngs.params(), (width, in_features, filters)))
         self.bias = nnx.Param(init(rngs.params(), (filters,)))
         self.dtype = dtype
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B,S,H] -> [B,S-width+1,F] in the compute type."""
+    def __call__(self, x: Float[Array, "B S H"]) -> Float[Array, "B W F"]:
+        """Features of the W = S - width + 1 windows, in the compute type."""
         kernel = self.conv_kernel[...].astype(self.dtype)
         windows = x.shape[1] - kernel.shape[0] + 1
         taps = (x[:, offset : offset + windows].astype(self.dtype) @ tap for offset, tap in enumerate(kernel))
@@ -142,20 +141,20 @@ class CNNClassifier(Baseline):
 
     name = "cnn"
 
-    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
         self.convs = nnx.List([Conv(hidden_size, CNN_FILTERS, width, dtype=dtype, rngs=rngs) for width in CNN_WIDTHS])
         return CNN_FILTERS * len(CNN_WIDTHS)
 
-    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,3*filters] float32."""
-        missing = jax.core.max_dim(0, max(CNN_WIDTHS) - x.shape[1])  # of a length that may be symbolic, too
+    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float32[Array, "B F"]:
+        """The filters of all widths, side by side."""
+        missing = max_dim(0, max(CNN_WIDTHS) - x.shape[1])  # of a length that may be symbolic, too
         if self.config.mask_padding:
             x = jnp.where(mask[..., None], x, 0)
         x, mask = jnp.pad(x, ((0, 0), (0, missing), (0, 0))), jnp.pad(mask, ((0, 0), (0, missing)))
         return jnp.concatenate([self._strongest(conv, x, mask) for conv in self.convs], axis=-1)
 
-    def _strongest(self, conv: Conv, x: jax.Array, mask: jax.Array) -> jax.Array:
-        activations = jax.nn.relu(conv(x).astype(jnp.float32))  # [B,S-width+1,F]
+    def _strongest(self, conv: Conv, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float32[Array, "B F"]:
+        activations = jax.nn.relu(conv(x).astype(jnp.float32))
         windows = activations.shape[1]
         if self.config.mask_padding:
             counts = mask[:, -windows:] | (jnp.arange(windows) == 0)  # by a window's last token
@@ -169,12 +168,12 @@ class AttentionClassifier(Baseline):
 
     name = "attention"
 
-    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
         self.attention = AttentionPool(hidden_size, dtype=dtype, rngs=rngs)
         return hidden_size
 
-    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,H]."""
+    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+        """See the base class."""
         return self.attention(x, mask)[0]
 
 
@@ -183,15 +182,15 @@ class LinearClassifier(Baseline):
 
     name = "linear"
 
-    def _build(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs) -> int:
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
         return hidden_size
 
-    def pool(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,H]."""
+    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+        """See the base class."""
         return masked_mean(x, mask)
 
 
-def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """The mean of [B,S,H] over the tokens of mask [B,S]: [B,H], 0 where there is none."""
+def masked_mean(x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float[Array, "B H"]:
+    """The mean over the tokens where `mask` is true; 0 where there is none."""
     count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
     return jnp.where(mask[..., None], x, 0).sum(axis=1) / count

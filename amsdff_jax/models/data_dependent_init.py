@@ -6,16 +6,16 @@ scaled until its features have mean 0 and variance 1 over some texts of the trai
 "Data-dependent Initializations of Convolutional Neural Networks", 2016, and Mishkin and Matas, "All You Need Is a
 Good Init", 2016.
 
-Dense layers that give as many features as the encoder begin near the identity, so that each feature goes on meaning
+Dense layers that give as many features as the encoder begin near the identity, so that each feature still means
 what the encoder made it mean. See Le et al., "A Simple Way to Initialize Recurrent Networks of Rectified Linear
 Units", 2015.
 """
 
 from collections.abc import Iterable
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32
 
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.fusion import DynamicFusion
@@ -40,15 +40,17 @@ def start_near_identity(layers: Iterable[nnx.Module]) -> None:
             layer.kernel[...] = identity + RANDOM_PART * layer.kernel[...]
 
 
-def standardize_layers(layers: Iterable[nnx.Module], x: jax.Array, valid_mask: jax.Array) -> jax.Array:
+def standardize_layers(
+    layers: Iterable[nnx.Module], x: Float[Array, "*rows F"], valid_mask: Bool[Array, "*rows"]
+) -> Float32[Array, "*rows G"]:
     """Runs `layers` one after another and standardizes what each `Linear` among them gives.
 
     Args:
-      x: [B,S,F], or [B,F] for features of whole texts.
-      valid_mask: [B,S] or [B] bool, the rows that the statistics are taken over.
+      x: features of tokens, or of whole texts.
+      valid_mask: the rows that the statistics are taken over.
 
     Returns:
-      What the last layer gives, float32.
+      What the last layer gives.
     """
     for layer in layers:
         if isinstance(layer, Dropout):
@@ -61,8 +63,10 @@ def standardize_layers(layers: Iterable[nnx.Module], x: jax.Array, valid_mask: j
     return x
 
 
-def fit_multi_scale(stage: MultiScaleAttention, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Fits stage 3: [B,S,H] and mask [B,S] -> what it gives now.
+def fit_multi_scale(
+    stage: MultiScaleAttention, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]
+) -> Float32[Array, "B S H"]:
+    """Fits stage 3 and returns what it gives now.
 
     The convolutions have BatchNorm, which standardizes what they give; its running statistics become those of `x`.
     """
@@ -78,8 +82,8 @@ def fit_multi_scale(stage: MultiScaleAttention, x: jax.Array, mask: jax.Array) -
     return stage.layer_norm(mixed + x)
 
 
-def fit_fusion(stage: DynamicFusion, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Fits stage 4: [B,S,H] and mask [B,S] -> what it gives now.
+def fit_fusion(stage: DynamicFusion, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float32[Array, "B S H"]:
+    """Fits stage 4 and returns what it gives now.
 
     A text's gates sum to 1, so shifting and scaling every expert alike shifts and scales their mixture.
     """
@@ -93,8 +97,8 @@ def fit_fusion(stage: DynamicFusion, x: jax.Array, mask: jax.Array) -> jax.Array
     return (mixture - mean) / deviation
 
 
-def fit_pooling(stage: PoolingStrategy, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Fits stage 5: [B,S,H] and mask [B,S] -> what it gives now, [B,H]."""
+def fit_pooling(stage: PoolingStrategy, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float32[Array, "B H"]:
+    """Fits stage 5 and returns what it gives now."""
     is_text = mask.any(axis=1)
     if "attention" in stage.pools:
         hidden, *_ = stage.attention_pooling
@@ -109,13 +113,15 @@ def fit_pooling(stage: PoolingStrategy, x: jax.Array, mask: jax.Array) -> jax.Ar
     return standardize_layers(stage.pooling_fusion, pools, is_text)
 
 
-def _statistics(x: jax.Array, valid_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard deviation of each feature [F] over the rows that count, float32."""
+def _statistics(
+    x: Float[Array, "*rows F"], valid_mask: Bool[Array, "*rows"]
+) -> tuple[Float32[Array, " F"], Float32[Array, " F"]]:
+    """Mean and standard deviation of each feature over the rows that count."""
     _, mean, variance = moments(x, valid_mask)
     return mean, jnp.maximum(jnp.sqrt(variance), SMALLEST_DEVIATION)
 
 
-def _shift_and_scale(layer: Linear, mean: jax.Array, deviation: jax.Array) -> None:
+def _shift_and_scale(layer: Linear, mean: Float[Array, " F"], deviation: Float[Array, " F"]) -> None:
     """Makes `layer` give (y - mean) / deviation where it gave y."""
     layer.kernel[...] /= deviation
     layer.bias[...] = (layer.bias[...] - mean) / deviation

@@ -93,10 +93,11 @@ def read_head_sizes(model_name: str, tensors: Mapping[str, np.ndarray], source: 
     scales = count_modules(tensors, SCALES, source)
     kernels = [tensors.get(f"{SCALES}{scale}.0.weight") for scale in range(scales)]
     if kernels:
-        if any(kernel is None or kernel.ndim != 3 for kernel in kernels):
+        shapes = [kernel.shape for kernel in kernels if kernel is not None and kernel.ndim == 3]
+        if len(shapes) < scales:
             raise UserError(
                 f"{source}: expected tensors {SCALES}N.0.weight of three axes, for N from 0 to {scales - 1}"
             )
-        sizes["kernel_sizes"] = tuple(kernel.shape[2] for kernel in kernels)
+        sizes["kernel_sizes"] = tuple(width for _, _, width in shapes)
     experts = count_modules(tensors, EXPERTS, source)
     return sizes | ({"num_experts": experts} if experts else {})

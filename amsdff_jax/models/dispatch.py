@@ -5,6 +5,7 @@ A platform is what `jax.Device.platform` names: "cpu", "gpu" or "tpu".
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def default_platform() -> str:
@@ -35,7 +36,7 @@ def choose_attention(asked: str, platform: str) -> str:
     return "cudnn" if asked == "auto" and platform == "gpu" else "xla"
 
 
-def fits_cudnn(dtype: jnp.dtype, length: int, head_size: int, has_dropout: bool) -> bool:
+def fits_cudnn(dtype: DTypeLike, length: int, head_size: int, has_dropout: bool) -> bool:
     """Whether cuDNN's fused attention takes such arrays.
 
     It takes 16-bit types, heads of at most 128 features in multiples of 8 and an even number of tokens. JAX offers

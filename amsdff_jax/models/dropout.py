@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray, UInt32
+
+Seed = UInt32[Array, "2"]
 
 
 class Dropout(nnx.Module):
@@ -33,11 +36,11 @@ class Dropout(nnx.Module):
         """Whether it drops anything: in train mode, with a rate above 0."""
         return not self.deterministic and self.rate > 0
 
-    def __call__(self, x: jax.Array, seed: jax.Array | None = None) -> jax.Array:
-        """Drops elements of `x`, any shape and float type.
+    def __call__(self, x: Float[Array, "*shape"], seed: Seed | None = None) -> Float[Array, "*shape"]:
+        """Drops elements of `x`.
 
         Args:
-          seed: [2] uint32 from `dropout_seed`; needed in train mode only.
+          seed: from `dropout_seed`; needed in train mode only.
 
         Raises:
           ValueError: train mode without a seed.
@@ -55,8 +58,8 @@ class Dropout(nnx.Module):
         return jnp.where(keep, x * (1 / (1 - self.rate)), 0).astype(x.dtype)
 
 
-def dropout_seed(key: jax.Array) -> jax.Array:
-    """[2] uint32 out of a JAX random key, for all dropouts of one call of a model."""
+def dropout_seed(key: PRNGKeyArray) -> Seed:
+    """The seed of all dropouts of one call of a model, out of a JAX random key."""
     return jax.random.bits(key, (2,), jnp.uint32)
 
 

@@ -1,4 +1,4 @@
-"""Stage 1: the DistilBERT encoder, [B,S] token ids to [B,S,H] features.
+"""Stage 1: the DistilBERT encoder, from token ids to features of tokens.
 
 Sanh et al., "DistilBERT, a distilled version of BERT", 2019. PyTorch: transformers' `DistilBertModel`.
 """
@@ -6,10 +6,12 @@ Sanh et al., "DistilBERT, a distilled version of BERT", 2019. PyTorch: transform
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.models.attention import attend, split_heads
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, Seed
 from amsdff_jax.models.layers import LayerNorm, Linear, gelu
 from amsdff_jax.models.matmul import dense
 
@@ -19,7 +21,7 @@ LAYER_NORM_EPSILON = 1e-12  # BERT's and DistilBERT's
 class Embeddings(nnx.Module):
     """Word plus learned position embeddings, normalized."""
 
-    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = nnx.initializers.normal(config.initializer_range)
         self.word_embeddings = nnx.Embed(config.vocab_size, config.dim, embedding_init=init, rngs=rngs)
         self.position_embeddings = nnx.Embed(config.max_position_embeddings, config.dim, embedding_init=init, rngs=rngs)
@@ -27,18 +29,18 @@ class Embeddings(nnx.Module):
         self.dropout = Dropout(config.dropout)
         self.pad_token_id = config.pad_token_id
 
-    def __call__(self, input_ids: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S] -> [B,S,H]."""
+    def __call__(self, input_ids: Int[Array, "B S"], seed: Seed | None) -> Float32[Array, "B S H"]:
+        """What the first block reads."""
         return self.add_positions(self.look_up(input_ids), seed)
 
-    def look_up(self, input_ids: jax.Array) -> jax.Array:
-        """The word embeddings alone: [B,S] -> [B,S,H]."""
+    def look_up(self, input_ids: Int[Array, "*texts S"]) -> Float32[Array, "*texts S H"]:
+        """The word embeddings alone."""
         words = self.word_embeddings(input_ids)
         # PyTorch's padding_idx: the padding token's row never learns.
         return jnp.where((input_ids == self.pad_token_id)[..., None], jax.lax.stop_gradient(words), words)
 
-    def add_positions(self, words: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """What follows the word embeddings: [B,S,H] -> [B,S,H]."""
+    def add_positions(self, words: Float[Array, "B S H"], seed: Seed | None) -> Float32[Array, "B S H"]:
+        """What follows the word embeddings."""
         positions = self.position_embeddings.embedding[: words.shape[1]]
         return self.dropout(self.LayerNorm(words + positions), seed)
 
@@ -50,7 +52,7 @@ class SelfAttention(nnx.Module):
       implementation: as in `attend`.
     """
 
-    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = nnx.initializers.normal(config.initializer_range)
         self.q_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
         self.k_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
@@ -61,41 +63,42 @@ class SelfAttention(nnx.Module):
         self.dtype = dtype
         self.implementation = "xla"
 
-    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,S,H]."""
+    def __call__(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B S H"]:
+        """Lets the tokens attend to each other where `mask` is true."""
         projections = (self.q_lin, self.k_lin, self.v_lin)
         kernel = jnp.concatenate([projection.kernel[...] for projection in projections], axis=-1)
         bias = jnp.concatenate([projection.bias[...] for projection in projections])
-        parts = jnp.split(dense(x, kernel, bias, self.dtype), 3, axis=-1)
-        heads = (split_heads(part, self.num_heads) for part in parts)
-        return self.out_lin(attend(*heads, mask, self.dropout, seed, self.implementation))
+        query, key, value = split_heads(dense(x, kernel, bias, self.dtype), 3, self.num_heads)
+        return self.out_lin(attend(query, key, value, mask, self.dropout, seed, self.implementation))
 
 
 class FeedForward(nnx.Module):
     """Linear, GELU, Linear, dropout."""
 
-    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = nnx.initializers.normal(config.initializer_range)
         self.lin1 = Linear(config.dim, config.hidden_dim, kernel_init=init, dtype=dtype, rngs=rngs)
         self.lin2 = Linear(config.hidden_dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
         self.dropout = Dropout(config.dropout)
 
-    def __call__(self, x: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] -> [B,S,H]."""
+    def __call__(self, x: Float[Array, "B S H"], seed: Seed | None) -> Float[Array, "B S H"]:
+        """Each token by itself."""
         return self.dropout(self.lin2(gelu(self.lin1(x))), seed)
 
 
 class TransformerBlock(nnx.Module):
     """Attention and feed-forward, each normalized after its residual sum."""
 
-    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.attention = SelfAttention(config, dtype=dtype, rngs=rngs)
         self.sa_layer_norm = LayerNorm(config.dim, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
         self.ffn = FeedForward(config, dtype=dtype, rngs=rngs)
         self.output_layer_norm = LayerNorm(config.dim, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,S,H] float32."""
+    def __call__(
+        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None
+    ) -> Float32[Array, "B S H"]:
+        """One block; tokens where `mask` is false are not attended to."""
         x = self.sa_layer_norm(self.attention(x, mask, seed) + x)
         return self.output_layer_norm(self.ffn(x, seed) + x)
 
@@ -107,12 +110,14 @@ class Transformer(nnx.Module):
       rematerialize: keep only the input of every block for the backward pass, and compute the rest again.
     """
 
-    def __init__(self, config: EncoderConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.layer = nnx.List([TransformerBlock(config, dtype=dtype, rngs=rngs) for _ in range(config.n_layers)])
         self.rematerialize = False
 
-    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None) -> jax.Array:
-        """[B,S,H] and mask [B,S] -> [B,S,H] float32."""
+    def __call__(
+        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None
+    ) -> Float32[Array, "B S H"]:
+        """All blocks, one after another."""
         run = nnx.remat(TransformerBlock.__call__) if self.rematerialize else TransformerBlock.__call__
         for block in self.layer:
             x = run(block, x, mask, seed)
@@ -126,21 +131,19 @@ class DistilBertEncoder(nnx.Module):
       config: the sizes.
     """
 
-    def __init__(self, config: EncoderConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
         self.transformer = Transformer(config, dtype=dtype, rngs=rngs)
         self.config = config
 
-    def __call__(self, input_ids: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, input_ids: Int[Array, "B S"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> Float32[Array, "B S H"]:
         """Encodes token ids.
 
         Args:
-          input_ids: [B,S] int32, with S at most `config.max_position_embeddings`.
-          mask: [B,S] bool, true on real tokens.
-          seed: of the dropout, from `dropout_seed`; needed in train mode only.
-
-        Returns:
-          [B,S,H] float32.
+          mask: true on real tokens.
+          seed: of the dropout; needed in train mode only.
 
         Raises:
           ValueError: more tokens than the encoder has positions.
@@ -151,6 +154,8 @@ class DistilBertEncoder(nnx.Module):
             )
         return self.transformer(self.embeddings(input_ids, seed), mask, seed)
 
-    def encode_words(self, words: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
-        """The same of word embeddings [B,S,H] instead of token ids, to ask what the words contribute."""
+    def encode_words(
+        self, words: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> Float32[Array, "B S H"]:
+        """Encodes word embeddings instead of token ids, to ask what the words contribute."""
         return self.transformer(self.embeddings.add_positions(words, seed), mask, seed)

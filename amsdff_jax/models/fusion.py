@@ -1,11 +1,12 @@
 """Stage 4: expert networks, mixed by one learned weight per text and expert."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float32
 
 from amsdff_jax.config import ModelConfig
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, Seed
 from amsdff_jax.models.layers import GELU, Linear, Sequential, Softmax, gelu
 from amsdff_jax.models.matmul import dense
 
@@ -13,7 +14,7 @@ from amsdff_jax.models.matmul import dense
 class DynamicFusion(nnx.Module):
     """E two-layer experts and a softmax gate that reads the mean of the tokens."""
 
-    def __init__(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.experts = nnx.List(
             [
                 Sequential(
@@ -31,15 +32,17 @@ class DynamicFusion(nnx.Module):
         self.dtype = dtype
         self.mask_padding = config.mask_padding
 
-    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        """[B,S,H] and mask [B,S] -> mixed features [B,S,H] and gates [B,E] float32."""
+    def __call__(
+        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> tuple[Float[Array, "B S H"], Float32[Array, "B E"]]:
+        """The mixed features, and the gates: weights of the experts, of which a text's sum to 1."""
         averaged = mask if self.mask_padding else jnp.ones_like(mask)
         weights = averaged.astype(jnp.float32)[..., None]
         mean = (x * weights).sum(1) / jnp.maximum(weights.sum(1), 1.0)  # [B,H]
         gates = self.gate(mean)
         return self._mix(x, gates, seed), gates
 
-    def _mix(self, x: jax.Array, gates: jax.Array, seed: jax.Array | None) -> jax.Array:
+    def _mix(self, x: Float[Array, "B S H"], gates: Float[Array, "B E"], seed: Seed | None) -> Float[Array, "B S H"]:
         """The sum over the experts of gate times expert(x), as two products over all experts at once.
 
         The gates are applied between the two, so that the second sums over the experts too.

@@ -11,38 +11,51 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float32
 
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, Seed
 from amsdff_jax.models.matmul import dense
-
-LAYER_NORM_EPSILON = 1e-5  # PyTorch's default, and that of every LayerNorm outside the encoder
 
 # PyTorch's xavier_uniform_: limits ±sqrt(6 / (in + out)), symmetric in the two, so the layout does not matter.
 xavier_uniform = nnx.initializers.xavier_uniform()
 
 
-class Linear(nnx.Linear):
-    """A dense layer `[..., in] -> [..., out]`, Xavier-uniform with zero bias."""
+class Linear(nnx.Module):
+    """A dense layer, Xavier-uniform with zero bias."""
 
-    def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs, kernel_init=xavier_uniform):
-        super().__init__(in_features, out_features, dtype=dtype, kernel_init=kernel_init, rngs=rngs)
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+        kernel_init: nnx.Initializer = xavier_uniform,
+    ):
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (in_features, out_features), jnp.float32))
+        rngs.params()  # `nnx.Linear` draws a key for the bias: the weights of a seed stay those of earlier versions
+        self.bias = nnx.Param(jnp.zeros(out_features))
+        self.in_features = in_features
+        self.out_features = out_features
+        self.dtype = dtype
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """[..., in] -> [..., out]."""
-        return dense(inputs, self.kernel[...], self.bias[...], self.dtype)
+    def __call__(self, x: Float[Array, "*rows I"]) -> Float[Array, "*rows O"]:
+        """The product in the compute type."""
+        return dense(x, self.kernel[...], self.bias[...], self.dtype)
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Layer normalization over the last axis, always computed in float32, with PyTorch's epsilon."""
+    """Layer normalization over the last axis, always computed in float32; `epsilon` is PyTorch's default."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, epsilon: float = LAYER_NORM_EPSILON):
+    def __init__(self, features: int, *, rngs: nnx.Rngs, epsilon: float = 1e-5):
         super().__init__(features, epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, rngs=rngs)
 
 
 class Sequential(nnx.List):
     """Layers in order, under the paths `0`, `1`, ... that PyTorch's `nn.Sequential` gives them."""
 
-    def __call__(self, x: jax.Array, seed: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: Float[Array, "*rows I"], seed: Seed | None = None) -> Float[Array, "*rows O"]:
         """Runs all layers; `seed` goes to the dropouts."""
         for layer in self:
             x = layer(x, seed) if isinstance(layer, Dropout) else layer(x)
@@ -52,29 +65,29 @@ class Sequential(nnx.List):
 class GELU(nnx.Module):
     """The exact (erf) GELU, as a layer, so that it takes up an index in a `Sequential`."""
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Any shape, element by element."""
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Element by element."""
         return gelu(x)
 
 
 class Softmax(nnx.Module):
     """Softmax over the last axis in float32, as a layer."""
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[...,C] -> [...,C] float32."""
+    def __call__(self, x: Float[Array, "*rows C"]) -> Float32[Array, "*rows C"]:
+        """Weights that sum to 1."""
         return jax.nn.softmax(x.astype(jnp.float32), axis=-1)
 
 
 class Tanh(nnx.Module):
     """Hyperbolic tangent, as a layer."""
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Any shape, element by element."""
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Element by element."""
         return jnp.tanh(x)
 
 
 @jax.custom_vjp
-def gelu(x: jax.Array) -> jax.Array:
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The exact GELU `x * Phi(x)`. Its derivative is kept from the forward pass.
 
     Left to itself XLA recomputes the erf in every fusion that needs it, which takes as long as the
@@ -100,21 +113,21 @@ def torch_conv_uniform(fan_in: int) -> nnx.Initializer:
 
 
 class DepthwiseConv(nnx.Module):
-    """A convolution of odd width over the tokens, each feature by itself: [B,S,H] -> [B,S,H].
+    """A convolution of odd width over the tokens, each feature by itself.
 
     PyTorch: `Conv1d(H, H, width, padding=width // 2, groups=H)`. Written as `width` shifted
     multiply-adds: XLA's grouped convolution is about 100 times slower on a CPU.
     """
 
-    def __init__(self, features: int, width: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = torch_conv_uniform(fan_in=width)
         self.depthwise_kernel = nnx.Param(init(rngs.params(), (width, features)))
         self.bias = nnx.Param(init(rngs.params(), (features,)))
         self.width = width
         self.dtype = dtype
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B,S,H] -> [B,S,H] in the compute type."""
+    def __call__(self, x: Float[Array, "B S H"]) -> Float[Array, "B S H"]:
+        """In the compute type; zeros stand beyond the ends."""
         length, margin = x.shape[1], self.width // 2
         kernel = self.depthwise_kernel[...].astype(self.dtype)
         padded = jnp.pad(x.astype(self.dtype), ((0, 0), (margin, margin), (0, 0)))
@@ -123,33 +136,31 @@ class DepthwiseConv(nnx.Module):
 
 
 class PointwiseConv(nnx.Module):
-    """A convolution of width 1, which is a dense layer: [B,S,H] -> [B,S,F]. PyTorch: `Conv1d(H, F, 1)`."""
+    """A convolution of width 1, which is a dense layer. PyTorch: `Conv1d(H, F, 1)`."""
 
-    def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, out_features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = torch_conv_uniform(fan_in=in_features)
         self.pointwise_kernel = nnx.Param(init(rngs.params(), (in_features, out_features)))
         self.bias = nnx.Param(init(rngs.params(), (out_features,)))
         self.dtype = dtype
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B,S,H] -> [B,S,F] in the compute type."""
+    def __call__(self, x: Float[Array, "B S H"]) -> Float[Array, "B S F"]:
+        """The product in the compute type."""
         return dense(x, self.pointwise_kernel[...], self.bias[...], self.dtype)
 
 
-def sum_rows(x: jax.Array) -> jax.Array:
-    """[...,F] -> [F]."""
+def sum_rows(x: Float[Array, "*rows F"]) -> Float[Array, " F"]:
+    """The sum over all axes but the last."""
     return x.sum(tuple(range(x.ndim - 1)))
 
 
 def moments(
-    x: jax.Array, valid_mask: jax.Array, sum_rows: Callable[[jax.Array], jax.Array] = sum_rows
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Number [1] of the rows that count, and mean [F] and biased variance [F] of each feature over them, float32.
+    x: Float[Array, "*rows F"], valid_mask: Bool[Array, "*rows"], sum_rows: Callable[[Array], Array] = sum_rows
+) -> tuple[Float32[Array, "1"], Float32[Array, " F"], Float32[Array, " F"]]:
+    """The number of the rows that count, and each feature's mean and biased variance over them.
 
     Args:
-      x: [...,F], any float type.
-      valid_mask: [...] bool.
-      sum_rows: [...,F] -> [F], over all rows there are.
+      sum_rows: the function of this name, or one that sums over the rows of other devices too.
     """
     weights = valid_mask.astype(jnp.float32)[..., None]
     number = sum_rows(weights)
@@ -159,7 +170,7 @@ def moments(
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalization over those positions of the batch that count: [B,S,F] -> [B,S,F].
+    """Batch normalization over those positions of the batch that count.
 
     PyTorch: `BatchNorm1d` over (batch, tokens). Normalizes by the biased variance, tracks the
     unbiased one, and moves the running statistics by 0.1 a step. Computed in float32.
@@ -181,13 +192,8 @@ class BatchNorm(nnx.Module):
         self.axis_name: str | None = None
         self.use_running_average = False
 
-    def __call__(self, x: jax.Array, valid_mask: jax.Array) -> jax.Array:
-        """Normalizes `x`.
-
-        Args:
-          x: [B,S,F], any float type.
-          valid_mask: [B,S] bool, the positions that enter the statistics in training.
-        """
+    def __call__(self, x: Float[Array, "B S F"], valid_mask: Bool[Array, "B S"]) -> Float32[Array, "B S F"]:
+        """Normalizes `x`; `valid_mask` says which positions enter the statistics in training."""
         x = x.astype(jnp.float32)
         if self.use_running_average:
             scale, shift = self.affine()
@@ -195,8 +201,8 @@ class BatchNorm(nnx.Module):
         mean, variance = self._batch_statistics(x, valid_mask)
         return (x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * self.scale[...]) + self.bias[...]
 
-    def affine(self) -> tuple[jax.Array, jax.Array]:
-        """The factor [F] and the summand [F] that normalizing by the running statistics amounts to, float32."""
+    def affine(self) -> tuple[Float32[Array, " F"], Float32[Array, " F"]]:
+        """The factor and the summand that normalizing by the running statistics amounts to."""
         scale = jax.lax.rsqrt(self.running_var[...] + self.epsilon) * self.scale[...]
         return scale, self.bias[...] - self.running_mean[...] * scale
 

@@ -1,11 +1,15 @@
 """The combined loss, kept per text so that sums and counts, not means of means, are averaged."""
 
+import functools
 import logging
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of, nearest
@@ -14,19 +18,19 @@ from amsdff_jax.data.dataset import by_class
 
 logger = logging.getLogger(__name__)
 
+Loss = TypeVar("Loss", float, Array)
 
-def loss_parts(logits: jax.Array, labels: jax.Array, config: LossConfig) -> dict[str, jax.Array]:
+
+def loss_parts(
+    logits: Float32[Array | np.ndarray, "B C"], labels: Int[Array | np.ndarray, " B"], config: LossConfig
+) -> dict[str, Float32[Array, " B"]]:
     """The three losses that a text has by itself.
 
     Cross-entropy; focal loss (Lin et al., 2017); cross-entropy against labels smoothed by
     `config.smoothing / C` for every class (Szegedy et al., 2016).
 
-    Args:
-      logits: [B,C] float32.
-      labels: [B] integers.
-
     Returns:
-      `ce`, `focal` and `label_smoothing`, each [B] float32.
+      `ce`, `focal` and `label_smoothing` of each text.
     """
     log_probabilities = jax.nn.log_softmax(logits, axis=-1)
     ce = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
@@ -36,27 +40,26 @@ def loss_parts(logits: jax.Array, labels: jax.Array, config: LossConfig) -> dict
 
 
 def contrastive_loss(
-    features: jax.Array, labels: jax.Array, valid_mask: jax.Array, temperature: float, axis_name: str | None = None
-) -> jax.Array:
+    features: Float[Array | np.ndarray, "B H"],
+    labels: Int[Array | np.ndarray, " B"],
+    valid_mask: Bool[Array | np.ndarray, " B"],
+    temperature: float,
+    axis_name: str | None = None,
+) -> Float32[Array, " B"]:
     """Supervised contrastive loss of each text within its batch (Khosla et al., 2020).
 
     As in the published PyTorch code, a text counts among its own positives and in its own
     denominator, so that a text without a partner of its class has a loss too.
 
     Args:
-      features: [B,H].
-      labels: [B] integers.
-      valid_mask: [B] bool, false on filler, which is nobody's partner.
+      valid_mask: false on filler, which is nobody's partner.
       temperature: what similarities are divided by.
       axis_name: under `jax.pmap`, the axis over which the batch is spread: the texts of all devices
         are partners.
-
-    Returns:
-      [B] float32.
     """
     features = features.astype(jnp.float32)
     normalized = features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
-    partners, partner_labels, valid_mask = normalized, labels, valid_mask.astype(bool)
+    partners, partner_labels = normalized, labels
     if axis_name:
         partners, partner_labels, valid_mask = jax.lax.all_gather((partners, labels, valid_mask), axis_name, tiled=True)
     similarities = jnp.where(valid_mask[None, :], normalized @ partners.T / temperature, -jnp.inf)
@@ -65,20 +68,20 @@ def contrastive_loss(
     return -jnp.where(positives, log_probabilities, 0).sum(-1) / jnp.maximum(positives.sum(-1), 1)
 
 
-def combine(parts: dict[str, jax.Array], config: LossConfig) -> jax.Array:
-    """The weighted sum of the parts of the loss, of the shape that the parts have."""
-    return sum(getattr(config, name) * parts[name] for name in LOSS_PARTS if name in parts)
+def combine(parts: Mapping[str, Loss], config: LossConfig) -> Loss:
+    """The weighted sum of the parts of the loss, which are numbers or arrays."""
+    weighted = [getattr(config, name) * parts[name] for name in LOSS_PARTS if name in parts]
+    return functools.reduce(operator.add, weighted)
 
 
-def class_weights(config: LossConfig, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+def class_weights(
+    config: LossConfig, labels: Int[np.ndarray, " N"], class_names: Sequence[str]
+) -> Float32[np.ndarray, " C"]:
     """The weight of each class in the training loss, which are logged if they differ.
 
     Args:
-      labels: [N] integers, all training labels; "balanced" gives class c the weight N / (C * N_c).
+      labels: all training labels; "balanced" gives class c the weight N / (C * N_c).
       class_names: the C classes.
-
-    Returns:
-      [C] float32.
 
     Raises:
       UserError: not one weight for each class, or only weights of 0.

@@ -8,12 +8,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 INTERLEAVE = 16  # 8 to 64 are equally fast
 
 
-def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """A dense layer: [...,I] x [I,O] + [O] -> [...,O] in `dtype`, with sums in float32.
+def dense(
+    x: Float[Array, "*rows I"], kernel: Float[Array, "I O"], bias: Float[Array, " O"], dtype: DTypeLike
+) -> Float[Array, "*rows O"]:
+    """A dense layer in the type `dtype`, with sums in float32.
 
     Multiplies over flattened leading axes: XLA's CPU backend trains a product over [B*S,H] about
     twice as fast as the same product over [B,S,H].
@@ -54,7 +58,7 @@ _weight_gradient = functools.partial(_dot, left_axis=0, right_axis=0)
 
 
 def _weight_gradient_on_cpu(x: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """The same with a transposed copy of `x`, in bfloat16, made in a way that XLA does not fold back into the product.
+    """`_weight_gradient` by a transposed copy of `x` in bfloat16, made so that XLA does not fold it into the product.
 
     XLA's CPU backend multiplies a transposed left side at 150 to 190 GF/s in either type, a transposed copy at
     300 to 350 in bfloat16. In float32 the copy costs more than it gains.

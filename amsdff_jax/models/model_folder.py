@@ -38,7 +38,7 @@ class SavedModel(NamedTuple):
       model: in eval mode.
       tokenizer: the one it was trained with; None leaves a folder that runs on token ids only.
       class_names: C names, in the order of the logits.
-      max_length: tokens a text is cut to; in reference mode also what it is padded to.
+      max_length: tokens a text is truncated to; in reference mode also what it is padded to.
       reads_pairs: whether it was trained on pairs of texts; None: not known, as after a conversion.
     """
 
@@ -94,8 +94,9 @@ def _check_replaceable(folder: Path) -> None:
         raise UserError(f"{folder}: is a file; choose a folder")
     unexpected = sorted(file.name for file in folder.iterdir() if not re.fullmatch(OWN_FILES, file.name))
     if unexpected:
-        raise UserError(f"{folder}: holds {unexpected[0]}, which is no part of a model, and is left alone; "
-                        "choose another folder")  # fmt: skip
+        raise UserError(
+            f"{folder}: holds {unexpected[0]}, which is no part of a model, and is left alone; choose another folder"
+        )
     if any(folder.iterdir()):
         read_model_config(folder)
 
@@ -173,10 +174,9 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         class_names, max_length = content["class_names"], content["max_length"]
         check_class_names(class_names, model.num_classes)
         positions = encoder.max_position_embeddings
-        require(
-            type(max_length) is int and 3 <= max_length <= positions, "max_length", max_length,
-            f"at least 3 tokens, at most {positions}, the encoder's positions",
-        )  # fmt: skip
+        fits = type(max_length) is int and 3 <= max_length <= positions
+        expected = f"at least 3 tokens, at most {positions}, the encoder's positions"
+        require(fits, "max_length", max_length, expected)
         reads_pairs = content.get("reads_pairs")  # folders of earlier versions do not say
         require(reads_pairs is None or type(reads_pairs) is bool, "reads_pairs", reads_pairs, "true, false or null")
         return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs)

@@ -3,19 +3,21 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float32
 
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, Seed
 from amsdff_jax.models.layers import GELU, Linear, Sequential, Tanh
 
 LOWEST = jnp.finfo(jnp.float32).min
 
 
-class AttentionPool(Sequential):
+class AttentionPool(nnx.List):
     """A mean over the tokens, weighted by a score of each token by itself."""
 
-    def __init__(self, hidden_size: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(
             [
                 Linear(hidden_size, hidden_size // 2, dtype=dtype, rngs=rngs),
@@ -24,15 +26,18 @@ class AttentionPool(Sequential):
             ]
         )
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B,S,H] and mask [B,S] -> [B,H] and the weights [B,S] float32."""
-        scores = super().__call__(x)[..., 0].astype(jnp.float32)  # [B,S]
+    def __call__(
+        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]
+    ) -> tuple[Float[Array, "B H"], Float32[Array, "B S"]]:
+        """The mean, and the tokens' weights, of which a text's sum to 1."""
+        hidden, tanh, score = self
+        scores = score(tanh(hidden(x)))[..., 0].astype(jnp.float32)  # [B,S]
         weights = jax.nn.softmax(jnp.where(mask, scores, LOWEST), axis=-1)
         return jnp.einsum("bs,bsh->bh", weights.astype(x.dtype), x), weights
 
 
-def max_pool(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """The largest value of each feature over the tokens of mask [B,S]: [B,S,F] -> [B,F], 0 where there is none.
+def max_pool(x: Float[Array, "B S F"], mask: Bool[Array, "B S"]) -> Float[Array, "B F"]:
+    """The largest value of each feature over the tokens where `mask` is true; 0 where there is none.
 
     The gradient goes to the position of that value.
     """
@@ -41,8 +46,8 @@ def max_pool(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def _largest(x: jax.Array) -> jax.Array:
-    """[B,S,F] -> [B,F].
+def _largest(x: Float[Array, "B S F"]) -> Float[Array, "B F"]:
+    """`x.max(axis=1)` with a gradient of its own.
 
     The gradient of `jnp.max` compares the values with the maximum, and where XLA computes them again for that, rounded
     otherwise, it finds none that is equal and divides by 0.
@@ -61,7 +66,7 @@ _largest.defvjp(_largest_and_place, lambda chosen, cotangent: (jnp.where(chosen,
 class PoolingStrategy(nnx.Module):
     """Attention pool, learned query and maximum (those that `config.pools` names), fused by two dense layers."""
 
-    def __init__(self, config: ModelConfig, hidden_size: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.pools = config.pools
         if "query" in self.pools:
             self.cls_token = nnx.Param(jax.random.normal(rngs.params(), (1, 1, hidden_size)))
@@ -81,21 +86,21 @@ class PoolingStrategy(nnx.Module):
         )
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-        """Pools [B,S,H] where `mask` [B,S] is true.
+        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> tuple[Float[Array, "B H"], Float32[Array, "B S"] | None, Float32[Array, "B N S"] | None]:
+        """Pools the tokens where `mask` is true.
 
         Returns:
-          Pooled features [B,H], the attention pool's weights [B,S] and the learned query's
-          attention weights [B,heads,S], the weights in float32; None where there is no such pool.
+          Pooled features, the attention pool's weights and the attention weights of the learned query's
+          N heads; None where there is no such pool.
         """
         pools, token_attention, cls_attention = self.pool(x, mask, seed)
         return self.pooling_fusion(pools, seed), token_attention, cls_attention
 
     def pool(
-        self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-        """The same before the fusion: the pools side by side, [B,3H] if all are there, and both kinds of weights."""
+        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> tuple[Float[Array, "B F"], Float32[Array, "B S"] | None, Float32[Array, "B N S"] | None]:
+        """The pools side by side, before their fusion, and both kinds of weights."""
         pools, token_attention, cls_attention = [], None, None
         if "attention" in self.pools:
             pool, token_attention = self.attention_pooling(x, mask)

@@ -3,10 +3,12 @@
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray, Shaped
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of
@@ -15,11 +17,31 @@ from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_c
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_attention
-from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
+from amsdff_jax.models.dropout import Seed, dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 
 logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class ClassifierOutput(Protocol):
+    """What every classifier computes for a batch, as a named tuple; its kinds add fields of their own."""
+
+    @property
+    def logits(self) -> Float32[Array, "B C"]:
+        """Before the softmax."""
+        ...
+
+    @property
+    def pooled_features(self) -> Float[Array, "B F"]:
+        """What the last layers read."""
+        ...
+
+    @property
+    def encoder_output(self) -> Float[Array, "B S H"]:
+        """The features of the tokens."""
+        ...
 
 
 class PretrainedClassifier(nnx.Module):
@@ -45,41 +67,49 @@ class PretrainedClassifier(nnx.Module):
     platform: str
     transformer: DistilBertEncoder
 
-    def __call__(self, input_ids: jax.Array, attention_mask: jax.Array, dropout_key: jax.Array | None = None) -> Any:
+    def __init__(
+        self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs, platform: str | None = None
+    ):
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        input_ids: Int[Array | np.ndarray, "B S"],
+        attention_mask: Shaped[Array | np.ndarray, "B S"],
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Any:
         """Classifies a batch of tokenized texts.
 
         Args:
-          input_ids: [B,S] integers.
-          attention_mask: [B,S], 1 on real tokens. A row of zeros is filler: its outputs are finite
+          input_ids: numbers of tokens in the encoder's vocabulary.
+          attention_mask: 1 on real tokens. A row of zeros is filler: its outputs are finite
             and mean nothing, and BatchNorm does not count it.
-          dropout_key: a JAX random key, needed in train mode only.
+          dropout_key: needed in train mode only.
 
         Returns:
           What `classify` returns.
         """
-        mask = attention_mask.astype(bool)
+        mask = jnp.asarray(attention_mask, bool)
         seed = None if dropout_key is None else dropout_seed(dropout_key)
-        return self.classify(self.transformer(input_ids, mask, seed), mask, seed)
+        return self.classify(self.transformer(jnp.asarray(input_ids), mask, seed), mask, seed)
 
-    def classify(self, encoder_output: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> NamedTuple:
+    def classify(
+        self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> ClassifierOutput:
         """Everything after the encoder.
 
         Args:
-          encoder_output: [B,S,H].
-          mask: [B,S] bool, true on real tokens.
-          seed: of the dropouts, from `dropout_seed`; needed in train mode only.
-
-        Returns:
-          A named tuple with at least `logits` [B,C] float32, `pooled_features` [B,F] and `encoder_output`.
+          mask: true on real tokens.
+          seed: of the dropouts; needed in train mode only.
         """
         raise NotImplementedError
 
-    def fit_new_layers(self, encoder_output: jax.Array, mask: jax.Array) -> None:
+    def fit_new_layers(self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> None:
         """Fits random layers to data before training; for models so deep that it helps (`can_fit_new_layers`).
 
         Args:
-          encoder_output: [B,S,H], of some texts to train on.
-          mask: [B,S] bool, true on real tokens.
+          encoder_output: of some texts to train on.
+          mask: true on real tokens.
         """
         raise NotImplementedError
 
@@ -118,26 +148,30 @@ class PretrainedClassifier(nnx.Module):
             )
         folder = find_encoder(config.encoder) if config.encoder else Path(config.encoder_config)
         sizes = read_encoder_config(folder)
-        pretrained = config.encoder and not config.reinit_encoder
-        if pretrained:  # first, because a module of other sizes than the weights have may be too large to be built
-            weights = read_encoder_weights(folder)
-            check_encoder_sizes(sizes, weights.tensors, str(weights.file), str(folder / "config.json"))
-            encoder = nnx.eval_shape(lambda: DistilBertEncoder(sizes, rngs=nnx.Rngs(0)))
-            load_state_dict(encoder, weights.tensors, str(weights.file))
+        if not config.encoder or config.reinit_encoder:
+            if config.encoder:
+                logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)
+            else:
+                logger.info("encoder: random weights, as asked for (model.encoder is empty)")
+            return cls._with_new_layers(config, sizes, seed)
+        # First, because a module of other sizes than the weights have may be too large to be built.
+        weights = read_encoder_weights(folder)
+        check_encoder_sizes(sizes, weights.tensors, str(weights.file), str(folder / "config.json"))
+        encoder = nnx.eval_shape(lambda: DistilBertEncoder(sizes, rngs=nnx.Rngs(0)))
+        load_state_dict(encoder, weights.tensors, str(weights.file))
+        model = cls._with_new_layers(config, sizes, seed)
+        nnx.update(model.transformer, nnx.state(encoder))
+        loaded, ignored = len(weights.tensors), weights.ignored
+        left_out = f"{len(ignored)} left out ({first_of(ignored)})" if ignored else "0 left out"
+        new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
+        message = "encoder %s: %d tensors loaded, %s, %d new (everything after the encoder)"
+        logger.info(message, config.encoder, loaded, left_out, new)
+        return model
+
+    @classmethod
+    def _with_new_layers(cls, config: ModelConfig, sizes: EncoderConfig, seed: int) -> Self:
         model = cls(config, sizes, rngs=nnx.Rngs(seed))
         model.needs_data_init = cls.can_fit_new_layers
-        if not config.encoder:
-            logger.info("encoder: random weights, as asked for (model.encoder is empty)")
-        elif not pretrained:
-            logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)
-        else:
-            nnx.update(model.transformer, nnx.state(encoder))
-            new = len(to_state_dict(model)) - len(to_state_dict(model.transformer))
-            logger.info(
-                "encoder %s: %d tensors loaded, %d left out%s, %d new (everything after the encoder)",
-                config.encoder, len(weights.tensors), len(weights.ignored),
-                f" ({first_of(weights.ignored)})" if weights.ignored else "", new,
-            )  # fmt: skip
         return model
 
     def for_platform(self, platform: str, **fields: Any) -> Self:

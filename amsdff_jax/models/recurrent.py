@@ -9,15 +9,21 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Float32
 
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, Seed
 
 NUM_LAYERS = 2
 DIRECTIONS = ("", "_reverse")  # PyTorch's endings
+PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a cell, in PyTorch's names
+
+
+States = tuple[Float32[Array, "B D"], ...]  # what a cell passes on to itself
 
 
 class RecurrentNetwork(nnx.Module):
-    """Two bidirectional layers, of which the last states are kept: [B,S,I] -> [B,2*D].
+    """Two bidirectional layers, of which the last states are kept.
 
     A token that the mask hides leaves the state as it was, so a text ends at its last real token and,
     backwards, begins there.
@@ -30,38 +36,43 @@ class RecurrentNetwork(nnx.Module):
     gates: int
     states: int
 
-    def __init__(self, input_size: int, hidden_size: int, dropout_rate: float, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, input_size: int, hidden_size: int, dropout_rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
         bound = 1 / math.sqrt(hidden_size)
         rows = self.gates * hidden_size
         for layer in range(NUM_LAYERS):
             width = input_size if layer == 0 else 2 * hidden_size
             for ending in DIRECTIONS:
-                shapes = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size), "bias_ih": (rows,),
-                          "bias_hh": (rows,)}  # fmt: skip
-                for name, shape in shapes.items():
+                shapes = (rows, width), (rows, hidden_size), (rows,), (rows,)
+                for name, shape in zip(PARAMETERS, shapes, strict=True):
                     value = jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound)
                     setattr(self, f"{name}_l{layer}{ending}", nnx.Param(value))
         self.dropout = Dropout(dropout_rate)
         self.hidden_size = hidden_size
         self.dtype = dtype
 
-    def __call__(self, x: jax.Array, mask: jax.Array, seed: jax.Array | None = None) -> jax.Array:
-        """Reads [B,S,I] where `mask` [B,S] is true, and returns both directions' last outputs [B,2*D] float32."""
+    def __call__(
+        self, x: Float[Array, "B S I"], mask: Bool[Array, "B S"], seed: Seed | None = None
+    ) -> Float32[Array, "B F"]:
+        """Reads `x` where `mask` is true; the last outputs of both directions, side by side."""
+        runs = []
         for layer in range(NUM_LAYERS):
             if layer > 0:
                 x = self.dropout(x, seed)
             runs = [self._run(x, mask, f"l{layer}{ending}") for ending in DIRECTIONS]
-            x = jnp.concatenate([outputs for outputs, _ in runs], axis=-1)  # [B,S,2*D]
+            x = jnp.concatenate([outputs for outputs, _ in runs], axis=-1)
         return jnp.concatenate([last for _, last in runs], axis=-1)
 
-    def cell(self, states: tuple, inputs: jax.Array, weight_hh: jax.Array, bias_hh: jax.Array) -> tuple:
-        """One step: states of [B,D] and the projected input [B,gates*D] -> new states."""
+    def cell(
+        self, states: States, inputs: Float32[Array, "B G"], weight_hh: Float[Array, "G D"], bias_hh: Float[Array, " G"]
+    ) -> States:
+        """The states after one step; `inputs` has been projected to the gates, side by side."""
         raise NotImplementedError
 
-    def _run(self, x: jax.Array, mask: jax.Array, name: str) -> tuple[jax.Array, jax.Array]:
-        weight_ih, weight_hh, bias_ih, bias_hh = (
-            getattr(self, f"{kind}_{name}")[...] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+    def _run(
+        self, x: Float[Array, "B S I"], mask: Bool[Array, "B S"], name: str
+    ) -> tuple[Float32[Array, "B S D"], Float32[Array, "B D"]]:
+        """The outputs of one direction of one layer, and the last of them."""
+        weight_ih, weight_hh, bias_ih, bias_hh = (getattr(self, f"{kind}_{name}")[...] for kind in PARAMETERS)
         batch, length, width = x.shape
         flat = x.astype(self.dtype).reshape(-1, width) @ weight_ih.astype(self.dtype).T
         inputs = flat.astype(jnp.float32).reshape(batch, length, -1) + bias_ih  # [B,S,gates*D]
@@ -83,7 +94,9 @@ class LSTM(RecurrentNetwork):
 
     gates, states = 4, 2
 
-    def cell(self, states: tuple, inputs: jax.Array, weight_hh: jax.Array, bias_hh: jax.Array) -> tuple:
+    def cell(
+        self, states: States, inputs: Float32[Array, "B G"], weight_hh: Float[Array, "G D"], bias_hh: Float[Array, " G"]
+    ) -> States:
         """See the base class."""
         hidden, memory = states
         entry, forget, candidate, exit_ = jnp.split(inputs + hidden @ weight_hh.T + bias_hh, 4, axis=-1)
@@ -96,7 +109,9 @@ class GRU(RecurrentNetwork):
 
     gates, states = 3, 1
 
-    def cell(self, states: tuple, inputs: jax.Array, weight_hh: jax.Array, bias_hh: jax.Array) -> tuple:
+    def cell(
+        self, states: States, inputs: Float32[Array, "B G"], weight_hh: Float[Array, "G D"], bias_hh: Float[Array, " G"]
+    ) -> States:
         """See the base class."""
         (hidden,) = states
         reset_in, update_in, new_in = jnp.split(inputs, 3, axis=-1)

@@ -12,13 +12,9 @@ from amsdff_jax.models.baselines import (
 )
 from amsdff_jax.models.pretrained import PretrainedClassifier
 
-MODELS: dict[str, type[PretrainedClassifier]] = {
-    kind.name: kind
-    for kind in (
-        EnhancedAMSDFF, LSTMClassifier, GRUClassifier, TransformerClassifier, CNNClassifier, AttentionClassifier,
-        LinearClassifier,
-    )
-}  # fmt: skip
+RECURRENT = (LSTMClassifier, GRUClassifier)
+BASELINES = (*RECURRENT, TransformerClassifier, CNNClassifier, AttentionClassifier, LinearClassifier)
+MODELS: dict[str, type[PretrainedClassifier]] = {kind.name: kind for kind in (EnhancedAMSDFF, *BASELINES)}
 
 
 def make_model(config: ModelConfig, *, seed: int = 0) -> PretrainedClassifier:

@@ -6,12 +6,12 @@ those follow from the kind of leaf. NumPy only: nothing here needs PyTorch.
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
+from jax.typing import ArrayLike
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import LONGEST, MOST_PARTS, first_of
@@ -70,26 +70,26 @@ MATRIX_LEAVES = frozenset(
 
 # The parts of PyTorch's names in the order in which its modules register them. Only neighbours in the
 # same module are ever compared, so one list serves all models.
-REGISTRATION_ORDER = (
-    "embeddings", "transformer", "word_embeddings", "position_embeddings", "layer", "attention", "q_lin", "k_lin",
-    "v_lin", "out_lin", "sa_layer_norm", "ffn", "lin1", "lin2", "output_layer_norm", "LayerNorm",
-    "multi_scale_attention", "scale_convs", "scale_fusion", "output_projection", "layer_norm", "feature_enhancer",
-    "dynamic_fusion", "experts", "gate", "pooling_strategy", "cls_token", "attention_pooling", "cls_attention",
-    "pooling_fusion", "lstm", "gru", "convs", "pooler", "classifier", "in_proj_weight", "in_proj_bias", "weight",
-    "bias", "running_mean", "running_var", "num_batches_tracked", "out_proj",
-    *(
-        f"{kind}_l{layer}{ending}" for layer in (0, 1) for ending in ("", "_reverse")
-        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    ),
-)  # fmt: skip
-REGISTRATION_NUMBER = {part: number for number, part in enumerate(REGISTRATION_ORDER)}
+REGISTRATION_ORDER = """
+    embeddings transformer word_embeddings position_embeddings layer attention q_lin k_lin v_lin out_lin sa_layer_norm
+    ffn lin1 lin2 output_layer_norm LayerNorm multi_scale_attention scale_convs scale_fusion output_projection
+    layer_norm feature_enhancer dynamic_fusion experts gate pooling_strategy cls_token attention_pooling cls_attention
+    pooling_fusion lstm gru convs pooler classifier in_proj_weight in_proj_bias weight bias running_mean running_var
+    num_batches_tracked out_proj
+    weight_ih_l0 weight_hh_l0 bias_ih_l0 bias_hh_l0 weight_ih_l0_reverse weight_hh_l0_reverse bias_ih_l0_reverse
+    bias_hh_l0_reverse weight_ih_l1 weight_hh_l1 bias_ih_l1 bias_hh_l1 weight_ih_l1_reverse weight_hh_l1_reverse
+    bias_ih_l1_reverse bias_hh_l1_reverse
+"""
+REGISTRATION_NUMBER = {part: number for number, part in enumerate(REGISTRATION_ORDER.split())}
 
 
 def in_registration_order(names: Iterable[str]) -> list[str]:
     """PyTorch names in the order of `state_dict()`, in which optimizers number the parameters."""
-    return sorted(names, key=lambda name: [
-        int(part) if part.isdigit() else REGISTRATION_NUMBER[part] for part in name.split(".")
-    ])  # fmt: skip
+
+    def numbers(name: str) -> list[int]:
+        return [int(part) if part.isdigit() else REGISTRATION_NUMBER[part] for part in name.split(".")]
+
+    return sorted(names, key=numbers)
 
 
 def torch_name(path: tuple) -> str:
@@ -103,7 +103,7 @@ def to_state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
     return {name: tensors[name] for name in in_registration_order(tensors)}
 
 
-def to_torch_layout(path: tuple, value: jax.Array) -> np.ndarray:
+def to_torch_layout(path: tuple, value: ArrayLike) -> np.ndarray:
     """The Flax leaf at `path`, or anything of its shape, in PyTorch's layout."""
     return np.array(LEAVES[path[-1]].to_torch(np.asarray(value)), order="C")
 
@@ -162,7 +162,8 @@ def load_state_dict(model: nnx.Module, tensors: Mapping[str, np.ndarray], source
     nnx.update(model, traverse_util.unflatten_dict(loaded))
 
 
-def _flat_state(model: nnx.Module) -> dict[tuple, jnp.ndarray]:
+def _flat_state(model: nnx.Module) -> dict[tuple, Any]:
+    """All leaves by their paths: arrays, or what `nnx.eval_shape` has in their places."""
     return traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(model, (nnx.Param, nnx.BatchStat))))
 
 

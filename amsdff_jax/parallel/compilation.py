@@ -22,7 +22,7 @@ def keep_compiled_steps() -> None:
     Beyond `LARGEST_CACHE` what was compiled first goes. (JAX's own limit does not hold without the package filelock.)
     """
     folder = cache_folder("compiled")
-    if folder is not None and not jax.config.jax_compilation_cache_dir:
+    if folder is not None and not jax.config.values["jax_compilation_cache_dir"]:
         # What cannot be read or written is compiled, and JAX would say so for each of some fifty.
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
         try:
@@ -56,8 +56,9 @@ class StepByLength:
           function: as `jax.jit` or `jax.pmap` makes it; one that cannot be lowered is compiled at its first call.
           name: what messages call it, such as "training".
         """
-        self._function, self._name = function, name
-        self._executables: dict[int, Callable[..., Any]] = {}
+        self._function: Any = function  # with `lower` or without
+        self._name = name
+        self._executables: dict[int, Any] = {}
 
     def compile(self, examples: Mapping[int, tuple]) -> None:
         """Compiles every length that has not been so yet, side by side, and logs what that took.
@@ -74,10 +75,10 @@ class StepByLength:
             self._executables.update(zip(missing, executables, strict=True))
         lengths, seconds = ", ".join(map(str, sorted(missing))), time.perf_counter() - start
         megabytes = max(temporary_bytes(self._executables[length]) for length in missing) / 1e6
-        message = (
-            "%s: compiled for texts of %s tokens in %.1f s; takes up to %.0f MB of memory beside weights and batches"
+        logger.info(
+            f"{self._name}: compiled for texts of {lengths} tokens in {seconds:.1f} s; takes up to {megabytes:.0f} MB "
+            "of memory beside weights and batches"
         )
-        logger.info(message, self._name, lengths, seconds, megabytes)
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
         """The results for a batch."""

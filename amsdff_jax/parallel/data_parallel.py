@@ -1,7 +1,7 @@
 """Data parallelism: every device has all the parameters and computes some rows of each batch."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.parallel.forks import claim_process
+
+Device: TypeAlias = Any  # `jax.Device`, of which jaxlib tells type checkers nothing
 
 AXIS = "data"  # of the mesh, and of collectives under `jax.pmap`
 
@@ -23,7 +25,7 @@ class DataParallel:
       mesh: the devices in one row, those of a host side by side, under the axis `data`.
     """
 
-    def __init__(self, mode: str = "sharded", devices: Sequence[jax.Device] | None = None):
+    def __init__(self, mode: str = "sharded", devices: Sequence[Device] | None = None):
         """Takes `devices`, by default all there are.
 
         Raises:

@@ -120,7 +120,7 @@ def _require_free(port: int) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"--coordinator_address: port {port} cannot be listened on ({os.strerror(error.errno)}); choose another, "
+            f"--coordinator_address: port {port} cannot be listened on ({error.strerror or error}); choose another, "
             "the same for all processes"
         ) from None
 

@@ -152,7 +152,7 @@ def test_names_of_numbers_are_the_same_from_every_format(read):
 @pytest.mark.parametrize(
     ("labels", "settings", "message"),
     [
-        (["1", "2", "x"], {}, "line 4, .*: 'x' is not a number, as other labels are; mend it, or .*label_type=name"),
+        (["1", "2", "x"], {}, "line 4, .*: 'x' is not a number, as other labels are; fix it, or .*label_type=name"),
         (["0.5", "1.5", "nan"], {}, "line 4, .*: 'nan' is not a number, as other labels are"),
         (["1", "2.5"], {"label_type": "integer"}, r"line 3, .*: '2\.5' is not a whole number such as 1, -2 or 1\.0"),
         (["1", "02"], {"label_type": "integer"}, "line 3, .*: '02' is not a whole number such as"),

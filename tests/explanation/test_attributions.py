@@ -77,19 +77,19 @@ def test_quadrature_is_exact_for_polynomials():
     assert weights @ nodes**8 != pytest.approx(1 / 9, abs=1e-6)
 
 
-def integral_of(function, slope):
-    """A part's integral as the model's would be, of a function of the place alone."""
+def integrate(function, slope):
+    """The attributions of a single token, if the model were a function of the place alone."""
     nodes, weights = attributions._gauss_lobatto(8)
 
     def part_integral(start, end):
         places = start + (end - start) * nodes
         return np.array([(end - start) * (weights @ slope(places))]), np.array([function(start), function(end)])
 
-    return part_integral
+    return integrate_gradients(part_integral)
 
 
 def test_a_kink_is_closed_in_on():
-    found = integrate_gradients(integral_of(lambda place: np.maximum(place, 0.3), lambda place: (place > 0.3) * 1.0))
+    found = integrate(lambda place: np.maximum(place, 0.3), lambda place: (place > 0.3) * 1.0)
     assert found.relative_error <= attributions.TOLERANCE
     # The nodes are spent where they are needed, not everywhere.
     assert found.gradients <= 8 * (attributions.FIRST_PARTS + 5)
@@ -97,11 +97,11 @@ def test_a_kink_is_closed_in_on():
 
 def test_errors_that_cancel_are_not_taken_for_success():
     # Over the whole way the wrong slopes cancel exactly, in no part do they.
-    found = integrate_gradients(integral_of(lambda place: place, lambda place: np.where(place < 0.5, 0.0, 2.0)))
+    found = integrate(lambda place: place, lambda place: np.where(place < 0.5, 0.0, 2.0))
     assert found.gradients == 8 * attributions.MOST_PARTS
 
 
 def test_what_cannot_be_integrated_ends_and_tells_its_error():
-    found = integrate_gradients(integral_of(lambda place: place, np.zeros_like))
+    found = integrate(lambda place: place, np.zeros_like)
     assert found.gradients == 8 * attributions.MOST_PARTS
     assert found.relative_error == 1

@@ -1,6 +1,7 @@
 """The classifier: shapes, validation, and what padding and filler may and may not do."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -77,7 +78,7 @@ def test_rows_without_a_token_stay_finite_and_change_nothing(mask_padding):
 def test_a_token_sees_its_neighbours_only_as_far_as_the_widest_kernel():
     # Through the convolutions alone: with kernels 3 and 7 a feature at position 0 reaches position 3, not 4.
     convs = make_model().multi_scale_attention.scale_convs
-    mask = np.ones((1, S), bool)
+    mask = jnp.ones((1, S), bool)
 
     def total(x, position):
         return sum(conv(x, mask)[0, position].sum() for conv in convs)
@@ -103,8 +104,8 @@ def test_dropout_needs_a_key_and_repeats_with_it():
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
     dropout = Dropout(0.3)
-    x = np.ones((250, 400), np.float32)
-    one, two = (np.asarray(dropout(x, np.array(seed, np.uint32))) for seed in ([1, 2], [1, 3]))
+    x = jnp.ones((250, 400))
+    one, two = (np.asarray(dropout(x, jnp.array(seed, np.uint32))) for seed in ([1, 2], [1, 3]))
     for dropped in (one, two):
         assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.006)
         assert dropped.mean() == pytest.approx(1, abs=0.01)
@@ -113,7 +114,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
         assert (dropped == 0).mean(axis=1).std() < 0.04
     assert ((one == 0) & (two == 0)).mean() == pytest.approx(0.09, abs=0.006)
     dropout.site = 1
-    assert ((one == 0) & (np.asarray(dropout(x, np.array([1, 2], np.uint32))) == 0)).mean() == pytest.approx(
+    assert ((one == 0) & (np.asarray(dropout(x, jnp.array([1, 2], np.uint32))) == 0)).mean() == pytest.approx(
         0.09, abs=0.006
     )
 

@@ -1,5 +1,6 @@
 """The baselines: shapes, and what padding and filler may and may not do."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -79,12 +80,12 @@ def test_both_directions_are_read(name):
     """The first half of the pooled features hears the text's end last, the second its beginning."""
     network = getattr(make_model(name), name)
     x = np.random.default_rng(0).normal(size=(1, S, H)).astype(np.float32)
-    mask = np.ones((1, S), bool)
-    base = network(x, mask)
+    mask = jnp.ones((1, S), bool)
+    base = network(jnp.asarray(x), mask)
     for position, half in [(S - 1, slice(0, H // 2)), (0, slice(H // 2, H))]:
         changed = x.copy()
         changed[0, position] += 1
-        difference = np.abs(network(changed, mask) - base)[0]
+        difference = np.abs(network(jnp.asarray(changed), mask) - base)[0]
         other = slice(H // 2, H) if half.start == 0 else slice(0, H // 2)
         assert difference[half].mean() > difference[other].mean()
 

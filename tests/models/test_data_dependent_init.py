@@ -1,6 +1,7 @@
 """Fitting new layers to data: features are standardized and keep their meaning, and texts stop looking alike."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -19,11 +20,12 @@ def fit(model, encoder_output, mask):
     model.fit_new_layers(encoder_output, mask)
 
 
-def make_features(texts: int = TEXTS) -> tuple[np.ndarray, np.ndarray]:
+def make_features(texts: int = TEXTS) -> tuple[jax.Array, jax.Array]:
     """Features with a large common part, as encoders have, and texts of 1 to S tokens."""
     random = np.random.default_rng(0)
     mask = np.arange(S) < random.integers(1, S + 1, texts)[:, None]
-    return random.normal(0.0, 0.3, (texts, S, H)) + random.normal(0.0, 2.0, H), mask
+    features = random.normal(0.0, 0.3, (texts, S, H)) + random.normal(0.0, 2.0, H)
+    return jnp.asarray(features, jnp.float32), jnp.asarray(mask)
 
 
 def read(model, features, mask):
@@ -56,16 +58,15 @@ def test_what_each_part_adds_has_mean_0_and_variance_1():
     stage = model.multi_scale_attention
     scales = stage.convolve(enhanced, mask)
     depthwise, pointwise, batch_norm = stage.scale_convs[1]
-    visible = np.where(mask[..., None], enhanced, 0)
+    visible = jnp.where(mask[..., None], enhanced, 0)
     normalized = batch_norm(pointwise(depthwise(visible)), mask)
     assert_standardized(np.asarray(normalized)[mask], tolerance=2e-3)  # BatchNorm's epsilon shows
     attended = stage.scale_fusion(scales, mask)
     assert_standardized(np.asarray(attended)[mask])
     assert_standardized(np.asarray(stage.output_projection(attended))[mask])
-    answer, _ = model.pooling_strategy.cls_attention.query_with_weights(
-        np.broadcast_to(model.pooling_strategy.cls_token[...], (TEXTS, 1, H)),
-        read(model, features, mask).sequence_features, mask,
-    )  # fmt: skip
+    query = jnp.broadcast_to(model.pooling_strategy.cls_token[...], (TEXTS, 1, H))
+    sequence = read(model, features, mask).sequence_features
+    answer, _ = model.pooling_strategy.cls_attention.query_with_weights(query, sequence, mask)
     assert_standardized(np.asarray(answer)[:, 0])
 
 
@@ -81,17 +82,17 @@ def test_features_go_on_meaning_what_the_encoder_made_them_mean():
         output = read(model, features, mask)
         assert low < likeness(features[mask], output.enhanced_features[mask]) < high
         attention = model.multi_scale_attention.scale_fusion.out_proj
-        context = np.random.default_rng(1).normal(size=(601, H))
+        context = jnp.asarray(np.random.default_rng(1).normal(size=(601, H)), jnp.float32)
         assert low < likeness(context, model.multi_scale_attention.output_projection(attention(context))) < high
         assert low < likeness(output.multi_scale_features[mask], output.sequence_features[mask]) < high
         assert low < likeness(context, model.pooling_strategy.cls_attention.out_proj(context)) < high
-        assert low < likeness(context, model.pooling_strategy.pooling_fusion(np.tile(context, 3))) < high
+        assert low < likeness(context, model.pooling_strategy.pooling_fusion(jnp.tile(context, 3))) < high
 
 
 def test_a_layer_that_starts_near_the_identity_gives_the_mean_of_its_parts_but_not_exactly():
     one, other = (Linear(15, 5, dtype=np.float32, rngs=nnx.Rngs(seed)) for seed in range(2))
     start_near_identity([one, other])
-    x = np.random.default_rng(0).normal(size=(601, 15))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(601, 15)), jnp.float32)
     mean = x.reshape(-1, 3, 5).mean(1)
     for layer in (one, other):
         given = np.asarray(layer(x))
@@ -117,8 +118,8 @@ def test_texts_look_less_alike_to_the_classifier():
 def test_padding_and_rows_without_a_token_do_not_count():
     alone, padded, (features, mask) = make_model(), make_model(), make_features()
     fit(alone, features, mask)
-    more = np.pad(features, ((0, 3), (0, 4), (0, 0)), constant_values=9.0)
-    fit(padded, more, np.pad(mask, ((0, 3), (0, 4))))
+    more = jnp.pad(features, ((0, 3), (0, 4), (0, 0)), constant_values=9.0)
+    fit(padded, more, jnp.pad(mask, ((0, 3), (0, 4))))
     for name, value in to_state_dict(alone).items():
         np.testing.assert_allclose(to_state_dict(padded)[name], value, atol=1e-4, err_msg=name)
 
