@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake the user can mend."""
+"""The one exception that stands for a mistake the user can fix."""
 
 from amsdff_jax.base.escaping import printable, shorten
 

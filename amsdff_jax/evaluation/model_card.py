@@ -24,8 +24,16 @@ from amsdff_jax.models.model_folder import read_model_config
 
 FACTS, CARD = "card.json", "README.md"
 
-PATH_FIELDS = ("encoder", "encoder_config", "tokenizer", "data_dir", "init_from", "train_file", "validation_file",
-               "test_file")  # fmt: skip
+PATH_FIELDS = (
+    "encoder",
+    "encoder_config",
+    "tokenizer",
+    "data_dir",
+    "init_from",
+    "train_file",
+    "validation_file",
+    "test_file",
+)
 
 
 def write_model_card(folder: str | Path) -> None:
@@ -46,9 +54,14 @@ def write_model_card(folder: str | Path) -> None:
 
 
 def record_training(
-    folder: str | Path, config: Config, splits: Mapping[str, TextDataset], metrics: Mapping[str, Mapping[str, Any]],
-    *, steps: int, best_step: int,
-) -> None:  # fmt: skip
+    folder: str | Path,
+    config: Config,
+    splits: Mapping[str, TextDataset],
+    metrics: Mapping[str, Mapping[str, Any]],
+    *,
+    steps: int,
+    best_step: int,
+) -> None:
     """Puts down how a model was trained and what it reaches, and writes the card.
 
     Args:

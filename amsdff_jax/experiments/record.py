@@ -129,8 +129,10 @@ def _check(record: RunRecord) -> None:
         numbers = [values.get(name) for name in names]
         require(
             bool(record.error) or all(type(number) in (int, float) for number in numbers),
-            "metrics and curve", numbers, f"numbers for {', '.join(names)}",
-        )  # fmt: skip
+            "metrics and curve",
+            numbers,
+            f"numbers for {', '.join(names)}",
+        )
 
 
 def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
