@@ -61,7 +61,7 @@ def nearest_field(name: str, names: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: `repr`, truncated where it is long or deeply nested."""
+    """A value as messages show it: `repr`, shortened where it is long or deeply nested."""
     return _SHORT.repr(value)
 
 

@@ -141,8 +141,9 @@ def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSpli
         train, held_out = stratified_folds(data.train.join(data.validation), config.folds, seed=0)[key.fold]
         return DataSplits(*stratified_split(train, run_config.data.validation_fraction, key.seed), held_out)
     if data.test is None:
-        raise UserError(f"datasets.{key.dataset}.data: has no test split, which is what is reported; name one, or use "
-                        "--folds=5")  # fmt: skip
+        raise UserError(
+            f"datasets.{key.dataset}.data: has no test split, which is what is reported; name one, or use --folds=5"
+        )
     return data
 
 
@@ -166,9 +167,13 @@ def _is_done(key: RunKey, output: Path) -> bool:
 
 
 def _run(
-    config: ExperimentConfig, run_config: Config, keys: list[RunKey], data: DataSplits, workdir: Path,
+    config: ExperimentConfig,
+    run_config: Config,
+    keys: list[RunKey],
+    data: DataSplits,
+    workdir: Path,
     should_stop: Callable[[], bool],
-) -> list[Outcome]:  # fmt: skip
+) -> list[Outcome]:
     if keys[0].variant == TFIDF:
         return [run_tfidf(run_config.replace(seed=key.seed), data) for key in keys]
     if config.mode == "frozen":

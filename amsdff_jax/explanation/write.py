@@ -15,9 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 def write_explanations(
-    folder: str | Path, texts: Sequence[str], page: str | Path, *, numbers: str | Path = "", class_name: str = "",
+    folder: str | Path,
+    texts: Sequence[str],
+    page: str | Path,
+    *,
+    numbers: str | Path = "",
+    class_name: str = "",
     compare: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """Explains texts and writes the page.
 
     Args:
@@ -50,9 +55,13 @@ def write_explanations(
         attributions = explanation.attributions
         logger.info(
             "text %d of %d: %s %.1f %%; completeness error %.2f %% with gradients at %d points",
-            number, len(texts), explanation.class_names[explanation.winner], 100 * explanation.probabilities.max(),
-            100 * attributions.relative_error, attributions.gradients,
-        )  # fmt: skip
+            number,
+            len(texts),
+            explanation.class_names[explanation.winner],
+            100 * explanation.probabilities.max(),
+            100 * attributions.relative_error,
+            attributions.gradients,
+        )
         explanations.append(explanation)
     contents = [make_page(explanations, user_path(folder).resolve().name, compare)]
     contents.append([explanation.to_dict() for explanation in explanations])

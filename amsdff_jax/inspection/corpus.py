@@ -74,7 +74,7 @@ class Corpus:
 
 
 def excerpt(text: str, place: int = 0) -> str:
-    """At most `EXCERPT` characters of a text around one of its characters, printable, with … where it is cut."""
+    """At most `EXCERPT` characters of a text around one of its characters, printable, with … where it is truncated."""
     start = max(0, min(place - BEFORE, len(text) - EXCERPT))
     end = start + EXCERPT
     return ("…" if start else "") + printable(text[start:end]) + ("…" if end < len(text) else "")

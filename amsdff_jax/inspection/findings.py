@@ -99,16 +99,19 @@ def _conflicts(duplicates: Duplicates) -> Iterator[Finding]:
     conflicts = duplicates.conflicts
     if conflicts.distinct:
         yield Finding(
-            "warning", "duplicates",
+            "warning",
+            "duplicates",
             f"{texts(conflicts.distinct)} {_are(conflicts.distinct)} under more than one label "
-            f"({conflicts.texts:,} times in all)", conflicts.examples,
-        )  # fmt: skip
+            f"({conflicts.texts:,} times in all)",
+            conflicts.examples,
+        )
     if conflicts.near:
         yield Finding(
-            "warning", "duplicates",
+            "warning",
+            "duplicates",
             f"{texts(conflicts.near)} {_are(conflicts.near)} nearly the same as one with another label",
             conflicts.near_examples,
-        )  # fmt: skip
+        )
 
 
 def _labels(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
@@ -124,9 +127,10 @@ def _classes(classes: ClassBalance) -> Iterator[Finding]:
         empty = [name for name, count in zip(classes.class_names, counts, strict=True) if not count]
         if empty:
             yield Finding(
-                "warning", "classes",
+                "warning",
+                "classes",
                 f"{_classes_have(len(empty))} no text in {_of(split)}: {_listed(empty)}",
-            )  # fmt: skip
+            )
     counts = classes.counts["train"]
     few = [name for name, count in zip(classes.class_names, counts, strict=True) if 0 < count < FEW_TEXTS]
     if few:
@@ -137,10 +141,11 @@ def _classes(classes: ClassBalance) -> Iterator[Finding]:
         distance = classes.distance("train", split)
         if distance > SHARES_DIFFER:
             yield Finding(
-                "warning", "classes",
+                "warning",
+                "classes",
                 f"classes are mixed otherwise in {_of(split)} than in {_of('train')}: {100 * distance:.0f} % of its "
                 "texts would need another class",
-            )  # fmt: skip
+            )
 
 
 def _classes_have(number: int) -> str:
@@ -160,9 +165,11 @@ def _text_issues(text_issues: tuple[TextIssue, ...]) -> Iterator[Finding]:
         where = ", ".join(f"{TITLES[issue.split]} {issue.texts:,}" for issue in found)
         verb = _are(total) if name == "empty" else "has" if total == 1 else "have"
         yield Finding(
-            "note" if name in HARMLESS else "warning", "encodings", f"{texts(total)} {verb} {name} ({where})",
+            "note" if name in HARMLESS else "warning",
+            "encodings",
+            f"{texts(total)} {verb} {name} ({where})",
             tuple(Match(1.0, (sample,)) for issue in found for sample in issue.examples),
-        )  # fmt: skip
+        )
 
 
 def _lengths(lengths: tuple[Lengths, ...], max_length: int) -> Iterator[Finding]:
@@ -170,18 +177,20 @@ def _lengths(lengths: tuple[Lengths, ...], max_length: int) -> Iterator[Finding]
     truncated = train.truncated[max_length]
     if truncated > MUCH_TRUNCATED * train.texts:
         yield Finding(
-            "note", "lengths",
+            "note",
+            "lengths",
             f"max_length={max_length} truncates {share(truncated, train.texts)} of the training texts and drops "
             f"{share(train.lost[max_length], train.tokens)} of their tokens; "
             f"{train.quantiles[0.95]:,} tokens would hold 95 % of the texts",
-        )  # fmt: skip
+        )
     for one in lengths:
         if one.unknown_tokens > MUCH_UNKNOWN * one.tokens:
             yield Finding(
-                "warning", "lengths",
+                "warning",
+                "lengths",
                 f"{share(one.unknown_tokens, one.tokens)} of the tokens of {_of(one.split)} are not in the "
                 f"tokenizer's vocabulary ({one.texts_with_unknown:,} texts); another encoder may know them",
-            )  # fmt: skip
+            )
 
 
 def _scripts(writing_systems: tuple[WritingSystems, ...]) -> Iterator[Finding]:
@@ -191,7 +200,8 @@ def _scripts(writing_systems: tuple[WritingSystems, ...]) -> Iterator[Finding]:
             named = ", ".join(f"{script} {number:,}" for script, number in others[:5])
             total, split = sum(number for _, number in others), _of(systems.split)
             yield Finding(
-                "note", "scripts",
-                f"{texts(total)} {_are(total)} mostly in another script than the other {usual:,} of {split} "
-                f"({named})", tuple(Match(1.0, (sample,)) for sample in systems.foreign),
-            )  # fmt: skip
+                "note",
+                "scripts",
+                f"{texts(total)} {_are(total)} mostly in another script than the other {usual:,} of {split} ({named})",
+                tuple(Match(1.0, (sample,)) for sample in systems.foreign),
+            )

@@ -1,4 +1,4 @@
-"""How long the texts are in tokens, what a `max_length` would cut and what buckets would pad."""
+"""How long the texts are in tokens, what a `max_length` would truncate and what buckets would pad."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MAX_LENGTHS = (32, 64, 128, 256, 512)
 QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.99)
 BUCKET_NUMBERS = (1, 2, 4, 8)
 _BINS = 48
-_WHOLE = 1 << 30  # tokens; no text is cut
+_WHOLE = 1 << 30  # tokens; no text is truncated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Lengths:
       tokens: of all texts together.
       smallest, largest: of a text.
       quantiles: a share of texts -> the number of tokens that so many have at most.
-      truncated: a `max_length` -> how many texts are longer and would be cut.
-      lost: a `max_length` -> how many tokens would be cut off.
+      truncated: a `max_length` -> how many texts are longer and would be truncated.
+      lost: a `max_length` -> how many tokens would be dropped.
       unknown_tokens: that the tokenizer's vocabulary cannot write.
       texts_with_unknown: texts that have such a token.
       histogram: texts by length; the i-th number is of `bin_width * i` to below `bin_width * (i + 1)`

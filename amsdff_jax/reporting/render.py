@@ -24,12 +24,13 @@ def render(template: str, **facts: Any) -> str:
       template: name of a file in `templates/`, ending in `.html.j2` or `.md.j2`.
       **facts: what it uses, under the names that it uses.
     """
-    return _environment().get_template(template).render(facts)
+    return environment().get_template(template).render(facts)
 
 
 @functools.cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """What templates have at hand: filters, tests, escaping by the name of the template."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
         finalize=_show_invisible,
@@ -38,7 +39,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "md": escape.escape_markdown,
         "url": quote,
         "code": escape.markdown_code,
@@ -50,8 +51,8 @@ def _environment() -> Environment:
         "shorten": shorten,
         "css_class": css_class,
     }
-    environment.tests["code"] = lambda cell: isinstance(cell, Code)
-    return environment
+    made.tests["code"] = lambda cell: isinstance(cell, Code)
+    return made
 
 
 @pass_eval_context

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from amsdff_jax.reporting.escape import direction, percent, plural, signed, visible
-from amsdff_jax.reporting.render import _environment
+from amsdff_jax.reporting.render import environment
 from amsdff_jax.reporting.shading import Mark, css_class, shade
 from amsdff_jax.reporting.table import Column, Table, columns
 
@@ -39,9 +39,9 @@ class Reader(HTMLParser):
 
 def fill(source: str, **facts) -> Reader:
     """A template of HTML that may use the macros."""
-    environment = _environment().overlay(autoescape=True)
+    html = environment().overlay(autoescape=True)
     macros = '{% from "macros.html.j2" import table, shaded_text, histogram %}'
-    return Reader(environment.from_string(macros + source).render(facts))
+    return Reader(html.from_string(macros + source).render(facts))
 
 
 def test_every_string_is_escaped_and_the_invisible_shown():
