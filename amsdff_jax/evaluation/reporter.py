@@ -31,7 +31,7 @@ class Reporter:
         parallel = DataParallel()
         self._variables = parallel.replicate(Variables.of(saved.model))
         self._config = dataclasses.replace(config, model=saved.model.config)
-        self._evaluator = Evaluator(nnx.graphdef(saved.model), self._config, saved.tokenizer, parallel)
+        self._evaluator = Evaluator(nnx.graphdef(saved.model), self._config, saved.require_tokenizer(), parallel)
         self._environment = describe_environment(saved.model)
         self._class_names = saved.class_names
         self._evaluations: dict[Path, Evaluation] = {}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.json_file import write_json, write_text
+from amsdff_jax.base.json_file import to_json, write_text
 from amsdff_jax.base.paths import user_path
 from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.page import make_page
@@ -48,17 +48,17 @@ def write_explanations(
         if compare:
             class_name = explanation.class_names[explanation.target]
         attributions = explanation.attributions
+        winner, probability = explanation.class_names[explanation.winner], explanation.probabilities.max()
         logger.info(
-            "text %d of %d: %s %.1f %%; completeness error %.2f %% with gradients at %d points",
-            number, len(texts), explanation.class_names[explanation.winner], 100 * explanation.probabilities.max(),
-            100 * attributions.relative_error, attributions.gradients,
-        )  # fmt: skip
+            f"text {number} of {len(texts)}: {winner} {100 * probability:.1f} %; completeness error "
+            f"{100 * attributions.relative_error:.2f} % with gradients at {attributions.gradients} points"
+        )
         explanations.append(explanation)
-    contents = [make_page(explanations, user_path(folder).resolve().name, compare)]
-    contents.append([explanation.to_dict() for explanation in explanations])
-    for file, content, write in zip(files, contents, (write_text, write_json), strict=False):
+    page = make_page(explanations, user_path(folder).resolve().name, compare)
+    numbers = to_json([explanation.to_dict() for explanation in explanations], indent=2) + "\n"
+    for file, content in zip(files, (page, numbers), strict=False):
         try:
-            write(file, content)
+            write_text(file, content)
         except OSError as error:
             raise UserError(f"{file}: cannot be written ({error.strerror}); choose another file") from None
         logger.info("written: %s", file)

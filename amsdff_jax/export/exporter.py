@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from amsdff_jax.base.json_file import write_json
 from amsdff_jax.base.paths import user_path
 from amsdff_jax.base.validation import require_choice
+from amsdff_jax.data.tokenization import pad_token_id
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.output_folder import CONFIG, MARK, check_replaceable, complete, partial_folder
@@ -79,19 +80,21 @@ def describe_verification(verification: Verification) -> str:
 
 def _write_config(file: Path, saved: SavedModel, format: str, temperature: float | None) -> None:
     """What the loaders read, and the sizes of the model for whom it may concern."""
-    write_json(file, {
+    content = {
         MARK: format,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "temperature": temperature or 1.0,
         "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
         "encoder": dataclasses.asdict(saved.model.encoder_config),
-    })  # fmt: skip
+    }
+    write_json(file, content)
 
 
 def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
-    """The tokenizer that cuts and pads by itself, as the model needs it."""
-    tokenizer = Tokenizer.from_str(saved.tokenizer.backend_tokenizer.to_str())
+    """The tokenizer that truncates and pads by itself, as the model needs it."""
+    own = saved.require_tokenizer()
+    tokenizer = Tokenizer.from_str(own.backend_tokenizer.to_str())
     tokenizer.enable_truncation(saved.max_length)
     if not saved.model.config.mask_padding:
         padding = {"length": saved.max_length}
@@ -99,5 +102,5 @@ def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
         rounded = -(-saved.max_length // multiple) * multiple
         fits = rounded <= saved.model.encoder_config.max_position_embeddings
         padding = {"pad_to_multiple_of": multiple} if fits and multiple > 1 else {}
-    tokenizer.enable_padding(pad_id=saved.tokenizer.pad_token_id, pad_token=saved.tokenizer.pad_token, **padding)
+    tokenizer.enable_padding(pad_id=pad_token_id(own), pad_token=str(own.pad_token), **padding)
     return tokenizer

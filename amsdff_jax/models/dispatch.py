@@ -1,5 +1,7 @@
 """What a backend computes fastest with: the type of the products and the implementation of attention."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -16,7 +18,7 @@ def choose_compute_dtype(asked: str, backend: str) -> jnp.dtype:
     return jnp.dtype(asked)
 
 
-def choose_attention(asked: str, backend: str, dtype: DTypeLike, length: int, head_size: int, has_dropout: bool) -> str:
+def choose_attention(asked: str, backend: str, dtype: DTypeLike, length: Any, head_size: int, has_dropout: bool) -> str:
     """The implementation of attention: "cudnn" or "xla".
 
     cuDNN's fused attention takes 16-bit types, heads of at most 128 features in multiples of 8 and an
@@ -25,7 +27,7 @@ def choose_attention(asked: str, backend: str, dtype: DTypeLike, length: int, he
     Args:
       asked: `model.attention`, "auto" or "xla".
       backend: as `jax.default_backend()` names it.
-      length: tokens, of queries and keys.
+      length: tokens, of queries and keys; a symbol of JAX where a program for any length is exported.
       has_dropout: whether attention weights are dropped, as in training at a rate above 0.
     """
     fits = dtype in (jnp.bfloat16, jnp.float16) and head_size <= 128 and head_size % 8 == 0 and length % 2 == 0

@@ -3,12 +3,12 @@
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of
@@ -21,26 +21,6 @@ from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transfor
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class ClassifierOutput(Protocol):
-    """What every classifier computes for a batch, as a named tuple; its kinds add fields of their own."""
-
-    @property
-    def logits(self) -> Float32[Array, "B C"]:
-        """Before the softmax."""
-        ...
-
-    @property
-    def pooled_features(self) -> Float[Array, "B F"]:
-        """What the last layers read."""
-        ...
-
-    @property
-    def encoder_output(self) -> Float[Array, "B S H"]:
-        """The features of the tokens."""
-        ...
 
 
 class PretrainedClassifier(nnx.Module):
@@ -90,8 +70,8 @@ class PretrainedClassifier(nnx.Module):
 
     def classify(
         self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> ClassifierOutput:
-        """Everything after the encoder.
+    ) -> Any:
+        """Everything after the encoder; a named tuple with at least `logits`, `pooled_features` and `encoder_output`.
 
         Args:
           mask: true on real tokens.
