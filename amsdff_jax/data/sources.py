@@ -25,6 +25,16 @@ class DataSplits(NamedTuple):
     validation: TextDataset
     test: TextDataset | None
 
+    def require_test(self) -> TextDataset:
+        """The test split.
+
+        Raises:
+          UserError: there is none.
+        """
+        if self.test is None:
+            raise UserError(f"{self.train.name}: no test split; name one (data.test_file or data.test_split)")
+        return self.test
+
 
 def load_data(config: DataConfig, seed: int = 0) -> DataSplits:
     """Reads all splits that `config` names.

@@ -116,6 +116,12 @@ def pad_token_id(tokenizer: PreTrainedTokenizerFast, source: str = "") -> int:
     return number
 
 
+def unknown_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The id of the unknown token, which stands for a text of no token at all; without one that of the padding."""
+    number = tokenizer.unk_token_id
+    return number if isinstance(number, int) and number else pad_token_id(tokenizer)
+
+
 def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int, source: str) -> None:
     """Raises `UserError` if the tokenizer can give an id for which a model has no embedding.
 
@@ -196,8 +202,7 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
       UserError: the tokenizer fails on a text.
     """
     pieces, truncated = [], np.zeros(len(dataset), bool)
-    padding = pad_token_id(tokenizer)
-    nothing = [tokenizer.unk_token_id or padding]
+    padding, nothing = pad_token_id(tokenizer), [unknown_id(tokenizer)]
     for start in range(0, len(dataset), TEXTS_PER_CALL):
         chunk = slice(start, start + TEXTS_PER_CALL)
         with tokenizer_errors_told(

@@ -73,7 +73,7 @@ class Calibration:
         require(fits, "label_set_size", self.label_set_size, "a number of classes")
         require(self.texts >= 0, "texts", self.texts, "a number of texts")
 
-    def probabilities(self, logits: Logits) -> Probabilities:
+    def probabilities(self, logits: Float[np.ndarray, "*N C"]) -> Float64[np.ndarray, "*N C"]:
         """Calibrated probabilities."""
         return softmax(logits, self.temperature)
 
@@ -228,7 +228,7 @@ def _cross_fitted(logits: Logits, labels: Labels) -> Probabilities:
     return probabilities
 
 
-def softmax(logits: Logits, temperature: float = 1.0) -> Float64[np.ndarray, "N C"]:
+def softmax(logits: Float[np.ndarray, "*N C"], temperature: float = 1.0) -> Float64[np.ndarray, "*N C"]:
     """The probabilities of the classes."""
     return special.softmax(logits.astype(np.float64) / temperature, axis=-1)
 

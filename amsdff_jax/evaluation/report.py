@@ -1,6 +1,7 @@
 """Writes an evaluation as files that a person or a spreadsheet can read."""
 
 import csv
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,22 +58,23 @@ def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, 
     per_class = metrics["per_class"]
     _write_csv(directory / "per_class.csv", list(per_class[0]), (row.values() for row in per_class))
 
-    _write_csv(
-        directory / "predictions.csv", ["id", "truth", "prediction", "probability"],
-        ([dataset.ids[index], names[truth[index]], names[predictions[index]], f"{confidence[index]:.6f}"]
-         for index in range(len(dataset))),
-    )  # fmt: skip
+    def answer(index: int) -> list[str]:
+        return [dataset.ids[index], names[truth[index]], names[predictions[index]]]
+
+    header = ["id", "truth", "prediction", "probability"]
+    rows = ([*answer(index), f"{confidence[index]:.6f}"] for index in range(len(dataset)))
+    _write_csv(directory / "predictions.csv", header, rows)
+
+    def error(index: int) -> list[str]:
+        numbers = confidence[index], probabilities[index, truth[index]]
+        texts = [texts[index] for texts in (dataset.texts, dataset.text_pairs) if texts is not None]
+        cells = (map(spreadsheet_cell, answer(index)), (f"{number:.6f}" for number in numbers))
+        return [*itertools.chain(*cells), *map(spreadsheet_cell, texts)]
+
     wrong = np.flatnonzero(truth != predictions)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_ERRORS]
-    header = ["id", "truth", "prediction", "probability", "probability_of_truth", "text"]
-    pairs = dataset.text_pairs is not None
-    _write_csv(
-        directory / "errors.csv", [*header, "text_pair"] if pairs else header,
-        ([spreadsheet_cell(dataset.ids[index]), spreadsheet_cell(names[truth[index]]),
-          spreadsheet_cell(names[predictions[index]]), f"{confidence[index]:.6f}",
-          f"{probabilities[index, truth[index]]:.6f}", spreadsheet_cell(dataset.texts[index]),
-          *([spreadsheet_cell(dataset.text_pairs[index])] if pairs else [])] for index in wrong),
-    )  # fmt: skip
+    header += ["probability_of_truth", "text", *([] if dataset.text_pairs is None else ["text_pair"])]
+    _write_csv(directory / "errors.csv", header, map(error, wrong.tolist()))
 
 
 def draw_report(directory: Path, class_names: Sequence[str], evaluation: Evaluation) -> None:

@@ -144,12 +144,12 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     Raises:
       UserError: something is no probability.
     """
-    p_values = np.asarray(p_values, np.float64)
-    if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
-        raise UserError(f"p_values: expected a list of numbers from 0 to 1, got {p_values.tolist()}")
-    order = np.argsort(p_values, kind="stable")
-    adjusted = np.empty_like(p_values)
-    adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    given = np.asarray(p_values, np.float64)
+    if given.ndim != 1 or not ((given >= 0) & (given <= 1)).all():
+        raise UserError(f"p_values: expected a list of numbers from 0 to 1, got {given.tolist()}")
+    order = np.argsort(given, kind="stable")
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
     return np.minimum(adjusted, 1)
 
 
@@ -162,15 +162,15 @@ def summarize(values: Sequence[float], confidence: float = 0.95) -> Summary:
       UserError: no value, one that is not finite, or a confidence out of its range.
     """
     _check_confidence(confidence)
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise UserError(f"values: expected a list of at least one finite number, got {values.tolist()}")
-    mean = float(values.mean())
-    if len(values) == 1:
+    sample = np.asarray(values, np.float64)
+    if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
+        raise UserError(f"values: expected a list of at least one finite number, got {sample.tolist()}")
+    mean = float(sample.mean())
+    if len(sample) == 1:
         return Summary(mean, None, None, None)
-    deviation = float(values.std(ddof=1))
+    deviation = float(sample.std(ddof=1))
     # Not `t.interval`, which is not a number where all values are the same.
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * deviation / len(values) ** 0.5
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(sample) - 1)) * deviation / len(sample) ** 0.5
     return Summary(mean, deviation, mean - reach, mean + reach)
 
 

@@ -2,7 +2,7 @@
 
 import matplotlib
 import numpy as np
-from matplotlib import cycler
+from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 

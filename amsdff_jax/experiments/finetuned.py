@@ -28,14 +28,11 @@ def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: 
     history = trainer.train(should_stop=should_stop)
     if not trainer.finished:
         raise StoppedError
-    evaluation = trainer.run_evaluation(data.test)
-    return Outcome(
-        evaluation,
-        compute_metrics(evaluation, data.test.class_names, config.loss),
-        trainer.trained_parameters,
-        trainer.seconds,
-        tuple(
-            {"epoch": record["epoch"]} | {name: record["validation"][name] for name in ("accuracy", "loss")}
-            for record in history
-        ),
+    test = data.require_test()
+    evaluation = trainer.run_evaluation(test)
+    metrics = compute_metrics(evaluation, test.class_names, config.loss)
+    curve = tuple(
+        {"epoch": record["epoch"], **{name: record["validation"][name] for name in ("accuracy", "loss")}}
+        for record in history
     )
+    return Outcome(evaluation, metrics, trainer.trained_parameters, trainer.seconds, curve)

@@ -39,8 +39,8 @@ from amsdff_jax.training.step import TrainState, initial_state, make_train_step,
 logger = logging.getLogger(__name__)
 
 # What the members of a sweep have each for themselves (0) and in common (None).
-VARIABLES = Variables(trainable=0, frozen=None, batch_statistics=0)
-STATE = TrainState(step=0, variables=VARIABLES, optimizer_state=0)
+VARIABLES = Variables._make((0, None, 0))  # trainable, frozen, batch_statistics
+STATE = TrainState._make((0, VARIABLES, 0))  # step, variables, optimizer_state
 
 
 def run_frozen(
@@ -70,8 +70,8 @@ def run_frozen(
         together; a seed for which every learning rate led to numbers that are not finite.
     """
     if not config.model.mask_padding:
-        raise UserError("model.mask_padding: reference semantics read the encoder's output on padding, which the "
-                        "frozen mode does not keep; use mode=finetuned")  # fmt: skip
+        problem = "reference semantics read the encoder's output on padding, which the frozen mode does not keep"
+        raise UserError(f"model.mask_padding: {problem}; use mode=finetuned")
     sweep = _Sweep(config, data, seeds, learning_rates, epochs)
     best, values, curves = sweep.train(should_stop)
     evaluations = sweep.evaluate(best, sweep.test)
@@ -82,13 +82,13 @@ def run_frozen(
         chosen = max(own, key=lambda number: sign * values[number])
         if not np.isfinite(values[chosen]):
             raise UserError(f"learning_rates: none of {tuple(learning_rates)} led to finite numbers; try lower ones")
-        metrics = compute_metrics(evaluations[chosen], data.test.class_names, config.loss)
+        metrics = compute_metrics(evaluations[chosen], data.require_test().class_names, config.loss)
         rate = sweep.members[chosen][1]
         if len(learning_rates) > 1 and rate in (min(learning_rates), max(learning_rates)):
+            end = "lowest" if rate == min(learning_rates) else "highest"
             logger.warning(
-                "seed %d: %g did best, the %s learning rate that was tried; one beyond it may do better", seed, rate,
-                "lowest" if rate == min(learning_rates) else "highest",
-            )  # fmt: skip
+                f"seed {seed}: {rate:g} did best, the {end} learning rate that was tried; one beyond it may do better"
+            )
         outcomes.append(
             Outcome(
                 evaluations[chosen],
@@ -158,7 +158,8 @@ class _Sweep:
         folder = find_tokenizer(self._config.data.tokenizer, self._config.model.encoder)
         tokenizer = load_tokenizer(folder)
         check_vocabulary(tokenizer, model.encoder_config.vocab_size, str(folder))
-        tokens = (tokenize_once(split, tokenizer, self._config.data.max_length) for split in self._data)
+        splits = (self._data.train, self._data.validation, self._data.require_test())
+        tokens = (tokenize_once(split, tokenizer, self._config.data.max_length) for split in splits)
         self._train, self._validation, self.test = (encode_once(model.transformer, split) for split in tokens)
         every = np.concatenate([split.tokens.lengths for split in (self._train, self._validation, self.test)])
         self._buckets = choose_buckets(every, self._config.data.num_buckets, self._config.data.max_length)
@@ -168,7 +169,7 @@ class _Sweep:
             if not model.needs_data_init:
                 continue
             batch = self._train.make_batch(plan_sample(self._train.tokens.lengths, SAMPLED_TEXTS, seed))
-            fit_to_features(model, batch.features.astype(np.float32), batch.attention_mask.astype(bool))
+            fit_to_features(model, jnp.asarray(batch.features, jnp.float32), jnp.asarray(batch.attention_mask, bool))
 
     def _initial_state(self, models: dict[int, PretrainedClassifier], rates: dict[str, float]) -> TrainState:
         states = {}
@@ -219,8 +220,8 @@ class _Sweep:
                     )
             better = values < best_values if lower else values > best_values
             best, best_values = _take(better, self._state.variables, best), np.where(better, values, best_values)
-            logger.info("epoch %d of %d: validation %s up to %.4f", epoch + 1, self._epochs, metric,
-                        best_values.min() if lower else best_values.max())  # fmt: skip
+            highest = best_values.min() if lower else best_values.max()
+            logger.info("epoch %d of %d: validation %s up to %.4f", epoch + 1, self._epochs, metric, highest)
         return best, best_values, curves
 
     def evaluate(self, variables: Variables, dataset: EncodedDataset) -> list[Evaluation]:
@@ -235,7 +236,7 @@ class _Sweep:
 
 def _read_features(model: PretrainedClassifier, batch: FeatureBatch, dropout_key: jax.Array | None = None) -> Any:
     seed = None if dropout_key is None else dropout_seed(dropout_key)
-    return model.classify(batch.features.astype(jnp.float32), batch.attention_mask.astype(bool), seed)
+    return model.classify(jnp.asarray(batch.features, jnp.float32), jnp.asarray(batch.attention_mask, bool), seed)
 
 
 def _member_step(

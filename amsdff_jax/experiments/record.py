@@ -85,7 +85,7 @@ class RunRecord:
             train_seconds=round(outcome.train_seconds, 2),
             texts_per_second=round(outcome.metrics["examples_per_second"], 2),
             learning_rate=outcome.learning_rate,
-            curve=outcome.curve,
+            curve=tuple(map(dict, outcome.curve)),
         )
 
     @classmethod

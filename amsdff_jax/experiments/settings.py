@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,8 @@ class ExperimentConfig:
                 config.run_config(dataset, variant, 0)
         return config
 
-    def select(self, datasets: list[str], variants: list[str]) -> "ExperimentConfig":
-        """The same with some of the datasets and variants only; an empty list keeps all.
+    def select(self, datasets: Sequence[str], variants: Sequence[str]) -> "ExperimentConfig":
+        """The experiment with some of the datasets and variants only; an empty list keeps all.
 
         Raises:
           UserError: a name that does not exist.
@@ -141,6 +141,7 @@ class ExperimentConfig:
 def run_settings(file: str | Path) -> ConfigDict:
     """The settings in a config file such as `configs/agnews.py`."""
     specification = importlib.util.spec_from_file_location(Path(file).stem, file)
+    assert specification is not None and specification.loader is not None  # of every file that ends in .py
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module.get_config()

@@ -12,6 +12,7 @@ from flax import nnx
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import nearest, require
+from amsdff_jax.data.tokenization import pad_token_id
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import require_finite
 from amsdff_jax.explanation.ablation import POOLS, leave_out_pools, leave_out_scales
@@ -169,8 +170,7 @@ class Explainer:
           UserError: the model was saved without a tokenizer, or trained on pairs of texts.
         """
         claim_process()
-        if saved.tokenizer is None:
-            raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
+        self._tokenizer = saved.require_tokenizer()
         if saved.reads_pairs:
             raise UserError("the model was trained on pairs of texts; only models of single texts can be explained")
         exact = {"compute_dtype": "float32", "attention": "xla", "rematerialize": False}
@@ -198,10 +198,10 @@ class Explainer:
             listing = nearest(class_name, saved.class_names) or f"; there are {', '.join(saved.class_names)}"
             raise UserError(f"class_name: the model has no class {class_name!r}{listing}")
         with self._reading:
-            reading = read_text(text, saved.tokenizer, saved.max_length)
+            reading = read_text(text, self._tokenizer, saved.max_length)
         count = len(reading.tokens)
         length = self._padded_length(count)
-        input_ids = np.full(length, saved.tokenizer.pad_token_id, np.int32)
+        input_ids = np.full(length, pad_token_id(self._tokenizer), np.int32)
         attention_mask, is_word = np.zeros(length, np.int32), np.zeros(length, bool)
         input_ids[:count] = [token.id for token in reading.tokens]
         attention_mask[:count] = 1

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerFast
 
-from amsdff_jax.data.tokenization import tokenizer_errors_told, whole_characters
+from amsdff_jax.data.tokenization import tokenizer_errors_told, unknown_id, whole_characters
 
 REPLACEMENT = "\ufffd"
 
@@ -71,14 +71,14 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int) ->
 
     Args:
       text: any string, lone surrogates included.
-      max_length: tokens it is cut to, special ones included.
+      max_length: tokens it is truncated to, special ones included.
 
     Raises:
       UserError: the tokenizer fails on the text.
     """
     whole = whole_characters(text)
     with tokenizer_errors_told("the tokenizer cannot read the text"):
-        encoding = tokenizer(whole, truncation=True, max_length=max_length).encodings[0]
+        encoding = (tokenizer(whole, truncation=True, max_length=max_length).encodings or [])[0]
     columns = (encoding.tokens, encoding.ids, encoding.offsets, encoding.word_ids)
     tokens, words = [], []
     for word_id, pieces in groupby(zip(*columns, strict=True), key=lambda piece: piece[3]):
@@ -88,8 +88,8 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int) ->
         if word is not None:
             words.append(Word(min(piece[2][0] for piece in pieces), max(piece[2][1] for piece in pieces)))
     if not tokens:
-        nothing = tokenizer.unk_token_id or tokenizer.pad_token_id
-        tokens = [Token(tokenizer.convert_ids_to_tokens(nothing), nothing, 0, 0, None)]
+        nothing = unknown_id(tokenizer)
+        tokens = [Token(str(tokenizer.convert_ids_to_tokens(nothing)), nothing, 0, 0, None)]
     replaced = whole.count(REPLACEMENT) - text.count(REPLACEMENT)
     unknown = sum(token.id == tokenizer.unk_token_id for token in tokens)
     return Reading(whole, replaced, unknown, tuple(tokens), tuple(words), bool(encoding.overflowing))

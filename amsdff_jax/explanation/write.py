@@ -53,14 +53,10 @@ def write_explanations(
         if compare:
             class_name = explanation.class_names[explanation.target]
         attributions = explanation.attributions
+        winner, probability = explanation.class_names[explanation.winner], explanation.probabilities.max()
         logger.info(
-            "text %d of %d: %s %.1f %%; completeness error %.2f %% with gradients at %d points",
-            number,
-            len(texts),
-            explanation.class_names[explanation.winner],
-            100 * explanation.probabilities.max(),
-            100 * attributions.relative_error,
-            attributions.gradients,
+            f"text {number} of {len(texts)}: {winner} {100 * probability:.1f} %; completeness error "
+            f"{100 * attributions.relative_error:.2f} % with gradients at {attributions.gradients} points"
         )
         explanations.append(explanation)
     contents = [make_page(explanations, user_path(folder).resolve().name, compare)]

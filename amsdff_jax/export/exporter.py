@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require_choice
+from amsdff_jax.data.tokenization import pad_token_id
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
@@ -133,7 +134,8 @@ def _write_config(file: Path, saved: SavedModel, format: str, temperature: float
 
 def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
     """The tokenizer that truncates and pads by itself, as the model needs it."""
-    tokenizer = Tokenizer.from_str(saved.tokenizer.backend_tokenizer.to_str())
+    own = saved.require_tokenizer()
+    tokenizer = Tokenizer.from_str(own.backend_tokenizer.to_str())
     tokenizer.enable_truncation(saved.max_length)
     if not saved.model.config.mask_padding:
         padding = {"length": saved.max_length}
@@ -141,5 +143,5 @@ def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
         rounded = -(-saved.max_length // multiple) * multiple
         fits = rounded <= saved.model.encoder_config.max_position_embeddings
         padding = {"pad_to_multiple_of": multiple} if fits and multiple > 1 else {}
-    tokenizer.enable_padding(pad_id=saved.tokenizer.pad_token_id, pad_token=saved.tokenizer.pad_token, **padding)
+    tokenizer.enable_padding(pad_id=pad_token_id(own), pad_token=str(own.pad_token), **padding)
     return tokenizer

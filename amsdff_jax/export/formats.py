@@ -8,31 +8,51 @@ from typing import NamedTuple
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.models.model_folder import SavedModel
 
+Writer = Callable[[SavedModel, Path], None]
+
+
+def _stablehlo() -> Writer:
+    from amsdff_jax.export.stablehlo import write_stablehlo
+
+    return write_stablehlo
+
+
+def _safetensors() -> Writer:
+    from amsdff_jax.export.torch_safetensors import write_torch_safetensors
+
+    return write_torch_safetensors
+
+
+def _onnx() -> Writer:
+    from amsdff_jax.export.onnx_graph import write_onnx
+
+    return write_onnx
+
 
 class Format(NamedTuple):
     """A kind of export.
 
     Attributes:
-      writer: module and function that write it, `(SavedModel, folder)`; imported when it is needed.
+      import_writer: gives what writes it into a folder; imports what `needs` names.
       needs: modules that it or its loader imports and this package does not depend on.
       extra: of this package, that brings them.
       length_multiple: what the loader rounds lengths up to; above 1 where every length costs a compilation.
     """
 
-    writer: str
+    import_writer: Callable[[], Writer]
     needs: tuple[str, ...] = ()
     extra: str = ""
     length_multiple: int = 1
 
 
 FORMATS = {
-    "stablehlo": Format("amsdff_jax.export.stablehlo:write_stablehlo", length_multiple=32),
-    "safetensors": Format("amsdff_jax.export.torch_safetensors:write_torch_safetensors", ("torch",), "torch"),
-    "onnx": Format("amsdff_jax.export.onnx_graph:write_onnx", ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"),
+    "stablehlo": Format(_stablehlo, length_multiple=32),
+    "safetensors": Format(_safetensors, ("torch",), "torch"),
+    "onnx": Format(_onnx, ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"),
 }
 
 
-def find_writer(name: str) -> Callable[[SavedModel, Path], None]:
+def find_writer(name: str) -> Writer:
     """The function that writes the format of that name.
 
     Raises:
@@ -46,5 +66,4 @@ def find_writer(name: str) -> Callable[[SavedModel, Path], None]:
             raise UserError(
                 f"--format={name}: needs {needed}, which is not installed; pip install 'amsdff-jax[{chosen.extra}]'"
             ) from None
-    module, _, function = chosen.writer.partition(":")
-    return getattr(import_module(module), function)
+    return chosen.import_writer()

@@ -62,9 +62,16 @@ def write_onnx(saved: SavedModel, folder: Path) -> None:
     dynamic = {0: batch, 1: tokens} if config.mask_padding else {0: batch}
     with _quiet():
         torch.onnx.export(
-            _Logits(model), (input_ids, attention_mask), folder / GRAPH, input_names=["input_ids", "attention_mask"],
-            output_names=["logits"], dynamic_shapes=(dynamic, dynamic), external_data=False, dynamo=True, verbose=False,
-        )  # fmt: skip
+            _Logits(model),
+            (input_ids, attention_mask),
+            folder / GRAPH,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            dynamic_shapes=(dynamic, dynamic),
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
     onnx.checker.check_model(folder / GRAPH)
 
 

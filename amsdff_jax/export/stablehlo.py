@@ -1,7 +1,8 @@
 """Exports a model as StableHLO, which any later JAX runs on CPUs, GPUs and TPUs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.export
@@ -44,10 +45,10 @@ def write_stablehlo(saved: SavedModel, folder: Path) -> None:
     tokens = jax.ShapeDtypeStruct(_shape(saved), jnp.int32)
     exported = jax.export.export(jax.jit(logits), platforms=PLATFORMS)(weights, tokens, tokens)
     (folder / PROGRAM).write_bytes(exported.serialize())
-    np.savez(folder / WEIGHTS, **weights)
+    np.savez(folder / WEIGHTS, allow_pickle=False, **weights)
 
 
-def _shape(saved: SavedModel) -> tuple:
+def _shape(saved: SavedModel) -> Sequence[Any]:
     """[B,S] of the tokens, symbolic where it may vary."""
     if not saved.model.config.mask_padding:
         return jax.export.symbolic_shape(f"b, {saved.max_length}")

@@ -69,18 +69,15 @@ def read_texts(file: str, column: str) -> list[str]:
       UserError: the file cannot be read or has no such column.
     """
     if not file:
-        snippets = iter(load_data(DataConfig(source="bundled")).test.texts)
+        snippets = iter(load_data(DataConfig(source="bundled")).require_test().texts)
         numbers = islice(cycle(SNIPPETS_PER_TEXT), DEFAULT_TEXTS)
         return [" ".join(islice(snippets, number)) for number in numbers]
     texts = []
     for row in read_rows(file, [column]):
         text = row.values.get(column)
         if not isinstance(text, str):
-            found = first_of(list(map(repr, row.values)))
-            raise UserError(
-                f"{file}: {row.place}: expected a text in column {column!r}, found columns {found}"
-                f"{nearest(column, row.values)}; --text_column=NAME"
-            )
+            found = f"found columns {first_of(list(map(repr, row.values)))}{nearest(column, row.values)}"
+            raise UserError(f"{file}: {row.place}: expected a text in column {column!r}, {found}; --text_column=NAME")
         texts.append(text)
     return texts
 
@@ -106,7 +103,7 @@ def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
       UserError: logits that are not finite.
     """
     dataset = TextDataset(texts, np.zeros(len(texts), np.int32), saved.class_names, name="texts to verify on")
-    tokens = tokenize(dataset, saved.tokenizer, saved.max_length)
+    tokens = tokenize(dataset, saved.require_tokenizer(), saved.max_length)
     model = saved.model.for_platform("cpu")
     parallel = DataParallel(devices=jax.local_devices(backend="cpu")[:1])
     config = Config().replace(data__max_length=saved.max_length, model__mask_padding=model.config.mask_padding)
@@ -124,7 +121,8 @@ def verify_export(folder: Path, expected: Expectation) -> Verification:
     order = np.argsort(lengths, kind="stable")
     with tempfile.TemporaryDirectory(prefix="amsdff-export-") as scratch:
         batches, out = Path(scratch) / "batches.json", Path(scratch) / "logits.npy"
-        batches.write_text(json.dumps(list(_batches([texts[index] for index in order]))), encoding="utf-8")
+        in_order: list[int] = order.tolist()
+        batches.write_text(json.dumps(list(_batches([texts[index] for index in in_order]))), encoding="utf-8")
         runner = Path(__file__).with_name("run_loader.py")
         command = [sys.executable, "-P", str(runner), str(folder.resolve()), str(batches), str(out)]
         result = subprocess.run(
@@ -155,7 +153,7 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 
 def _environment() -> dict[str, str]:
     """Of the loader's process: on a CPU, where float32 is float32, keeping what JAX compiles where we keep it."""
-    compiled = jax.config.jax_compilation_cache_dir
+    compiled = jax.config.values["jax_compilation_cache_dir"]
     kept = {"JAX_COMPILATION_CACHE_DIR": compiled, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
     # Without bytecode, which would lie in the folder.
     common = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -62,14 +62,14 @@ class Corpus:
         dataset, row = self._find(index)
         shown = [excerpt(part, place) for part, place in zip(self.parts(index), places, strict=False)]
         return Sample(
-            self.names[self.split_of[index]],
+            self.names[int(self.split_of[index])],
             printable(str(dataset.ids[row])),
             printable(dataset.class_names[self.labels[index]]),
             *shown,
         )
 
     def _find(self, index: int) -> tuple[TextDataset, int]:
-        split = self.split_of[index]
+        split = int(self.split_of[index])
         return self.datasets[split], int(index - self._starts[split])
 
 

@@ -147,7 +147,7 @@ def _conflicts(corpus: Corpus, distinct: DistinctTexts, similar: SimilarTexts) -
         examples=tuple(examples),
         near=len(rivals),
         near_examples=tuple(
-            _match(corpus, pair, similar.rival_similarity[distinct.number_of[pair[0]]]) for pair in pairs
+            _match(corpus, pair, float(similar.rival_similarity[distinct.number_of[pair[0]]])) for pair in pairs
         ),
     )
 

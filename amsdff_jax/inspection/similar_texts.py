@@ -80,8 +80,8 @@ class SimilarTexts:
         return result
 
     def _differ(self, one: np.ndarray | int, other: np.ndarray | int) -> np.ndarray:
-        one, other = self._distinct.labels[one], self._distinct.labels[other]
-        return (one != other) & (one != NONE) & (other != NONE)
+        labels, others = np.asarray(self._distinct.labels[one]), np.asarray(self._distinct.labels[other])
+        return (labels != others) & (labels != NONE) & (others != NONE)
 
     def _note(self, text: int, partner: int, similarity: float) -> None:
         better = (self._distinct.first[partner] != NONE) & (similarity > self.like_similarity[text])

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.data_dependent_init import (
@@ -15,13 +15,14 @@ from amsdff_jax.models.data_dependent_init import (
     start_near_identity,
 )
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
-from amsdff_jax.models.dropout import Dropout, Seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import GELU, LayerNorm, Linear, Sequential
 from amsdff_jax.models.multi_scale import MultiScaleAttention
 from amsdff_jax.models.pooling import PoolingStrategy
 from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.shapes import Features, Mask, Seed
 
 
 class AMSDFFOutput(NamedTuple):
@@ -40,10 +41,10 @@ class AMSDFFOutput(NamedTuple):
 
     logits: Float32[Array, "B C"]
     pooled_features: Float[Array, "B H"]
-    sequence_features: Float[Array, "B S H"]
-    multi_scale_features: Float[Array, "B S H"]
-    enhanced_features: Float[Array, "B S H"]
-    encoder_output: Float[Array, "B S H"]
+    sequence_features: Features
+    multi_scale_features: Features
+    enhanced_features: Features
+    encoder_output: Features
     token_attention: Float32[Array, "B S"] | None
     expert_gates: Float32[Array, "B E"] | None
     cls_attention: Float32[Array, "B N S"] | None
@@ -97,9 +98,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
         )
         self._complete(config, encoder_config, platform)
 
-    def classify(
-        self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> AMSDFFOutput:
+    def classify(self, encoder_output: Features, mask: Mask, seed: Seed | None = None) -> AMSDFFOutput:
         """Everything after the encoder. A stage that is left out passes on what it gets."""
         enhanced = multi_scale = self.feature_enhancer(encoder_output, seed)
         if self.multi_scale_attention is not None:
@@ -120,7 +119,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
             cls_attention=cls_attention,
         )
 
-    def fit_new_layers(self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> None:
+    def fit_new_layers(self, encoder_output: Features, mask: Mask) -> None:
         """Makes the random layers suit the data, stage by stage, but for the last, whose outputs are no features."""
         start_near_identity(self.feature_enhancer)
         x = standardize_layers(self.feature_enhancer, encoder_output, mask)

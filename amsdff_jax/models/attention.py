@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.models.dispatch import fits_cudnn
-from amsdff_jax.models.dropout import Dropout, Seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import Linear, xavier_uniform
 from amsdff_jax.models.matmul import dense
+from amsdff_jax.models.shapes import Features, Mask, Seed
 
 LOWEST = jnp.finfo(jnp.float32).min
 
@@ -24,7 +25,7 @@ def attend(
     query: Float[Array, "B S N D"],
     key: Float[Array, "B S N D"],
     value: Float[Array, "B S N D"],
-    key_mask: Bool[Array, "B S"],
+    key_mask: Mask,
     dropout: Dropout,
     seed: Seed | None,
     implementation: str = "xla",
@@ -56,7 +57,7 @@ def attend_with_weights(
     query: Float[Array, "B Q N D"],
     key: Float[Array, "B S N D"],
     value: Float[Array, "B S N D"],
-    key_mask: Bool[Array, "B S"],
+    key_mask: Mask,
     dropout: Dropout,
     seed: Seed | None,
 ) -> tuple[Float[Array, "B Q N*D"], Float32[Array, "B N Q S"]]:
@@ -68,7 +69,7 @@ def attend_with_weights(
 
 
 def _exponentials(
-    query: Float[Array, "B Q N D"], key: Float[Array, "B S N D"], key_mask: Bool[Array, "B S"]
+    query: Float[Array, "B Q N D"], key: Float[Array, "B S N D"], key_mask: Mask
 ) -> tuple[Float32[Array, "B N Q S"], Float32[Array, "B N Q 1"]]:
     """Of the scores less each query's highest, and their sums."""
     query = query * (1 / math.sqrt(query.shape[-1]))
@@ -110,26 +111,20 @@ class MultiheadAttention(nnx.Module):
         self.dtype = dtype
         self.implementation = "xla"
 
-    def __call__(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> Float[Array, "B S H"]:
+    def __call__(self, x: Features, mask: Mask, seed: Seed | None = None) -> Features:
         """Lets the tokens of `x` attend to each other where `mask` is true."""
         query, key, value = self._project(x, 0, 3)
         return self.out_proj(attend(query, key, value, mask, self.dropout, seed, self.implementation))
 
     def query_with_weights(
-        self,
-        query: Float[Array, "B Q H"],
-        x: Float[Array, "B S H"],
-        mask: Bool[Array, "B S"],
-        seed: Seed | None = None,
+        self, query: Float[Array, "B Q H"], x: Features, mask: Mask, seed: Seed | None = None
     ) -> tuple[Float[Array, "B Q H"], Float32[Array, "B N Q S"]]:
         """Lets other queries attend to `x` where `mask` is true; the attention weights of N heads beside it."""
         (queries,), (key, value) = self._project(query, 0, 1), self._project(x, 1, 3)
         context, weights = attend_with_weights(queries, key, value, mask, self.dropout, seed)
         return self.out_proj(context), weights
 
-    def _project(self, x: Float[Array, "B S H"], first: int, last: int) -> list[Float[Array, "B S N D"]]:
+    def _project(self, x: Features, first: int, last: int) -> list[Float[Array, "B S N D"]]:
         """The projections from number `first` on, up to `last`, of query, key and value."""
         columns = slice(first * x.shape[-1], last * x.shape[-1])
         projected = dense(x, self.in_proj_kernel[:, columns], self.in_proj_bias[columns], self.dtype)

@@ -8,17 +8,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.core import max_dim
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
-from amsdff_jax.models.dropout import Dropout, Seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.layers import Linear, Sequential, Tanh, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool, max_pool
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.recurrent import GRU, LSTM
+from amsdff_jax.models.shapes import Features, Mask, Seed
 
 CNN_WIDTHS = (3, 4, 5)
 CNN_FILTERS = 100
@@ -29,7 +30,7 @@ class BaselineOutput(NamedTuple):
 
     logits: Float32[Array, "B C"]
     pooled_features: Float[Array, "B F"]
-    encoder_output: Float[Array, "B S H"]
+    encoder_output: Features
 
 
 class Baseline(PretrainedClassifier):
@@ -53,9 +54,7 @@ class Baseline(PretrainedClassifier):
         self.classifier = Linear(pooled_size, config.num_classes, dtype=dtype, rngs=rngs)
         self._complete(config, encoder_config, platform)
 
-    def classify(
-        self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> BaselineOutput:
+    def classify(self, encoder_output: Features, mask: Mask, seed: Seed | None = None) -> BaselineOutput:
         """Everything after the encoder."""
         pooled = self.pool(encoder_output, mask, seed)
         logits = self.classifier(self.dropout(pooled, seed)).astype(jnp.float32)
@@ -65,7 +64,7 @@ class Baseline(PretrainedClassifier):
         """Makes the layers of `pool`; returns F."""
         raise NotImplementedError
 
-    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """Sums a text's tokens up."""
         raise NotImplementedError
 
@@ -79,7 +78,7 @@ class LSTMClassifier(Baseline):
         self.lstm = LSTM(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
         return 2 * (hidden_size // 2)
 
-    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
         return self.lstm(x, mask if self.config.mask_padding else jnp.ones_like(mask), seed)
 
@@ -93,7 +92,7 @@ class GRUClassifier(Baseline):
         self.gru = GRU(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
         return 2 * (hidden_size // 2)
 
-    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
         return self.gru(x, mask if self.config.mask_padding else jnp.ones_like(mask), seed)
 
@@ -110,7 +109,7 @@ class TransformerClassifier(Baseline):
         self.pooler = Sequential([Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs), Tanh()])
         return hidden_size
 
-    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
         return self.pooler(masked_mean(self.attention(x, mask, seed), mask))
 
@@ -124,7 +123,7 @@ class Conv(nnx.Module):
         self.bias = nnx.Param(init(rngs.params(), (filters,)))
         self.dtype = dtype
 
-    def __call__(self, x: Float[Array, "B S H"]) -> Float[Array, "B W F"]:
+    def __call__(self, x: Features) -> Float[Array, "B W F"]:
         """Features of the W = S - width + 1 windows, in the compute type."""
         kernel = self.conv_kernel[...].astype(self.dtype)
         windows = x.shape[1] - kernel.shape[0] + 1
@@ -145,7 +144,7 @@ class CNNClassifier(Baseline):
         self.convs = nnx.List([Conv(hidden_size, CNN_FILTERS, width, dtype=dtype, rngs=rngs) for width in CNN_WIDTHS])
         return CNN_FILTERS * len(CNN_WIDTHS)
 
-    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float32[Array, "B F"]:
+    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float32[Array, "B F"]:
         """The filters of all widths, side by side."""
         missing = max_dim(0, max(CNN_WIDTHS) - x.shape[1])  # of a length that may be symbolic, too
         if self.config.mask_padding:
@@ -153,7 +152,7 @@ class CNNClassifier(Baseline):
         x, mask = jnp.pad(x, ((0, 0), (0, missing), (0, 0))), jnp.pad(mask, ((0, 0), (0, missing)))
         return jnp.concatenate([self._strongest(conv, x, mask) for conv in self.convs], axis=-1)
 
-    def _strongest(self, conv: Conv, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float32[Array, "B F"]:
+    def _strongest(self, conv: Conv, x: Features, mask: Mask) -> Float32[Array, "B F"]:
         activations = jax.nn.relu(conv(x).astype(jnp.float32))
         windows = activations.shape[1]
         if self.config.mask_padding:
@@ -172,7 +171,7 @@ class AttentionClassifier(Baseline):
         self.attention = AttentionPool(hidden_size, dtype=dtype, rngs=rngs)
         return hidden_size
 
-    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
         return self.attention(x, mask)[0]
 
@@ -185,12 +184,12 @@ class LinearClassifier(Baseline):
     def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
         return hidden_size
 
-    def pool(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B F"]:
+    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
         return masked_mean(x, mask)
 
 
-def masked_mean(x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float[Array, "B H"]:
+def masked_mean(x: Features, mask: Mask) -> Float[Array, "B H"]:
     """The mean over the tokens where `mask` is true; 0 where there is none."""
     count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
     return jnp.where(mask[..., None], x, 0).sum(axis=1) / count

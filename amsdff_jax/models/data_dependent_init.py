@@ -22,6 +22,7 @@ from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import Linear, moments
 from amsdff_jax.models.multi_scale import MultiScaleAttention
 from amsdff_jax.models.pooling import PoolingStrategy
+from amsdff_jax.models.shapes import Features, Features32, Mask
 
 RANDOM_PART = 0.3  # how much of its random weights a layer keeps beside the identity
 SMALLEST_DEVIATION = 1e-3  # of a feature that is the same for all texts, of which there may be only one
@@ -63,9 +64,7 @@ def standardize_layers(
     return x
 
 
-def fit_multi_scale(
-    stage: MultiScaleAttention, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]
-) -> Float32[Array, "B S H"]:
+def fit_multi_scale(stage: MultiScaleAttention, x: Features, mask: Mask) -> Features32:
     """Fits stage 3 and returns what it gives now.
 
     The convolutions have BatchNorm, which standardizes what they give; its running statistics become those of `x`.
@@ -82,7 +81,7 @@ def fit_multi_scale(
     return stage.layer_norm(mixed + x)
 
 
-def fit_fusion(stage: DynamicFusion, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float32[Array, "B S H"]:
+def fit_fusion(stage: DynamicFusion, x: Features, mask: Mask) -> Features32:
     """Fits stage 4 and returns what it gives now.
 
     A text's gates sum to 1, so shifting and scaling every expert alike shifts and scales their mixture.
@@ -97,7 +96,7 @@ def fit_fusion(stage: DynamicFusion, x: Float[Array, "B S H"], mask: Bool[Array,
     return (mixture - mean) / deviation
 
 
-def fit_pooling(stage: PoolingStrategy, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float32[Array, "B H"]:
+def fit_pooling(stage: PoolingStrategy, x: Features, mask: Mask) -> Float32[Array, "B H"]:
     """Fits stage 5 and returns what it gives now."""
     is_text = mask.any(axis=1)
     if "attention" in stage.pools:

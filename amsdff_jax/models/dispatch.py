@@ -3,6 +3,8 @@
 A platform is what `jax.Device.platform` names: "cpu", "gpu" or "tpu".
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -36,14 +38,14 @@ def choose_attention(asked: str, platform: str) -> str:
     return "cudnn" if asked == "auto" and platform == "gpu" else "xla"
 
 
-def fits_cudnn(dtype: DTypeLike, length: int, head_size: int, has_dropout: bool) -> bool:
+def fits_cudnn(dtype: DTypeLike, length: Any, head_size: int, has_dropout: bool) -> bool:
     """Whether cuDNN's fused attention takes such arrays.
 
     It takes 16-bit types, heads of at most 128 features in multiples of 8 and an even number of tokens. JAX offers
     it without dropout on the attention weights only.
 
     Args:
-      length: tokens, of queries and keys.
+      length: tokens, of queries and keys; a symbol of JAX where a program for any length is exported.
       has_dropout: whether attention weights are dropped, as in training at a rate above 0.
     """
     half_precision = dtype in (jnp.bfloat16, jnp.float16)

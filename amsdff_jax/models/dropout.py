@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, PRNGKeyArray
 
-Seed = UInt32[Array, "2"]
+from amsdff_jax.models.shapes import Seed
 
 
 class Dropout(nnx.Module):

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Float32, Int
 
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.models.attention import attend, split_heads
-from amsdff_jax.models.dropout import Dropout, Seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import LayerNorm, Linear, gelu
 from amsdff_jax.models.matmul import dense
+from amsdff_jax.models.shapes import Features, Features32, Mask, Seed
 
 LAYER_NORM_EPSILON = 1e-12  # BERT's and DistilBERT's
 
@@ -29,7 +30,7 @@ class Embeddings(nnx.Module):
         self.dropout = Dropout(config.dropout)
         self.pad_token_id = config.pad_token_id
 
-    def __call__(self, input_ids: Int[Array, "B S"], seed: Seed | None) -> Float32[Array, "B S H"]:
+    def __call__(self, input_ids: Int[Array, "B S"], seed: Seed | None) -> Features32:
         """What the first block reads."""
         return self.add_positions(self.look_up(input_ids), seed)
 
@@ -39,7 +40,7 @@ class Embeddings(nnx.Module):
         # PyTorch's padding_idx: the padding token's row never learns.
         return jnp.where((input_ids == self.pad_token_id)[..., None], jax.lax.stop_gradient(words), words)
 
-    def add_positions(self, words: Float[Array, "B S H"], seed: Seed | None) -> Float32[Array, "B S H"]:
+    def add_positions(self, words: Features, seed: Seed | None) -> Features32:
         """What follows the word embeddings."""
         positions = self.position_embeddings.embedding[: words.shape[1]]
         return self.dropout(self.LayerNorm(words + positions), seed)
@@ -63,7 +64,7 @@ class SelfAttention(nnx.Module):
         self.dtype = dtype
         self.implementation = "xla"
 
-    def __call__(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None) -> Float[Array, "B S H"]:
+    def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Features:
         """Lets the tokens attend to each other where `mask` is true."""
         projections = (self.q_lin, self.k_lin, self.v_lin)
         kernel = jnp.concatenate([projection.kernel[...] for projection in projections], axis=-1)
@@ -81,7 +82,7 @@ class FeedForward(nnx.Module):
         self.lin2 = Linear(config.hidden_dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
         self.dropout = Dropout(config.dropout)
 
-    def __call__(self, x: Float[Array, "B S H"], seed: Seed | None) -> Float[Array, "B S H"]:
+    def __call__(self, x: Features, seed: Seed | None) -> Features:
         """Each token by itself."""
         return self.dropout(self.lin2(gelu(self.lin1(x))), seed)
 
@@ -95,9 +96,7 @@ class TransformerBlock(nnx.Module):
         self.ffn = FeedForward(config, dtype=dtype, rngs=rngs)
         self.output_layer_norm = LayerNorm(config.dim, epsilon=LAYER_NORM_EPSILON, rngs=rngs)
 
-    def __call__(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None
-    ) -> Float32[Array, "B S H"]:
+    def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Features32:
         """One block; tokens where `mask` is false are not attended to."""
         x = self.sa_layer_norm(self.attention(x, mask, seed) + x)
         return self.output_layer_norm(self.ffn(x, seed) + x)
@@ -114,9 +113,7 @@ class Transformer(nnx.Module):
         self.layer = nnx.List([TransformerBlock(config, dtype=dtype, rngs=rngs) for _ in range(config.n_layers)])
         self.rematerialize = False
 
-    def __call__(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None
-    ) -> Float32[Array, "B S H"]:
+    def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Features32:
         """All blocks, one after another."""
         run = nnx.remat(TransformerBlock.__call__) if self.rematerialize else TransformerBlock.__call__
         for block in self.layer:
@@ -136,9 +133,7 @@ class DistilBertEncoder(nnx.Module):
         self.transformer = Transformer(config, dtype=dtype, rngs=rngs)
         self.config = config
 
-    def __call__(
-        self, input_ids: Int[Array, "B S"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> Float32[Array, "B S H"]:
+    def __call__(self, input_ids: Int[Array, "B S"], mask: Mask, seed: Seed | None = None) -> Features32:
         """Encodes token ids.
 
         Args:
@@ -154,8 +149,6 @@ class DistilBertEncoder(nnx.Module):
             )
         return self.transformer(self.embeddings(input_ids, seed), mask, seed)
 
-    def encode_words(
-        self, words: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> Float32[Array, "B S H"]:
+    def encode_words(self, words: Features, mask: Mask, seed: Seed | None = None) -> Features32:
         """Encodes word embeddings instead of token ids, to ask what the words contribute."""
         return self.transformer(self.embeddings.add_positions(words, seed), mask, seed)

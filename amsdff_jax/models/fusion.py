@@ -3,12 +3,13 @@
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import ModelConfig
-from amsdff_jax.models.dropout import Dropout, Seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import GELU, Linear, Sequential, Softmax, gelu
 from amsdff_jax.models.matmul import dense
+from amsdff_jax.models.shapes import Features, Mask, Seed
 
 
 class DynamicFusion(nnx.Module):
@@ -32,9 +33,7 @@ class DynamicFusion(nnx.Module):
         self.dtype = dtype
         self.mask_padding = config.mask_padding
 
-    def __call__(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> tuple[Float[Array, "B S H"], Float32[Array, "B E"]]:
+    def __call__(self, x: Features, mask: Mask, seed: Seed | None = None) -> tuple[Features, Float32[Array, "B E"]]:
         """The mixed features, and the gates: weights of the experts, of which a text's sum to 1."""
         averaged = mask if self.mask_padding else jnp.ones_like(mask)
         weights = averaged.astype(jnp.float32)[..., None]
@@ -42,7 +41,7 @@ class DynamicFusion(nnx.Module):
         gates = self.gate(mean)
         return self._mix(x, gates, seed), gates
 
-    def _mix(self, x: Float[Array, "B S H"], gates: Float[Array, "B E"], seed: Seed | None) -> Float[Array, "B S H"]:
+    def _mix(self, x: Features, gates: Float[Array, "B E"], seed: Seed | None) -> Features:
         """The sum over the experts of gate times expert(x), as two products over all experts at once.
 
         The gates are applied between the two, so that the second sums over the experts too.

@@ -14,8 +14,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Float32
 
-from amsdff_jax.models.dropout import Dropout, Seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.matmul import dense
+from amsdff_jax.models.shapes import Features, Mask, Seed
 
 # PyTorch's xavier_uniform_: limits ±sqrt(6 / (in + out)), symmetric in the two, so the layout does not matter.
 xavier_uniform = nnx.initializers.xavier_uniform()
@@ -126,7 +127,7 @@ class DepthwiseConv(nnx.Module):
         self.width = width
         self.dtype = dtype
 
-    def __call__(self, x: Float[Array, "B S H"]) -> Float[Array, "B S H"]:
+    def __call__(self, x: Features) -> Features:
         """In the compute type; zeros stand beyond the ends."""
         length, margin = x.shape[1], self.width // 2
         kernel = self.depthwise_kernel[...].astype(self.dtype)
@@ -144,7 +145,7 @@ class PointwiseConv(nnx.Module):
         self.bias = nnx.Param(init(rngs.params(), (out_features,)))
         self.dtype = dtype
 
-    def __call__(self, x: Float[Array, "B S H"]) -> Float[Array, "B S F"]:
+    def __call__(self, x: Features) -> Float[Array, "B S F"]:
         """The product in the compute type."""
         return dense(x, self.pointwise_kernel[...], self.bias[...], self.dtype)
 
@@ -192,7 +193,7 @@ class BatchNorm(nnx.Module):
         self.axis_name: str | None = None
         self.use_running_average = False
 
-    def __call__(self, x: Float[Array, "B S F"], valid_mask: Bool[Array, "B S"]) -> Float32[Array, "B S F"]:
+    def __call__(self, x: Float[Array, "B S F"], valid_mask: Mask) -> Float32[Array, "B S F"]:
         """Normalizes `x`; `valid_mask` says which positions enter the statistics in training."""
         x = x.astype(jnp.float32)
         if self.use_running_average:

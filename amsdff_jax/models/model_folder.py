@@ -48,6 +48,16 @@ class SavedModel(NamedTuple):
     max_length: int
     reads_pairs: bool | None = None
 
+    def require_tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer.
+
+        Raises:
+          UserError: there is none.
+        """
+        if self.tokenizer is None:
+            raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
+        return self.tokenizer
+
 
 class FolderConfig(NamedTuple):
     """What a model folder's `config.json` says; the names are those of `SavedModel`."""

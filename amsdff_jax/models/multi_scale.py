@@ -3,13 +3,13 @@
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
-from amsdff_jax.models.dropout import Seed
 from amsdff_jax.models.layers import BatchNorm, DepthwiseConv, LayerNorm, Linear, PointwiseConv, gelu
 from amsdff_jax.models.matmul import dense
+from amsdff_jax.models.shapes import Features, Features32, Mask, Seed
 
 
 class FoldedBatchNorm(nnx.Module):
@@ -17,7 +17,7 @@ class FoldedBatchNorm(nnx.Module):
 
     use_running_average = False
 
-    def __call__(self, x: Float[Array, "B S F"], valid_mask: Bool[Array, "B S"]) -> Float[Array, "B S F"]:
+    def __call__(self, x: Float[Array, "B S F"], valid_mask: Mask) -> Float[Array, "B S F"]:
         """`x` itself."""
         return x
 
@@ -34,7 +34,7 @@ class ScaleConv(nnx.List):
             ]
         )
 
-    def __call__(self, x: Float[Array, "B S H"], valid_mask: Bool[Array, "B S"]) -> Float[Array, "B S F"]:
+    def __call__(self, x: Features, valid_mask: Mask) -> Float[Array, "B S F"]:
         """One of the K parts of the features; `valid_mask` as in `BatchNorm`."""
         depthwise, pointwise, batch_norm = self
         features = depthwise(x)
@@ -70,33 +70,23 @@ class MultiScaleAttention(nnx.Module):
         self.layer_norm = LayerNorm(hidden_size, rngs=rngs)
         self.mask_padding = config.mask_padding
 
-    def __call__(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> Float32[Array, "B S H"]:
+    def __call__(self, x: Features, mask: Mask, seed: Seed | None = None) -> Features32:
         """Convolutions, attention and residual."""
         return self.fuse(self.convolve(x, mask), x, mask, seed)
 
-    def convolve(self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> Float[Array, "B S H"]:
+    def convolve(self, x: Features, mask: Mask) -> Features:
         """The scales side by side; each has H/K of the features."""
         visible, valid_mask = self.masked_inputs(x, mask)
         return jnp.concatenate([conv(visible, valid_mask) for conv in self.scale_convs], axis=-1)
 
-    def masked_inputs(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]
-    ) -> tuple[Float[Array, "B S H"], Bool[Array, "B S"]]:
+    def masked_inputs(self, x: Features, mask: Mask) -> tuple[Features, Mask]:
         """What the convolutions see of `x`, and the positions that BatchNorm counts."""
         if self.mask_padding:
             return jnp.where(mask[..., None], x, 0), mask
         # Rows without a token are filler of an incomplete batch, which PyTorch would not have seen.
         return x, jnp.broadcast_to(mask.any(axis=1, keepdims=True), mask.shape)
 
-    def fuse(
-        self,
-        scales: Float[Array, "B S H"],
-        x: Float[Array, "B S H"],
-        mask: Bool[Array, "B S"],
-        seed: Seed | None = None,
-    ) -> Float32[Array, "B S H"]:
+    def fuse(self, scales: Features, x: Features, mask: Mask, seed: Seed | None = None) -> Features32:
         """Mixes the scales over the tokens and adds `x`, what they were made of."""
         fused = self.scale_fusion(scales, mask, seed)
         return self.layer_norm(self.output_projection(fused) + x)

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
-from amsdff_jax.models.dropout import Dropout, Seed
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import GELU, Linear, Sequential, Tanh
+from amsdff_jax.models.shapes import Features, Mask, Seed
 
 LOWEST = jnp.finfo(jnp.float32).min
 
@@ -26,9 +27,7 @@ class AttentionPool(nnx.List):
             ]
         )
 
-    def __call__(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"]
-    ) -> tuple[Float[Array, "B H"], Float32[Array, "B S"]]:
+    def __call__(self, x: Features, mask: Mask) -> tuple[Float[Array, "B H"], Float32[Array, "B S"]]:
         """The mean, and the tokens' weights, of which a text's sum to 1."""
         hidden, tanh, score = self
         scores = score(tanh(hidden(x)))[..., 0].astype(jnp.float32)  # [B,S]
@@ -36,7 +35,7 @@ class AttentionPool(nnx.List):
         return jnp.einsum("bs,bsh->bh", weights.astype(x.dtype), x), weights
 
 
-def max_pool(x: Float[Array, "B S F"], mask: Bool[Array, "B S"]) -> Float[Array, "B F"]:
+def max_pool(x: Float[Array, "B S F"], mask: Mask) -> Float[Array, "B F"]:
     """The largest value of each feature over the tokens where `mask` is true; 0 where there is none.
 
     The gradient goes to the position of that value.
@@ -86,7 +85,7 @@ class PoolingStrategy(nnx.Module):
         )
 
     def __call__(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+        self, x: Features, mask: Mask, seed: Seed | None = None
     ) -> tuple[Float[Array, "B H"], Float32[Array, "B S"] | None, Float32[Array, "B N S"] | None]:
         """Pools the tokens where `mask` is true.
 
@@ -98,7 +97,7 @@ class PoolingStrategy(nnx.Module):
         return self.pooling_fusion(pools, seed), token_attention, cls_attention
 
     def pool(
-        self, x: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
+        self, x: Features, mask: Mask, seed: Seed | None = None
     ) -> tuple[Float[Array, "B F"], Float32[Array, "B S"] | None, Float32[Array, "B N S"] | None]:
         """The pools side by side, before their fusion, and both kinds of weights."""
         pools, token_attention, cls_attention = [], None, None

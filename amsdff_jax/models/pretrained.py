@@ -3,12 +3,12 @@
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of
@@ -17,31 +17,12 @@ from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_c
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_attention
-from amsdff_jax.models.dropout import Seed, dropout_seed, number_dropout_sites
+from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
+from amsdff_jax.models.shapes import Features, Mask, Seed
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class ClassifierOutput(Protocol):
-    """What every classifier computes for a batch, as a named tuple; its kinds add fields of their own."""
-
-    @property
-    def logits(self) -> Float32[Array, "B C"]:
-        """Before the softmax."""
-        ...
-
-    @property
-    def pooled_features(self) -> Float[Array, "B F"]:
-        """What the last layers read."""
-        ...
-
-    @property
-    def encoder_output(self) -> Float[Array, "B S H"]:
-        """The features of the tokens."""
-        ...
 
 
 class PretrainedClassifier(nnx.Module):
@@ -93,10 +74,8 @@ class PretrainedClassifier(nnx.Module):
         seed = None if dropout_key is None else dropout_seed(dropout_key)
         return self.classify(self.transformer(jnp.asarray(input_ids), mask, seed), mask, seed)
 
-    def classify(
-        self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> ClassifierOutput:
-        """Everything after the encoder.
+    def classify(self, encoder_output: Features, mask: Mask, seed: Seed | None = None) -> Any:
+        """Everything after the encoder; a named tuple with at least `logits`, `pooled_features` and `encoder_output`.
 
         Args:
           mask: true on real tokens.
@@ -104,7 +83,7 @@ class PretrainedClassifier(nnx.Module):
         """
         raise NotImplementedError
 
-    def fit_new_layers(self, encoder_output: Float[Array, "B S H"], mask: Bool[Array, "B S"]) -> None:
+    def fit_new_layers(self, encoder_output: Features, mask: Mask) -> None:
         """Fits random layers to data before training; for models so deep that it helps (`can_fit_new_layers`).
 
         Args:

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Float, Float32
 
-from amsdff_jax.models.dropout import Dropout, Seed
+from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.shapes import Mask, Seed
 
 NUM_LAYERS = 2
 DIRECTIONS = ("", "_reverse")  # PyTorch's endings
@@ -50,9 +51,7 @@ class RecurrentNetwork(nnx.Module):
         self.hidden_size = hidden_size
         self.dtype = dtype
 
-    def __call__(
-        self, x: Float[Array, "B S I"], mask: Bool[Array, "B S"], seed: Seed | None = None
-    ) -> Float32[Array, "B F"]:
+    def __call__(self, x: Float[Array, "B S I"], mask: Mask, seed: Seed | None = None) -> Float32[Array, "B F"]:
         """Reads `x` where `mask` is true; the last outputs of both directions, side by side."""
         runs = []
         for layer in range(NUM_LAYERS):
@@ -69,7 +68,7 @@ class RecurrentNetwork(nnx.Module):
         raise NotImplementedError
 
     def _run(
-        self, x: Float[Array, "B S I"], mask: Bool[Array, "B S"], name: str
+        self, x: Float[Array, "B S I"], mask: Mask, name: str
     ) -> tuple[Float32[Array, "B S D"], Float32[Array, "B D"]]:
         """The outputs of one direction of one layer, and the last of them."""
         weight_ih, weight_hh, bias_ih, bias_hh = (getattr(self, f"{kind}_{name}")[...] for kind in PARAMETERS)

@@ -76,8 +76,6 @@ def evaluate_model(
     """
     model = user_path(model)
     saved = read_model_folder(model)
-    if saved.tokenizer is None:
-        raise UserError(f"{model}: holds no tokenizer, and texts cannot be read without one; save it with one")
     check_pairs(saved.reads_pairs, data.text_pair_column)
     dataset, name = read_file(file, data, saved.class_names), Path(file).name
     directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name

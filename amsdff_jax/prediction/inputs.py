@@ -84,8 +84,9 @@ def file_records(path: str, data: DataConfig, keep_columns: Sequence[str] = ()) 
         text, error = None, row.error
         if not error:
             try:
-                texts = [text_of(row, column) for column in columns]
-                text = tuple(texts) if data.text_pair_column else texts[0]
+                text = text_of(row, data.text_column)
+                if data.text_pair_column:
+                    text = text, text_of(row, data.text_pair_column)
             except UserError as problem:
                 error = str(problem)
         yield Record(number, text, {column: row.values.get(column) for column in keep_columns}, error)

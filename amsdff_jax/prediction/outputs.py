@@ -40,7 +40,8 @@ class Output:
         Raises:
           UserError: the file cannot be written, is there already, is being written, or was begun with something else.
         """
-        self._name, self._layout, self._origin = f"--output={path}" if path else "standard output", layout, origin
+        self._name, self._layout = f"--output={path}" if path else "standard output", layout
+        self._origin = origin or Origin("", "", {})  # which standard output does not keep
         self._input, self._output, self._size, self.done, self._skipped = new_digest(), new_digest(), 0, 0, 0
         self._progress: ProgressFile | None = None
         self._reached: list[Reached] = []

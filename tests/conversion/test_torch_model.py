@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx, traverse_util
@@ -248,7 +249,7 @@ def test_the_real_encoder_equals_transformers(sentences):
     load_state_dict(ours, weights.tensors, "minilm-l6")
     ours.eval()
     mask = sentences.attention_mask.astype(bool)
-    features = np.asarray(ours(sentences.input_ids, mask))[mask]
+    features = np.asarray(ours(jnp.asarray(sentences.input_ids), jnp.asarray(mask)))[mask]
 
     ids, torch_mask = torch.from_numpy(sentences.input_ids).long(), torch.from_numpy(sentences.attention_mask)
     folded = DistilBertModel(DistilBertConfig(**dataclasses.asdict(config))).eval()

@@ -1,5 +1,6 @@
 """Classifiers trained side by side on a frozen encoder are those that would be trained alone."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ def test_features_are_the_encoders_output_and_are_kept(model, tokens, tmp_path, 
     for row, index in enumerate(planned.indices):
         own = tokens.token_ids[tokens.offsets[index] : tokens.offsets[index + 1]]
         ids[row, : len(own)] = own
-    expected = np.asarray(model.transformer(ids, batch.attention_mask > 0))
+    expected = np.asarray(model.transformer(jnp.asarray(ids), jnp.asarray(batch.attention_mask > 0)))
     real = batch.attention_mask > 0
     np.testing.assert_allclose(batch.features[real], expected[real], atol=4e-3)  # kept in float16
     assert (batch.features[~real] == 0).all()

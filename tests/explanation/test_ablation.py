@@ -1,5 +1,6 @@
 """Leaving a part out is the same as a model whose weights cannot hear it."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -26,8 +27,8 @@ def model(request, make_saved):
 
 @pytest.fixture
 def inputs():
-    mask = (np.arange(S) < REAL)[None]
-    return np.random.default_rng(2).integers(5, 40, (1, S)) * mask, mask
+    mask = (jnp.arange(S) < REAL)[None]
+    return jnp.asarray(np.random.default_rng(2).integers(5, 40, (1, S))) * mask, mask
 
 
 def changed(model, name, columns=slice(None)):
