@@ -4,11 +4,10 @@
 
 Not run here: neither the data nor the encoder could be downloaded. With 10,000 of the training articles and
 `--config.model.encoder=minilm-l6 --config.train.encoder_learning_rate=1e-4`, in bfloat16, test accuracy is 0.918, see
-README.md.
+docs/results.md.
 """
 
-from amsdff_jax.config import default_config
-from amsdff_jax.config.recipes import LAST_LAYER, leave_out_new_dropout
+from amsdff_jax.config import LAST_LAYER, default_config, leave_out_new_dropout
 
 
 def get_config():

@@ -6,8 +6,7 @@
 Test accuracy 0.975 with `--config.model.compute_dtype=bfloat16`.
 """
 
-from amsdff_jax.config import default_config
-from amsdff_jax.config.recipes import LAST_LAYER, leave_out_new_dropout
+from amsdff_jax.config import LAST_LAYER, default_config, leave_out_new_dropout
 
 
 def get_config():

@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import build, field_names, nearest_field, require, require_choice
 from amsdff_jax.config.class_weights import parse_class_weights
+from amsdff_jax.config.recipes import LAST_LAYER as LAST_LAYER
+from amsdff_jax.config.recipes import leave_out_new_dropout as leave_out_new_dropout
 
 # What is larger is a mistake, which would take all memory or time before it came out.
 LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000

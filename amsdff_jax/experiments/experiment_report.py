@@ -5,6 +5,7 @@ import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from amsdff_jax.base.files import atomic_write, user_errors, write_json, write_text
 from amsdff_jax.evaluation.drawing import draw
@@ -58,7 +59,7 @@ def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
     return sum(len(row.errors) for analysis in analyses for row in analysis.rows)
 
 
-def _dataset_facts(config: ExperimentConfig, analysis: DatasetAnalysis) -> dict[str, object]:
+def _dataset_facts(config: ExperimentConfig, analysis: DatasetAnalysis) -> dict[str, Any]:
     """The name, table, failures and pictures (title, file) of a dataset."""
     return {
         "name": analysis.dataset,

@@ -242,10 +242,10 @@ def _read_features(model: PretrainedClassifier, batch: FeatureBatch, dropout_key
 def _member_step(
     graph: nnx.GraphDef, config: Config, rates: dict[str, float], weights: np.ndarray, total_steps: int
 ) -> Callable[..., Any]:
-    """The train step with a learning rate of its own: (state, batch, key, rate) -> (state, metrics)."""
+    """The train step with a learning rate of its own: (state, batch of features, key, rate) -> (state, metrics)."""
 
-    def step(state: TrainState, batch: FeatureBatch, key: jax.Array, rate: jax.Array) -> tuple[TrainState, dict]:
-        own_rates = {name: peak * rate for name, peak in rates.items()}
+    def step(state: TrainState, batch: Any, key: jax.Array, rate: jax.Array) -> tuple[TrainState, dict]:
+        own_rates: dict[str, Any] = {name: peak * rate for name, peak in rates.items()}
         optimizer = make_optimizer(state.variables.trainable, own_rates, config.train, total_steps)
         return make_train_step(graph, config, optimizer, weights, forward=_read_features)(state, batch, key)
 

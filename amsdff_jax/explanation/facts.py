@@ -43,7 +43,7 @@ def comparison_facts(one: Explanation, other: Explanation) -> dict[str, Any]:
     """Tables of a number for either text, and the second's less the first's; None for what the model has not."""
     classes = list(zip(one.class_names, one.probabilities, other.probabilities, strict=True))
     experts = None
-    if one.expert_gates is not None:
+    if one.expert_gates is not None and other.expert_gates is not None:
         gates = zip(one.expert_gates, other.expert_gates, strict=True)
         experts = [(f"Expert {number}", *pair) for number, pair in enumerate(gates, start=1)]
     parts = [
@@ -168,8 +168,8 @@ def _words(explanation: Explanation) -> dict[str, Any]:
     return {"text": _shade(explanation, marks, "signed"), "largest": largest, "table": table}
 
 
-def _heads(explanation: Explanation) -> Sequence[np.ndarray]:
-    return () if explanation.cls_attention is None else explanation.cls_attention
+def _heads(explanation: Explanation) -> list[np.ndarray]:
+    return [] if explanation.cls_attention is None else list(explanation.cls_attention)
 
 
 def _weights(explanation: Explanation, weights: np.ndarray | None) -> ShadedText | None:

@@ -62,7 +62,7 @@ def find_writing_systems(corpus: Corpus) -> tuple[WritingSystems, ...]:
 def script_of(letter: str) -> str:
     """The script of a letter; `OTHER` for rare ones and for signs that no script has to itself."""
     match = _SCRIPT.match(letter)
-    return match.lastgroup if match else OTHER
+    return (match and match.lastgroup) or OTHER
 
 
 def main_script(letters: collections.Counter[str]) -> str | None:

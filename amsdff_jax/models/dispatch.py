@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 def default_platform() -> str:
     """The platform of the device on which new arrays are made."""
-    device = jax.config.jax_default_device
+    device: Any = getattr(jax.config, "jax_default_device", None)
     return getattr(device, "platform", device) or jax.default_backend()
 
 

@@ -48,14 +48,17 @@ class SavedModel(NamedTuple):
     max_length: int
     reads_pairs: bool | None = None
 
-    def require_tokenizer(self) -> PreTrainedTokenizerFast:
+    def require_tokenizer(self, name: str | Path = "the model") -> PreTrainedTokenizerFast:
         """The tokenizer.
+
+        Args:
+          name: what an error calls the model, such as its folder.
 
         Raises:
           UserError: there is none.
         """
         if self.tokenizer is None:
-            raise UserError("the model was saved without a tokenizer, and texts cannot be read; save it with one")
+            raise UserError(f"{name}: saved without a tokenizer, which texts cannot be read without; save it with one")
         return self.tokenizer
 
 

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -21,7 +20,7 @@ from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, make_forward,
 from amsdff_jax.explanation.explain import Explainer, Explanation
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder
 from amsdff_jax.models.variables import Variables, make_inference_variables
-from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.data_parallel import DataParallel, Device
 from amsdff_jax.parallel.forks import claim_process
 from amsdff_jax.prediction.prediction import Prediction, make_predictions
 
@@ -56,7 +55,7 @@ class Classifier:
         calibration: Calibration | None = None,
         *,
         batch_size: int = BATCH_SIZE,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ):
         """Puts the model on the devices.
 
@@ -99,7 +98,7 @@ class Classifier:
         *,
         compute_dtype: str = "",
         batch_size: int = BATCH_SIZE,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ) -> Self:
         """The classifier in a model folder, such as a run's `model/`.
 
@@ -142,7 +141,8 @@ class Classifier:
           UserError: something that is no text, or a text that the model's numbers are not finite for.
         """
         if self._is_single(texts):
-            return self.predict([texts], top_k)[0]
+            only: list[Any] = [texts]
+            return next(self.stream(only, top_k))
         return list(self.stream(texts, top_k))
 
     def stream(self, texts: Iterable[Text], top_k: int = 1) -> Iterator[Prediction]:
@@ -212,7 +212,8 @@ class Classifier:
           UserError: as for `predict`.
         """
         if self._is_single(texts):
-            return self.logits([texts])[0]
+            only: list[Any] = [texts]
+            return self.logits(only)[0]
         pieces = [np.zeros((0, len(self.class_names)), np.float32)]
         pieces += [logits for _, logits, _ in self._run(numbered(texts))]
         logits = np.concatenate(pieces)
@@ -262,7 +263,7 @@ class Classifier:
         if not texts:
             return None
         with self._tokenizing:
-            tokens = tokenize(unlabelled(texts, self.class_names), self.saved.tokenizer, self.max_length)
+            tokens = tokenize(unlabelled(texts, self.class_names), self.saved.require_tokenizer(), self.max_length)
         self._inference_for(tokens).compile(self._variables, tokens, self._buckets)
         return tokens
 

@@ -76,6 +76,7 @@ def evaluate_model(
     """
     model = user_path(model)
     saved = read_model_folder(model)
+    saved.require_tokenizer(model)
     check_pairs(saved.reads_pairs, data.text_pair_column)
     dataset, name = read_file(file, data, saved.class_names), Path(file).name
     directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name

@@ -50,9 +50,9 @@ def make_predictions(
       calibration: of the model.
       top_k: as many classes are in `Prediction.top_k`.
     """
-    finite = np.isfinite(logits).all(axis=-1)
+    finite = np.all(np.isfinite(logits), axis=-1, keepdims=True)[:, 0]
     probabilities = calibration.probabilities(np.where(finite[:, None], logits, 0))
-    abstained = calibration.abstains(probabilities)
+    abstained: np.ndarray = calibration.abstains(probabilities)
     sets = calibration.label_sets(probabilities) if calibration.coverage else None
     # By logits, as `Evaluation.predictions` does: different ones may have the same probability.
     order = np.argsort(-logits, axis=-1, kind="stable")

@@ -3,7 +3,8 @@
 import functools
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from amsdff_jax.config import TrainConfig
 from amsdff_jax.models.state_dict import MATRIX_LEAVES, torch_name
 
 logger = logging.getLogger(__name__)
+
+Schedule = Callable[[Any], Any]  # number of updates done -> share of the peak rate, floats or arrays of JAX
 
 
 def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, float]:
@@ -61,7 +64,7 @@ def _peak_learning_rate(name: str, config: TrainConfig) -> tuple[float, int | st
     return getattr(config, field), field
 
 
-def unit_schedule(total_steps: int, warmup_ratio: float) -> optax.Schedule:
+def unit_schedule(total_steps: int, warmup_ratio: float) -> Schedule:
     """Step to share of the peak rate: linear over `int(warmup_ratio * total_steps)` steps, then cosine to 0.
 
     The same numbers as transformers' `get_cosine_schedule_with_warmup`.
@@ -71,7 +74,7 @@ def unit_schedule(total_steps: int, warmup_ratio: float) -> optax.Schedule:
     )
 
 
-def encoder_schedule(total_steps: int, config: TrainConfig) -> optax.Schedule:
+def encoder_schedule(total_steps: int, config: TrainConfig) -> Schedule:
     """The share of the encoder's peak rates: 0 for `encoder_delay` of all steps, then `unit_schedule` over the rest.
 
     A classifier that is still random would only disturb the pretrained weights below it (Kumar et al., 2022).
@@ -83,7 +86,7 @@ def encoder_schedule(total_steps: int, config: TrainConfig) -> optax.Schedule:
     return lambda step: jnp.where(step < waiting, 0.0, schedule(jnp.maximum(step - waiting, 0)))
 
 
-def highest_rates(rates: Mapping[str, float], config: TrainConfig, total_steps: int) -> dict[str, optax.Schedule]:
+def highest_rates(rates: Mapping[str, float], config: TrainConfig, total_steps: int) -> dict[str, Schedule]:
     """The learning rates that a log shows: the highest of all, and the highest of the encoder.
 
     Args:
@@ -110,7 +113,7 @@ def is_decayed(path: tuple, config: TrainConfig) -> bool:
     return config.decay_all or path[-1] in MATRIX_LEAVES
 
 
-def clip_by_global_norm(updates: dict, _parameters: dict | None = None, *, limit: float) -> dict:
+def clip_by_global_norm(updates: Any, _parameters: Any = None, *, limit: float) -> Any:
     """Scales all updates so that their norm together is at most `limit`; 0: leaves them alone.
 
     optax's function of the same name divides every element by the norm, and XLA keeps the quotients in memory; products
@@ -159,10 +162,10 @@ def scale_by_rates(peaks: dict, config: TrainConfig, total_steps: int) -> optax.
     """
     schedules = {True: encoder_schedule(total_steps, config), False: unit_schedule(total_steps, config.warmup_ratio)}
 
-    def init(_parameters: dict) -> optax.ScaleByScheduleState:
+    def init(params: Any) -> optax.ScaleByScheduleState:
         return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
 
-    def update(updates: dict, state: optax.ScaleByScheduleState, _parameters: dict | None = None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[dict, optax.ScaleByScheduleState]:
         shares = {of_encoder: schedule(state.count) for of_encoder, schedule in schedules.items()}
         scaled = {}
         for part in updates:

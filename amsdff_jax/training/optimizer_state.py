@@ -43,7 +43,7 @@ def optimizer_to_torch(
     moments = {
         kind: {
             torch_name(path): to_torch_layout(path, value)
-            for path, value in traverse_util.flatten_dict(optax.tree_utils.tree_get(optimizer_state, moment)).items()
+            for path, value in _flat_moments(optimizer_state, moment).items()
         }
         for kind, moment in (("exp_avg", "mu"), ("exp_avg_sq", "nu"))
     }
@@ -96,8 +96,8 @@ def optimizer_from_torch(
     Raises:
       UserError: no state of an Adam, one whose parameters cannot be told apart, or one of other shapes.
     """
-    parts = (saved.get("state"), saved.get("param_groups")) if isinstance(saved, Mapping) else ()
-    if [type(part) for part in parts] != [dict, list] or not all(_is_group(group) for group in parts[1]):
+    state, groups = (saved.get("state"), saved.get("param_groups")) if isinstance(saved, Mapping) else (None, None)
+    if type(state) is not dict or type(groups) is not list or not all(map(_is_group, groups)):
         raise UserError(f"{source}: its optimizer's state is not of PyTorch's form (a dict of state and param_groups)")
     by_name, steps = {}, set()
     for index, name in _numbered_names(saved, names, source).items():
@@ -121,7 +121,7 @@ def optimizer_from_torch(
         raise UserError(f"{source}: its optimizer has made {sorted(steps) or 'no'} steps; expected one number for all")
     moments = {}
     for kind, moment in (("exp_avg", "mu"), ("exp_avg_sq", "nu")):
-        flat = traverse_util.flatten_dict(optax.tree_utils.tree_get(optimizer_state, moment))
+        flat = _flat_moments(optimizer_state, moment)
         read = {path: _moment(path, zeros, by_name, kind, source) for path, zeros in flat.items()}
         moments[moment] = traverse_util.unflatten_dict(read)
     step = int(*steps)
@@ -153,6 +153,11 @@ def _is_group(group: Any) -> bool:
         and all(type(number) is int for number in group["params"])
         and isinstance(group.get("param_names", []), list)
     )
+
+
+def _flat_moments(optimizer_state: optax.OptState, moment: str) -> dict[tuple, Any]:
+    """One of Adam's moments by the path of its parameter."""
+    return dict(traverse_util.flatten_dict(optax.tree_utils.tree_get(optimizer_state, moment)))
 
 
 def _moment(path: tuple, zeros: jnp.ndarray, entries: Mapping[str, Any], kind: str, source: str) -> jnp.ndarray:

@@ -12,10 +12,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore  (protobuf makes them when it is run)
 from tensorboardX.summary import scalar
 
 from amsdff_jax.base.files import to_json, user_errors
@@ -24,6 +23,7 @@ from amsdff_jax.data.dataset import by_class
 from amsdff_jax.data.tokenization import TokenizedDataset
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.reporting.console import make_console
+from amsdff_jax.training.optimizer import Schedule
 from amsdff_jax.training.progress import RunProgress, take_means
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class StepRecorder:
         progress: RunProgress,
         log: RunLog,
         display: TrainingDisplay,
-        learning_rates: Mapping[str, optax.Schedule],
+        learning_rates: Mapping[str, Schedule],
         steps_per_epoch: int,
         log_every: int,
     ):

@@ -145,8 +145,8 @@ def require_same_start(
 def fit_new_layers(model: PretrainedClassifier, tokens: TokenizedDataset, seed: int) -> None:
     """Fits the random layers of `model` to some texts of `tokens`, chosen by `seed`."""
     batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed))
-    mask = batch.attention_mask.astype(bool)
-    fit_to_features(model, _encode(model.transformer, batch.input_ids, mask), mask)
+    mask = jnp.asarray(batch.attention_mask, bool)
+    fit_to_features(model, _encode(model.transformer, jnp.asarray(batch.input_ids), mask), mask)
     logger.info("new layers fitted to %d training texts", len(batch.labels))
 
 

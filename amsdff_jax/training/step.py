@@ -104,7 +104,7 @@ def make_train_step(
         """The part that the rows of `batch` have in the loss, if `weight` [B] is each one's share of all weight."""
         model = nnx.merge(graph, trainable, frozen, statistics)
         output = forward(model, batch, key)
-        valid_mask = batch.attention_mask.any(axis=-1)
+        valid_mask: Any = batch.attention_mask.any(axis=-1)
         parts = loss_parts(output.logits, batch.labels, config.loss)
         if config.loss.contrastive:
             parts["contrastive"] = contrastive_loss(
@@ -142,7 +142,8 @@ def make_train_step(
             "examples": examples,
             "gradient_norm": optax.tree.norm(gradients),
         }
-        variables = Variables(optax.apply_updates(trainable, updates), frozen, statistics)
+        updated: Any = optax.apply_updates(trainable, updates)
+        variables = Variables(updated, frozen, statistics)
         return TrainState(state.step + 1, variables, optimizer_state), metrics
 
     return train_step

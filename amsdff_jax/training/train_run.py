@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax
-
 from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config
 from amsdff_jax.config.idle_settings import find_idle_settings
@@ -17,6 +15,7 @@ from amsdff_jax.evaluation.report import draw_learning_curves, read_metrics, wri
 from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.models.registry import make_model
+from amsdff_jax.parallel.data_parallel import Device
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.parallel.stop import StopRequest
 from amsdff_jax.training.inputs import record_test_split
@@ -54,7 +53,7 @@ def train_run(config: Config, workdir: str | Path, stop: StopRequest | None = No
 
 
 def make_trainer(
-    config: Config, data: DataSplits, workdir: str | Path, devices: Sequence[jax.Device] | None = None
+    config: Config, data: DataSplits, workdir: str | Path, devices: Sequence[Device] | None = None
 ) -> Trainer:
     """A trainer of the model that `config` describes, with as many classes as the data has unless it says otherwise.
 

@@ -27,7 +27,7 @@ from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.parallel.compilation import StepByLength
-from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.data_parallel import DataParallel, Device
 from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
 from amsdff_jax.parallel.stop import StopCheck
 from amsdff_jax.training.checkpoint import Checkpoints
@@ -71,7 +71,7 @@ class Trainer:
         val_data: TextDataset,
         workdir: str | Path | None = None,
         tokenizer: PreTrainedTokenizerFast | None = None,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ):
         """Prepares a run; no step is made yet.
 
