@@ -21,9 +21,13 @@ flags.mark_flags_as_required(["model", "file"])
 def main() -> None:
     """Calibrates and tells what was found."""
     calibration = calibrate_model(
-        MODEL.value, FILE.value, DATA(),
-        target_precision=PRECISION.value, coverage=COVERAGE.value, batch_size=BATCH.value,
-    )  # fmt: skip
+        MODEL.value,
+        FILE.value,
+        DATA(),
+        target_precision=PRECISION.value,
+        coverage=COVERAGE.value,
+        batch_size=BATCH.value,
+    )
     print_calibration(calibration, MODEL.value)
 
 

@@ -20,8 +20,11 @@ FILE = flags.DEFINE_string(
 MODEL = flags.DEFINE_string("model", None, "A model folder instead of a run; it stays as it is.")
 DATA = command_line.define_data_flags(labels=True)  # with --model
 BATCH = flags.DEFINE_integer("batch_size", BATCH_SIZE, "With --model: texts that go through together.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", "", "With --model: folder of the report; by default beside the model, "
-                             "<name of the model>-report/<name of the file>.")  # fmt: skip
+OUTPUT = flags.DEFINE_string(
+    "output",
+    "",
+    "With --model: folder of the report; by default beside the model, <name of the model>-report/<name of the file>.",
+)
 command_line.define_host_flags()
 arguments.mark_flags_of("workdir", ["split"])
 arguments.mark_flags_of("model", [*command_line.DATA_FLAGS, "batch_size", "output"])

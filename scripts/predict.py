@@ -13,8 +13,12 @@ from amsdff_jax.prediction.lines import FORMATS
 from amsdff_jax.prediction.run import predict
 
 MODEL = flags.DEFINE_string("model", None, "A model folder, such as a run's model/.")
-FILE = flags.DEFINE_string("file", "", "A CSV, TSV, JSON, JSONL or Parquet file, gzipped or not; without, and without "
-                           "texts, every line of the standard input is a text.")  # fmt: skip
+FILE = flags.DEFINE_string(
+    "file",
+    "",
+    "A CSV, TSV, JSON, JSONL or Parquet file, gzipped or not; without, and without "
+    "texts, every line of the standard input is a text.",
+)
 DATA = command_line.define_data_flags()
 KEEP_COLUMNS = flags.DEFINE_list("keep_columns", [], "Columns of the input to write beside the prediction.")
 OUTPUT = flags.DEFINE_string("output", "", "A .jsonl or .csv file; by default the standard output.")
@@ -30,10 +34,19 @@ arguments.mark_flags_of("file", command_line.DATA_FLAGS)
 def main(*texts: str) -> int:
     """Labels and writes; returns the exit code."""
     finished = predict(
-        MODEL.value, texts, FILE.value, DATA(), keep_columns=KEEP_COLUMNS.value, output=OUTPUT.value,
-        format=FORMAT.value, resume=RESUME.value, top_k=TOP_K.value, batch_size=BATCH.value, compute_dtype=DTYPE.value,
+        MODEL.value,
+        texts,
+        FILE.value,
+        DATA(),
+        keep_columns=KEEP_COLUMNS.value,
+        output=OUTPUT.value,
+        format=FORMAT.value,
+        resume=RESUME.value,
+        top_k=TOP_K.value,
+        batch_size=BATCH.value,
+        compute_dtype=DTYPE.value,
         interrupted=command_line.interrupted,
-    )  # fmt: skip
+    )
     return 0 if finished else command_line.EXIT_INTERRUPTED
 
 

@@ -55,9 +55,13 @@ def prepare_model(preset: str, folder: Path) -> None:
 
 
 def compare(
-    model: Path, shapes: Sequence[tuple[int, int]], rounds: int, steps: int, epoch_config: Mapping[str, Any] | None,
+    model: Path,
+    shapes: Sequence[tuple[int, int]],
+    rounds: int,
+    steps: int,
+    epoch_config: Mapping[str, Any] | None,
     epoch_texts: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Measures both sides on the same weights and batches.
 
     Args:
@@ -100,11 +104,12 @@ def compare(
     differences = _differences({name: runs[0]["shapes"] for name, runs in measured.items()})
     return {
         "results": {name: _medians(runs) for name, runs in measured.items()},
-        "epochs": {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-                   for name, runs in epochs.items()},
+        "epochs": {
+            name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in epochs.items()
+        },
         "differences": differences,
         "agree": all(value <= TOLERANCES[name.split()[0]] for name, value in differences.items()),
-    }  # fmt: skip
+    }
 
 
 def _run(side: str, workload: Workload, folder: Path) -> dict[str, Any]:

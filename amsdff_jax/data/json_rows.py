@@ -33,8 +33,10 @@ def json_lines_rows(path: str, stream: BinaryIO) -> Iterator[Row]:
                 error = error or f"{place}: {EXPECTED}"
         except (ValueError, RecursionError) as problem:
             if empty and line.lstrip().startswith("["):
-                raise UserError(f"{path}: {place}: expected an object a line; the name of a file that holds a list of "
-                                "objects ends in .json") from None  # fmt: skip
+                raise UserError(
+                    f"{path}: {place}: expected an object a line; the name of a file that holds a list of "
+                    "objects ends in .json"
+                ) from None
             error = error or f"{place}: not valid JSON ({problem})"
         empty = False
         yield Row(place, {}, error) if error else Row(place, values)

@@ -164,5 +164,6 @@ def _warn_of_joined(path: str, numbers: dict[str, str]) -> None:
     if joined:
         logger.warning(
             "%s: labels that are the same number are one class: %s; --config.data.label_type=name keeps them apart",
-            path, first_of(joined, "; "),
-        )  # fmt: skip
+            path,
+            first_of(joined, "; "),
+        )

@@ -72,9 +72,11 @@ class ExperimentConfig:
             for name in getattr(self, field):  # which files and folders are called after
                 require(name == Path(name).name, field, name, "names without a slash")
         require(
-            bool(self.learning_rates) and all(rate > 0 for rate in self.learning_rates), "learning_rates",
-            self.learning_rates, "one or more numbers above 0",
-        )  # fmt: skip
+            bool(self.learning_rates) and all(rate > 0 for rate in self.learning_rates),
+            "learning_rates",
+            self.learning_rates,
+            "one or more numbers above 0",
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":

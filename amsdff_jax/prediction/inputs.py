@@ -39,8 +39,10 @@ def check_pairs(reads_pairs: bool | None, text_pair_column: str) -> None:
       text_pair_column: where the second texts of a file are; "": there are none.
     """
     if reads_pairs and not text_pair_column:
-        raise UserError("--text_pair_column: not given, but the model was trained on pairs of texts; name the column "
-                        "of a --file that holds the second ones")  # fmt: skip
+        raise UserError(
+            "--text_pair_column: not given, but the model was trained on pairs of texts; name the column "
+            "of a --file that holds the second ones"
+        )
     if reads_pairs is False and text_pair_column:
         raise UserError(f"--text_pair_column={text_pair_column}: the model was trained on single texts; leave it out")
 

@@ -109,9 +109,16 @@ def _json_fields(record: Record, prediction: Prediction | None, layout: Layout) 
 def _columns(layout: Layout) -> list[str]:
     others = [f"{name}_{place}" for place in range(2, layout.top_k + 1) for name in ("label", "probability")]
     return [
-        "row", "label", "probability", *others, "truncated", *(["abstained"] if layout.abstains else []),
-        *(["label_set"] if layout.label_sets else []), "error", *(f"input.{name}" for name in layout.keep_columns),
-    ]  # fmt: skip
+        "row",
+        "label",
+        "probability",
+        *others,
+        "truncated",
+        *(["abstained"] if layout.abstains else []),
+        *(["label_set"] if layout.label_sets else []),
+        "error",
+        *(f"input.{name}" for name in layout.keep_columns),
+    ]
 
 
 def _csv_fields(record: Record, prediction: Prediction | None, layout: Layout) -> list[Any]:

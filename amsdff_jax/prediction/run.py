@@ -87,9 +87,12 @@ def predict(
         keep_columns=tuple(keep_columns),
     )
     flags = {
-        "format": format, "top_k": layout.top_k, "text_column": data.text_column,
-        "text_pair_column": data.text_pair_column, "keep_columns": list(keep_columns),
-    }  # fmt: skip
+        "format": format,
+        "top_k": layout.top_k,
+        "text_column": data.text_column,
+        "text_pair_column": data.text_pair_column,
+        "keep_columns": list(keep_columns),
+    }
     origin = describe_origin(model, classifier, flags) if output else None
     with Output(output, layout, origin, resume) as lines:
         if lines.done:
