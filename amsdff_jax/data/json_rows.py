@@ -109,7 +109,7 @@ class _Text:
             problem, place = "", self._place
             try:
                 item, end = self._decoder.raw_decode(self._part, self._place)
-                # A number that ends where the part ends may go on.
+                # A number that ends where the part ends may continue.
                 if end < len(self._part) or self._part[end - 1] in '}]"':
                     source = self._part[self._place : end]
                     self._place = end

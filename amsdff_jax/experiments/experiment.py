@@ -32,13 +32,13 @@ def run_experiment(
 ) -> bool:
     """Makes every run that has no record of these settings yet, and writes its record.
 
-    A run that fails is recorded with its error, and made again the next time; the others go on. A record of other
+    A run that fails is recorded with its error, and made again the next time; the others continue. A record of other
     settings or data is moved to `outdated/`, whichever its model, so that all that are left of a dataset can be
     compared. What is not among `datasets` is neither loaded nor looked at.
 
     Args:
       output: folder of the records (`runs/`) and of what unfinished runs have left (`unfinished/`).
-      should_stop: asked before every run and at every step; an unfinished run is saved and gone on with by the next
+      should_stop: asked before every run and at every step; an unfinished run is saved and resumed by the next
         call.
       datasets, variants: make the runs of these only; (): of all.
 
@@ -58,7 +58,7 @@ def run_experiment(
                     raise StoppedError
                 _make(chosen, keys, output, should_stop, f"{number} of {len(batches)}")
             except StoppedError:
-                logger.info("stopped; run the same command again to go on")
+                logger.info("stopped; run the same command again to resume")
                 return False
     return True
 

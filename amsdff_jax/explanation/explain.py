@@ -185,7 +185,7 @@ class Explainer:
         """Explains one class of one text.
 
         Args:
-          text: any string; what goes beyond the model's maximal length is cut off, which the result tells.
+          text: any string; what goes beyond the model's maximal length is truncated, which the result tells.
           class_name: the class; "": the one that wins.
 
         Raises:

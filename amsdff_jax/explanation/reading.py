@@ -50,7 +50,7 @@ class Reading:
       unknown: number of tokens that stand for something the vocabulary does not have, such as most emoji.
       tokens: special ones included, at least one.
       words: in the order of the text.
-      truncated: whether tokens beyond the maximal length were cut off.
+      truncated: whether tokens beyond the maximal length were left out.
     """
 
     text: str
@@ -62,7 +62,7 @@ class Reading:
 
     @property
     def characters_read(self) -> int:
-        """Characters up to the end of the last token: all of them, unless the text was cut."""
+        """Characters up to the end of the last token: all of them, unless the text was truncated."""
         return max(token.end for token in self.tokens) if self.truncated else len(self.text)
 
 

@@ -392,6 +392,6 @@ def recurrent(kind: type[nn.LSTM] | type[nn.GRU], config: Any, hidden: int) -> n
 
 
 def pack(x: torch.Tensor, mask: torch.Tensor) -> nn.utils.rnn.PackedSequence:
-    """[B,S,H] cut to each text's own length."""
+    """[B,S,H] truncated to each text's own length."""
     lengths = mask.sum(dim=1).cpu()
     return nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)

@@ -124,7 +124,7 @@ def _what_else(file: Path) -> str:
             "with torch.save"
         )
     if start.startswith(ZIP_START):
-        return "cut short or damaged"
+        return "truncated or damaged"
     return "not a .pt file of PyTorch"
 
 

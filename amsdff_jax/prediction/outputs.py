@@ -1,4 +1,4 @@
-"""Files and pipes that take predictions as they come; a file that was begun can be gone on with."""
+"""Files and pipes that take predictions as they come; a file that was begun can be resumed."""
 
 import contextlib
 import itertools
@@ -22,20 +22,20 @@ class Output:
     """The standard output, or a file, that takes a line a record.
 
     A file is locked while it is written. Beside it lies how far it is, so that only the same model over the same input
-    goes on with it, behind the last whole chunk: what was written of the next one is written again.
+    resumes it, behind the last whole chunk: what was written of the next one is written again.
 
     Attributes:
       done: records that the output holds in whole chunks.
     """
 
     def __init__(self, path: str, layout: Layout, origin: Origin | None, resume: bool = False):
-        """Opens the output. A file that is gone on with stays as it is until `skip` has had its `done` records.
+        """Opens the output. A file that is resumed stays as it is until `skip` has had its `done` records.
 
         Args:
           path: of the file; "": the standard output.
           layout: of its lines.
           origin: of what the lines will say; None for the standard output.
-          resume: go on with a file that was begun; without it, it must be new or empty.
+          resume: continue a file that was begun; without it, it must be new or empty.
 
         Raises:
           UserError: the file cannot be written, is there already, is being written, or was begun with something else.
@@ -117,7 +117,7 @@ class Output:
         """Begins a file, or finds out how far it is."""
         if self._progress is None:
             if resume:
-                raise UserError(f"{self._name}: is no file, but a pipe or a device, which --resume cannot go on with")
+                raise UserError(f"{self._name}: is no file, but a pipe or a device, which --resume cannot continue")
             return self._begin()
         if not try_lock(self._stream):
             raise UserError(f"{self._name}: is being written by another process; wait for it, or choose another file")
@@ -125,12 +125,12 @@ class Output:
         if not size:
             return self._begin()
         if not resume:
-            raise UserError(f"{self._name}: is there already; go on with it (--resume), or delete it")
+            raise UserError(f"{self._name}: is there already; continue it with --resume, or delete it")
         origin, reached = self._progress.read()
         differences = origin.differences(self._origin)
         if differences:
             raise UserError(
-                f"{self._name}: was begun with {' and '.join(differences)}; go on with the same, or choose another file"
+                f"{self._name}: was begun with {' and '.join(differences)}; resume with the same, or choose another file"
             )
         self._reached = list(itertools.takewhile(lambda each: each.size <= size, reached))
         last = self._reached[-1] if self._reached else START
@@ -171,7 +171,7 @@ class Output:
         self._size += len(data)
 
     def _errors_told(self) -> contextlib.AbstractContextManager[None]:
-        hint = "" if self._progress is None else "make room and go on with --resume"
+        hint = "" if self._progress is None else "make room and continue with --resume"
         return user_errors(self._name, "written", hint)
 
     def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""What an output was begun with and how far it is, kept beside it, so that nothing else goes on with it."""
+"""What an output was begun with and how far it is, kept beside it, so that nothing else resumes it."""
 
 import dataclasses
 import hashlib

@@ -48,7 +48,7 @@ def predict(
       keep_columns: of the input, to be written beside the prediction.
       output: a file; "": the standard output.
       format: "jsonl" or "csv"; "": by the ending of `output`.
-      resume: go on with `output`, if it was begun with the same model, input and arguments. In the end a file's rows
+      resume: continue `output`, if it was begun with the same model, input and arguments. In the end a file's rows
         give the same bytes as without an interruption, on the same machine with the same `batch_size`; lines of the
         standard input give the same labels, but may be divided otherwise, which moves the last digit of a probability.
       top_k: number of classes to write for each text.
@@ -57,7 +57,7 @@ def predict(
       interrupted: asked after every chunk, whether to stop; a KeyboardInterrupt stops it sooner.
 
     Returns:
-      Whether it came to the end; if not, an interrupt stopped it, and `resume` goes on.
+      Whether it came to the end; if not, an interrupt stopped it, and `resume` continues.
 
     Raises:
       UserError: anything wrong with the model, the input as a whole, or the output; a broken row is a record.
@@ -65,7 +65,7 @@ def predict(
     if texts and file:
         raise UserError(f"expected texts or --file, got both ({texts[0][:40]!r} and {file})")
     if resume and not output:
-        raise UserError("--resume: goes on with a file; name it with --output")
+        raise UserError("--resume: continues a file; name it with --output")
     format, data = choose_format(output, format), data or DataConfig()
     records: Iterator[Record | Pause]
     if file:
@@ -96,7 +96,7 @@ def predict(
     origin = describe_origin(model, classifier, flags) if output else None
     with Output(output, layout, origin, resume) as lines:
         if lines.done:
-            logger.info("%s: going on after row %d", output, lines.done)
+            logger.info("%s: resuming after row %d", output, lines.done)
         tally = _Tally(lines.done)
         try:
             with _progress(bool(output)) as progress:
@@ -111,7 +111,7 @@ def predict(
                         raise KeyboardInterrupt
             lines.finish()
         except KeyboardInterrupt:
-            way_out = "; --resume goes on with the next" if output else ""
+            way_out = "; --resume continues with the next" if output else ""
             logger.info("stopped after row %d%s", lines.done, way_out)
             return False
     tally.finish(output)
@@ -163,7 +163,7 @@ class _Tally:
         """Says what was done; raises `UserError` if no row at all could be labelled."""
         if self._errors and self._errors == self._row:
             raise UserError(f"none of the {self._errors} rows could be labelled; the first: {self._first_error}")
-        truncated = f", {self._truncated:,} of them cut to the model's length" if self._truncated else ""
+        truncated = f", {self._truncated:,} of them truncated to the model's length" if self._truncated else ""
         errors = f"; {self._errors:,} could not be labelled, see their error" if self._errors else ""
         goes_to = f" to {output}" if output else ""
         seconds = time.perf_counter() - self._start

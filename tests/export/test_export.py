@@ -45,7 +45,7 @@ def model_folder(tiny_encoder, tmp_path):
 
 @pytest.fixture
 def texts_file(tmp_path):
-    """43 texts of 3 to 22 tokens, and one that is cut to 24."""
+    """43 texts of 3 to 22 tokens, and one that is truncated to 24."""
     texts, labels = make_texts(43, 3)
     return str(write_csv(tmp_path / "texts.csv", [*texts, " ".join(texts[:3])], [*labels, "low"]))
 

@@ -231,7 +231,7 @@ def other_zip(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (truncated, "cut short or damaged"),
+        (truncated, "truncated or damaged"),
         (old_format, "format of PyTorch before 1.6"),
         (climbing, "climbs out of the archive"),
         (compressed, "is compressed"),

@@ -164,7 +164,7 @@ def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path
         predict(str(folder), **options, resume=True)
         assert output.read_bytes() == whole, length
         assert progress.read_bytes() == told
-    with pytest.raises(UserError, match=r"is there already; go on with it \(--resume\), or delete it"):
+    with pytest.raises(UserError, match=r"is there already; continue it with --resume, or delete it"):
         predict(str(folder), **options)
     assert output.read_bytes() == whole
     output.unlink()
@@ -182,14 +182,14 @@ def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("weights", "was begun with another model; go on with the same, or choose another file"),
+        ("weights", "was begun with another model; resume with the same, or choose another file"),
         ("tokenizer", "was begun with another model;"),
         ("calibration", "was begun with another calibration;"),
         ("first row", "rows 1 to 16 of the input are not those that it was begun with"),
         ("last row", "rows 1 to 40 of the input are not those that it was begun with"),
         ("kept column", "rows 1 to 40 of the input are not those that it was begun with"),
         ("fewer rows", "holds 40 rows, but the input only 39"),
-        ({"data": DataConfig(text_column="id")}, "was begun with --text_column=body; go on with the same"),
+        ({"data": DataConfig(text_column="id")}, "was begun with --text_column=body; resume with the same"),
         ({"top_k": 2, "keep_columns": []}, "was begun with --top_k=1 and --keep_columns=id;"),
         ({"compute_dtype": "bfloat16"}, "was begun with --compute_dtype=float32;"),
         ({"format": "csv"}, "was begun with --format=jsonl;"),
@@ -368,7 +368,7 @@ def test_a_text_without_finite_logits_is_a_record_with_an_error(folder, tmp_path
     [
         ({"texts": ["w1"], "file": "d.csv"}, "expected texts or --file, got both"),
         ({"file": "nowhere.csv"}, "nowhere.csv: cannot be read"),
-        ({"texts": ["w1"], "resume": True}, "--resume: goes on with a file; name it with --output"),
+        ({"texts": ["w1"], "resume": True}, "--resume: continues a file; name it with --output"),
         ({"texts": ["w1"], "output": "out.txt"}, r"expected a name ending in .jsonl or .csv, or --format=jsonl\|csv"),
         ({"texts": ["w1"], "output": "/nowhere/out.csv"}, "/nowhere/out.csv: cannot be written"),
         ({"texts": ["w1"], "keep_columns": ["id"]}, "a text of its own has no column 'id', only 'text'"),
