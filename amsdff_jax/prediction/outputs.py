@@ -130,7 +130,7 @@ class Output:
         differences = origin.differences(self._origin)
         if differences:
             raise UserError(
-                f"{self._name}: was begun with {' and '.join(differences)}; resume with the same, or choose another file"
+                f"{self._name}: was begun with {' and '.join(differences)}; resume with the same or choose another file"
             )
         self._reached = list(itertools.takewhile(lambda each: each.size <= size, reached))
         last = self._reached[-1] if self._reached else START

@@ -182,7 +182,7 @@ def test_resume_completes_an_output_that_was_cut_anywhere(folder, name, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("weights", "was begun with another model; resume with the same, or choose another file"),
+        ("weights", "was begun with another model; resume with the same or choose another file"),
         ("tokenizer", "was begun with another model;"),
         ("calibration", "was begun with another calibration;"),
         ("first row", "rows 1 to 16 of the input are not those that it was begun with"),
@@ -303,7 +303,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(folder, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
         try:
             with pytest.raises(
-                UserError, match=r"out.jsonl: cannot be written \(File too large\); make room and go on"
+                UserError, match=r"out.jsonl: cannot be written \(File too large\); make room and continue"
             ):
                 predict(str(folder), **options)
         finally:
