@@ -134,7 +134,7 @@ def assert_one_line(code, output, message):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("train.py", ["--config.train.epochs=3"], "--config: not given; expected a file with settings"),
+        ("train.py", ["--config.train.epochs=3"], "--config: not given; expected settings"),
         ("train.py", [FILES, FILES], "--config: given twice"),
         ("train.py", [FILES, "--config.train.epochs="], "--config.train.epochs=: expected a whole number"),
         ("train.py", ["--config.train.epochs=three", FILES], "--config.train.epochs=three: expected a whole number"),
