@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import require
-from amsdff_jax.data.tokenization import check_vocabulary, has_tokenizer, load_tokenizer
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, has_tokenizer, load_tokenizer
 from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.safetensors_file import write_safetensors

@@ -11,13 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import check_regular, read_json, user_errors
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.normalizer_growth import check_growth
+
+# transformers says when it is imported that PyTorch is missing, which tokenizers do not need. The variable is left as
+# it was: what else the process does with transformers is not ours.
+_given = os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS")
+os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+try:
+    from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+    from transformers.utils import logging as transformers_logging
+finally:
+    del os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"]
+    if _given is not None:
+        os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = _given
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 from flax import nnx
-from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import choose_buckets, training_buckets
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, TokenizedDataset
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
 from amsdff_jax.models.variables import Variables, make_inference_variables

@@ -3,9 +3,7 @@
 import dataclasses
 from itertools import groupby
 
-from transformers import PreTrainedTokenizerFast
-
-from amsdff_jax.data.tokenization import tokenizer_errors_told, unknown_id, whole_characters
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, tokenizer_errors_told, unknown_id, whole_characters
 
 REPLACEMENT = "\ufffd"
 

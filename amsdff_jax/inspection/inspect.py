@@ -6,14 +6,12 @@ import logging
 import os
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerFast
-
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
 from amsdff_jax.data.sources import DataSplits, load_data
-from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer
 from amsdff_jax.inspection.class_balance import count_classes
 from amsdff_jax.inspection.corpus import Corpus
 from amsdff_jax.inspection.duplicates import find_duplicates

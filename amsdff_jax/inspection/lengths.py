@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import choose_buckets, plan_batches, training_buckets
 from amsdff_jax.data.token_cache import tokenize_once
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast
 from amsdff_jax.inspection.corpus import Corpus
 
 MAX_LENGTHS = (32, 64, 128, 256, 512)

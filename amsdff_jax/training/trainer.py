@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
@@ -17,7 +16,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.stream import BatchStream
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics

@@ -63,6 +63,18 @@ def test_importing_the_package_loads_and_sets_nothing():
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
 
 
+def test_the_library_leaves_the_environment_and_says_nothing_of_pytorch():
+    code = (
+        "import os, sys; sys.modules['torch'] = None; before = dict(os.environ);"
+        "import amsdff_jax; amsdff_jax.load_tokenizer; assert dict(os.environ) == before"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, capture_output=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "PyTorch" not in result.stderr
+
+
 def test_a_verb_shows_its_own_name_and_flags(tmp_path):
     code, output = run_script(tmp_path / "output", "amsdff", "train", "--help")
     assert code == 0
