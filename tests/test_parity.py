@@ -11,6 +11,7 @@ from flax import nnx, traverse_util
 from safetensors.numpy import load_file
 
 from amsdff_jax.config import LOSS_PARTS, Config, ModelConfig
+from amsdff_jax.conversion.verify import STAGES
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
@@ -22,16 +23,7 @@ from amsdff_jax.training.step import initial_state, make_train_step, split_model
 from tests.compiled import call
 
 REFERENCE = Path(__file__).parent / "reference"
-INTERMEDIATES = {
-    "encoder": "encoder_output",
-    "enhanced": "enhanced_features",
-    "multi_scale": "multi_scale_features",
-    "gates": "expert_gates",
-    "sequence": "sequence_features",
-    "pool_attention": "token_attention",
-    "pooled": "pooled_features",
-    "logits": "logits",
-}
+INTERMEDIATES = {name: field for name, field in STAGES.items() if name != "cls_attention"}  # not in the reference
 
 # Biases that BatchNorm or a softmax takes out again: their gradients are 0 but for rounding.
 CANCELLED = re.compile(r"scale_convs\.\d\.[01]\.bias|k_lin\.bias|attention_pooling\.2\.bias")

@@ -135,8 +135,8 @@ def _find_config(name: str) -> str:
 
 def _read_config_file(file: str) -> dict[str, Any]:
     """The settings in a file, of Python those that its `get_config` returns; what is behind a colon goes to it."""
-    path, _, argument = file.partition(":")
-    path = Path(path)
+    name, _, argument = (file, "", "") if file.endswith(SUFFIXES) else file.partition(":")
+    path = Path(name)
     if not path.is_file():
         others = sorted(str(other) for other in path.parent.glob("*.py")) if path.parent.is_dir() else []
         names = sorted(other.stem for other in CONFIGS.glob("*.py"))

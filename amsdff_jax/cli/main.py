@@ -1,6 +1,8 @@
 """The command `amsdff`: a verb, and the flags of the script that it runs."""
 
 import ast
+import difflib
+import os
 import re
 import runpy
 import sys
@@ -24,21 +26,37 @@ VERBS = {
     "scaling": "measure_scaling",
 }
 LISTING = "configs"
-EXIT_USER_ERROR = 2  # as of the scripts
+HELP = ("--help", "-help", "-h", "help")
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 2, 75, 141  # as of the scripts
 
 _called: list[str] = []  # the verb, once a script runs for it
 
 
 def main() -> int:
     """Runs what the command line asks for; returns the exit code."""
+    try:
+        code = _run()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:  # while a script was still loading; from then on it answers by itself
+        print("stopped before there was anything to save; run the same command again", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again to write the rest
+        return EXIT_PIPE_CLOSED
+
+
+def _run() -> int:
     verb, *arguments = sys.argv[1:] or ["--help"]
-    if verb in ("--help", "-help", "-h", "help"):
+    if verb in HELP:
         print(_help())
         return 0
     if verb == LISTING:
         return _show_configs(arguments)
     if verb not in VERBS:
-        print(f"error: {verb}: no such command; there are {', '.join([*VERBS, LISTING])}", file=sys.stderr)
+        known = [*VERBS, LISTING]
+        near = "".join(f"did you mean {name}? " for name in difflib.get_close_matches(verb, known, n=1))
+        print(f"error: {verb}: no such command; {near}There are {', '.join(known)}", file=sys.stderr)
         return EXIT_USER_ERROR
     _called.append(verb)
     sys.argv[1:] = arguments
@@ -75,7 +93,10 @@ def _help() -> str:
 
 def _show_configs(names: list[str]) -> int:
     files = {file.stem: file for file in sorted(CONFIGS.glob("*.py"))}
-    if not names:
+    if len(names) > 1:
+        print(f"error: {names[1]}: expected one name, such as amsdff configs {names[0]}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    if not names or names[0] in HELP:
         for name, file in files.items():
             print(f"{name:<14} {_first_line(file)}")
         return 0

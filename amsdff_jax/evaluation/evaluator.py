@@ -93,8 +93,8 @@ class Evaluator:
         start = time.perf_counter()
         logits = self._inference(variables, dataset, buckets, should_stop)
         seconds = time.perf_counter() - start
-        places = [f"{texts.name}, {place}" for place in texts.ids] if isinstance(texts, TextDataset) else None
-        require_finite(logits, lambda row: places[row] if places else f"text {row + 1}")
+        named = texts if isinstance(texts, TextDataset) else None
+        require_finite(logits, lambda row: f"{named.name}, {named.ids[row]}" if named else f"text {row + 1}")
         return Evaluation(dataset.labels, logits, int(dataset.truncated.sum()), seconds)
 
     def _buckets_for(self, dataset: TokenizedDataset) -> tuple[int, ...]:

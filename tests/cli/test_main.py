@@ -86,7 +86,8 @@ def test_a_verb_shows_its_own_name_and_flags(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "trian: no such command; there are train, "),
+        (["trian"], "trian: no such command; did you mean train? There are train, "),
+        (["configs", "agnews", "imdb"], "imdb: expected one name"),
         (["configs", "agnew"], "agnew: no such config; there are ablations, agnews"),
         (["train"], "--config: not given; expected settings, such as --config=configs/agnews.py, or a file"),
         (["train", "--config=agnew"], "--config: no file 'agnew'; did you mean agnews?"),
@@ -107,6 +108,17 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert output.startswith("error: ")
     assert message in output
     assert len(output.splitlines()) == 1
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(
+        [sys.executable, "-c", COMMAND, "configs"], env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        stdout=writing, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")
 
 
 def test_configs_are_listed_and_printed():
@@ -134,6 +146,7 @@ command_line.run(main, others="[FILE]")
         (["data/reviews.csv.gz"], "reviews|3|(1, 3, 5)|data/reviews.csv.gz"),
         (["--config=runs/mine/config.json"], "mine|7|(3,)|"),
         (["--config=runs/mine/config.json", "--config.train.epochs=8"], "mine|8|(3,)|"),
+        (["--config=runs/mi:ne/config.json"], "mi:ne|6|(1, 3, 5)|"),
         (["--config=few.yaml", "data/reviews.csv"], "reviews|5|(1, 3, 5)|data/reviews.csv"),
     ],
 )
@@ -141,6 +154,8 @@ def test_settings_by_name_and_in_every_format(arguments, expected, tmp_path):
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     config = Config().replace(train__epochs=7, model__kernel_sizes=(3,))
     (tmp_path / "runs" / "mine" / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    (tmp_path / "runs" / "mi:ne").mkdir()
+    (tmp_path / "runs" / "mi:ne" / "config.json").write_text('{"train": {"epochs": 6}}')
     (tmp_path / "few.yaml").write_text("train:\n  epochs: 5\n")
     (tmp_path / "script.py").write_text(READ_CONFIG)
     _, output = run_script(tmp_path / "output", str(tmp_path / "script.py"), *arguments, cwd=tmp_path)
