@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 LATEST_KEPT = 2  # the newest, and the one before in case the newest is damaged
 # Each of the latest has a best that it refers to, and a new best is written before the checkpoint that refers to it.
 BEST_KEPT = LATEST_KEPT + 1
+ITEM = "default"  # orbax's name for what a checkpoint holds where nobody names it
 
 
 def has_checkpoint(workdir: Path) -> bool:
@@ -180,6 +181,8 @@ class Checkpoints:
     def _read(self, manager: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         folder = manager.directory / str(step)
         try:
+            if not (folder / ITEM).is_dir():  # orbax would take an empty folder for one of several items
+                raise FileNotFoundError(f"it has no folder {ITEM}")
             arrays = manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
             details = read_json(_details(manager, step), "a checkpoint's checksum")
             intact, progress = details["checksum"] == checksum(arrays), details["progress"]
@@ -195,13 +198,16 @@ class Checkpoints:
 
 def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
+        preservation_policy=ocp.checkpoint_managers.LatestN(keep),
         create=True,
         # The step donates its buffers, so a copy in the background could read what is overwritten already.
         enable_async_checkpointing=False,
     )
-    # The handler is named: orbax would guess it from what it finds, and a damaged folder leads it astray.
-    return ocp.CheckpointManager(_Folder(directory), options=options, item_handlers=ocp.StandardCheckpointHandler())
+    # The handler is named: orbax would guess it from what it finds, which a damaged folder would lead astray.
+    handlers, handler = ocp.handlers.DefaultCheckpointHandlerRegistry(), ocp.StandardCheckpointHandler()
+    for arguments in (ocp.args.StandardSave, ocp.args.StandardRestore):
+        handlers.add(ITEM, arguments, handler)
+    return ocp.CheckpointManager(_Folder(directory), options=options, handler_registry=handlers)
 
 
 class _Folder(type(epath.Path("/"))):

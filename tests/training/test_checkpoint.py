@@ -100,6 +100,16 @@ def test_a_run_that_goes_on_from_an_older_step_forgets_the_later_ones(checkpoint
     assert Checkpoints(tmp_path).restore(make_state(0)).progress == {"best": 60}
 
 
+def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
+    shutil.copytree(Path(__file__).parents[1] / "reference" / "checkpoint", tmp_path, dirs_exist_ok=True)
+    values = jnp.arange(6, dtype=jnp.float32).reshape(2, 3)
+    variables = Variables({"a": values}, {}, {"b": values[:, 1]})
+    saved = jax.device_put(TrainState(jnp.int32(3), variables, {"m": values * 2}), jax.devices()[0])
+    state, progress = Checkpoints(tmp_path).restore(jax.tree.map(jnp.zeros_like, saved))
+    jax.tree.map(np.testing.assert_array_equal, state, saved)
+    assert progress == {"best": 30}
+
+
 @pytest.mark.parametrize("name", ["run[v2]", "[!x]{a,b}", "a**b", "?*%20#h", "~", "né\n", "x:"])
 def test_a_folder_may_have_any_name(name, tmp_path):
     check_path(tmp_path / name)
