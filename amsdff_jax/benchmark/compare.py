@@ -78,10 +78,15 @@ def compare(
       difference of logits by "dtype shape"; `agree`: whether all are within `TOLERANCES`.
 
     Raises:
-      UserError: PyTorch is not installed; or a process failed, whose last line says why.
+      UserError: PyTorch is not installed; the system tells no process its memory; or a process failed, whose last line
+        says why.
     """
     if find_spec("torch") is None:
         raise UserError("PyTorch is what this measures against, and it is not installed: pip install torch")
+    if find_spec("resource") is None:  # Windows
+        raise UserError(
+            "Python's module resource tells the memory that this takes, and Windows has none: use Linux or macOS"
+        )
     read_model_config(model)
     measured = collections.defaultdict(list)
     epochs = collections.defaultdict(list)

@@ -1,7 +1,6 @@
 """What both sides of the benchmark compute, and how they tell what it took."""
 
 import dataclasses
-import resource
 import statistics
 import sys
 import time
@@ -44,9 +43,12 @@ class Workload:
 
 def run_worker(measure: Callable[[Workload], dict[str, Any]]) -> None:
     """The main function of a side's process: reads the workload that the first argument names, writes to the second."""
+    import resource  # which Windows has not
+
     task, results = map(Path, sys.argv[1:])
     measured = measure(Workload(**read_json(task, "a workload")))
-    measured["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes, elsewhere KiB
+    measured["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     write_json(results, measured)
 
 

@@ -122,7 +122,13 @@ def _newsgroups20(config: DataConfig) -> Loaded:
 
 def _tfds(config: DataConfig) -> Loaded:
     """A dataset of TensorFlow Datasets, read as a random-access source, without TensorFlow."""
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise UserError(
+            "data.source=tfds: needs tensorflow-datasets, which comes along on Linux alone and is not installed; "
+            "`pip install tensorflow-datasets array-record`, or read a file (--config.data.source=files)"
+        ) from None
 
     if not config.tfds_name:
         raise UserError("data.tfds_name: not given; expected a dataset's name (--config.data.tfds_name=ag_news_subset)")

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -29,18 +30,31 @@ def amsdff(*arguments, package=ROOT, cwd=None, python=()):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The package as the wheel holds it, unpacked."""
-    hatchling = pytest.importorskip("hatchling.build", reason="needs hatchling, which builds the wheel")
-    folder, before = tmp_path_factory.mktemp("wheel"), Path.cwd()
+def distributions(tmp_path_factory):
+    """A folder with the wheel and the source distribution, as they would be published."""
+    hatchling = pytest.importorskip("hatchling.build", reason="needs hatchling, which builds the package")
+    folder, before = tmp_path_factory.mktemp("dist"), Path.cwd()
     os.chdir(ROOT)
     try:
-        name = hatchling.build_wheel(str(folder))
+        hatchling.build_wheel(str(folder))
+        hatchling.build_sdist(str(folder))
     finally:
         os.chdir(before)
-    with zipfile.ZipFile(folder / name) as archive:
-        archive.extractall(folder / "installed")
-    return folder / "installed"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions):
+    """The package as the wheel holds it, unpacked."""
+    with zipfile.ZipFile(next(distributions.glob("*.whl"))) as archive:
+        archive.extractall(distributions / "installed")
+    return distributions / "installed"
+
+
+def tracked(*names):
+    """The files of the clone under these names, less what git ignores."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *names]
+    return set(subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout.split())
 
 
 def test_every_script_is_a_verb():
@@ -164,12 +178,55 @@ def test_settings_by_name_and_in_every_format(arguments, expected, tmp_path):
 
 def test_the_wheel_holds_the_package_its_scripts_and_configs_and_nothing_else(wheel):
     held = {file.relative_to(wheel).as_posix() for file in wheel.rglob("*") if file.is_file()}
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "amsdff_jax", "scripts", "configs"],
-        cwd=ROOT, text=True, capture_output=True, check=True,
-    ).stdout.split()  # fmt: skip
-    expected = {name if name.startswith("amsdff_jax/") else f"amsdff_jax/{name}" for name in tracked}
+    names = tracked("amsdff_jax", "scripts", "configs")
+    expected = {name if name.startswith("amsdff_jax/") else f"amsdff_jax/{name}" for name in names}
     assert {name for name in held if ".dist-info/" not in name} == expected
+
+
+def test_the_source_distribution_holds_what_is_built_and_tested_and_nothing_else(distributions):
+    with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:
+        held = {member.name.partition("/")[2] for member in archive.getmembers()}
+    project = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "mkdocs.yml", ".gitignore"}
+    assert held == tracked("amsdff_jax", "scripts", "configs", "tests", "docs") | project | {"PKG-INFO"}
+
+
+def test_both_distributions_can_be_published(distributions):
+    pytest.importorskip("twine", reason="needs twine, which checks what an index would refuse")
+    files = [file for file in distributions.iterdir() if file.is_file()]
+    assert len(files) == 2
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files], check=True)
+
+
+# What Windows has not, of Python and of its packages; and PyTorch and ONNX, which not everybody installs.
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, signal, sys
+
+class Windows:
+    def find_spec(name, path=None, target=None):
+        if name in ("fcntl", "resource", "pwd", "grp", "termios", "tensorflow_datasets", "uvloop", "torch", "onnx"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Windows)
+import amsdff_jax
+for name in ("SIGHUP", "SIGKILL", "SIGPIPE", "SIGUSR1"):
+    delattr(signal, name)
+for module in pkgutil.walk_packages(amsdff_jax.__path__, "amsdff_jax."):
+    if ".loaders" not in module.name and not module.name.endswith((".run_loader", ".scripts", ".configs")):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if error.name not in ("torch", "onnx"):
+                raise
+"""
+
+
+@pytest.mark.slow
+def test_everything_can_be_imported_without_what_windows_lacks():
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_EVERYTHING], env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_command_works_from_the_wheel_outside_the_clone(wheel, tmp_path):

@@ -1,5 +1,6 @@
 """The four sources."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,12 @@ def test_tfds_without_tensorflow():
 def test_tfds_name_that_is_nowhere(tmp_path):
     with pytest.raises(UserError, match=r"data\.tfds_name: 'no_such_set' is neither prepared in .* nor could be"):
         load_data(DataConfig(source="tfds", tfds_name="no_such_set", data_dir=str(tmp_path)))
+
+
+def test_without_tfds_the_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(UserError, match=r"data\.source=tfds: needs tensorflow-datasets, .*pip install"):
+        load_data(DataConfig(source="tfds", tfds_name="ag_news_subset"))
 
 
 def test_a_train_file_is_enough(tmp_path):
