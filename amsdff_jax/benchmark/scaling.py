@@ -24,17 +24,11 @@ WARM_UP = 10  # steps before the clock starts: the first ones compile
 
 
 class Speed(NamedTuple):
-    """Medians over the rounds of one number of devices.
+    """Medians over the rounds of one number of devices."""
 
-    Attributes:
-      devices: how many.
-      texts_per_second: of the training loop, checkpoints and evaluations apart.
-      outside_step: share of the loop's time in which no step was computing.
-    """
-
-    devices: int
-    texts_per_second: float
-    outside_step: float
+    devices: int  # how many
+    texts_per_second: float  # of the training loop, checkpoints and evaluations apart
+    outside_step: float  # share of the loop's time in which no step was computing
 
 
 def measure_scaling(config: Config, devices: Sequence[Device], counts: Sequence[int], rounds: int) -> list[Speed]:

@@ -39,19 +39,12 @@ RANDOM_TEXTS, RANDOM_LENGTH = 5, 23
 
 
 class Difference(NamedTuple):
-    """How far one stage is from PyTorch's.
+    """How far one stage is from PyTorch's."""
 
-    Attributes:
-      stage: name, as in `STAGES`.
-      absolute: largest difference.
-      relative: the same as a share of the stage's largest number.
-      equal: whether it is within `TOLERANCE`.
-    """
-
-    stage: str
-    absolute: float
-    relative: float
-    equal: bool
+    stage: str  # name, as in `STAGES`
+    absolute: float  # largest difference
+    relative: float  # the same as a share of the stage's largest number
+    equal: bool  # whether it is within `TOLERANCE`
 
 
 def verify(

@@ -36,30 +36,23 @@ class RunKey:
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """All settings of an experiment.
+    """All settings of an experiment."""
 
-    Attributes:
-      datasets: by name, the settings of a run on that dataset.
-      variants: by name, what is different in them: sections and fields of `Config`. `tfidf` stands for TF-IDF features
-        under logistic regression, and its settings are ignored.
-      reference: the variant that the others are compared with.
-      seeds: runs of each variant on each dataset, with the seeds 0, 1, ...
-      folds: 0: train on the training split, choose by the validation split, report the test split; k: all training and
-        validation texts in k stratified parts, each of which is once what is reported.
-      mode: "finetuned": the encoder learns too; "frozen": its features are computed once and all seeds and learning
-        rates of a variant are trained at a time.
-      learning_rates: of the frozen mode; the best on the validation split is reported.
-      epochs: of the frozen mode.
-    """
-
-    datasets: Mapping[str, Config]
+    datasets: Mapping[str, Config]  # by name, the settings of a run on that dataset
+    # by name, what is different in them: sections and fields of `Config`. `tfidf` stands for TF-IDF features under
+    # logistic regression, and its settings are ignored
     variants: Mapping[str, Mapping[str, Any]]
-    reference: str = "amsdff"
-    seeds: int = 3
+    reference: str = "amsdff"  # the variant that the others are compared with
+    seeds: int = 3  # runs of each variant on each dataset, with the seeds 0, 1, ...
+    # 0: train on the training split, choose by the validation split, report the test split; k: all training and
+    # validation texts in k stratified parts, each of which is once what is reported
     folds: int = 0
+    # "finetuned": the encoder learns too; "frozen": its features are computed once and all seeds and learning rates
+    # of a variant are trained at a time
     mode: str = "finetuned"
+    # of the frozen mode; the best on the validation split is reported
     learning_rates: tuple[float, ...] = (2e-4, 6e-4, 2e-3, 6e-3)
-    epochs: int = 5
+    epochs: int = 5  # of the frozen mode
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs"):

@@ -30,19 +30,12 @@ def _onnx() -> Writer:
 
 
 class Format(NamedTuple):
-    """A kind of export.
+    """A kind of export."""
 
-    Attributes:
-      import_writer: gives what writes it into a folder; imports what `needs` names.
-      needs: modules that it or its loader imports and this package does not depend on.
-      extra: of this package, that brings them.
-      length_multiple: what the loader rounds lengths up to; above 1 where every length costs a compilation.
-    """
-
-    import_writer: Callable[[], Writer]
-    needs: tuple[str, ...] = ()
-    extra: str = ""
-    length_multiple: int = 1
+    import_writer: Callable[[], Writer]  # gives what writes it into a folder; imports what `needs` names
+    needs: tuple[str, ...] = ()  # modules that it or its loader imports and this package does not depend on
+    extra: str = ""  # of this package, that brings them
+    length_multiple: int = 1  # what the loader rounds lengths up to; above 1 where every length costs a compilation
 
 
 FORMATS = {

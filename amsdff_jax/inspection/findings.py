@@ -21,18 +21,12 @@ HARMLESS = ("decomposed letters", "invisible characters")  # the tokenizers of m
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One sentence for the top of a report.
+    """One sentence for the top of a report."""
 
-    Attributes:
-      kind: `warning`: figures will mislead or data is broken; `note`: worth knowing.
-      section: of the report that has the details: duplicates, classes, lengths, encodings or scripts.
-      examples: the most telling ones.
-    """
-
-    kind: str
-    section: str
+    kind: str  # `warning`: figures will mislead or data is broken; `note`: worth knowing
+    section: str  # of the report that has the details: duplicates, classes, lengths, encodings or scripts
     message: str
-    examples: tuple[Match, ...] = ()
+    examples: tuple[Match, ...] = ()  # the most telling ones
 
 
 def collect_warnings(

@@ -47,17 +47,11 @@ class Stretch(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A text on the page.
+    """A text on the page."""
 
-    Attributes:
-      sample: where it is from.
-      excerpts: of the text, and of the second one of a pair, in parts.
-      similarity: with the one before it; 1: no other, or the same.
-    """
-
-    sample: Sample
-    excerpts: Sequence[Sequence[Stretch]]
-    similarity: float = 1.0
+    sample: Sample  # where it is from
+    excerpts: Sequence[Sequence[Stretch]]  # of the text, and of the second one of a pair, in parts
+    similarity: float = 1.0  # with the one before it; 1: no other, or the same
 
 
 def render_page(inspection: Inspection) -> str:

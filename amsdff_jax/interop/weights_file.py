@@ -38,23 +38,14 @@ MARKS = {
 
 
 class WeightsFile(NamedTuple):
-    """A file of weights.
+    """A file of weights."""
 
-    Attributes:
-      kind: what the file is, in words.
-      model_name: the kind of classifier, as in `ModelConfig.name`; "" when no classifier is recognised.
-      tensors: names and layout of the PyTorch model, in the file's order and own types.
-      renamed: names in the file that are spelled otherwise here.
-      ignored: names in the file that no model needs, with the reason.
-      training: what the file holds beside the weights, such as `optimizer_state_dict`.
-    """
-
-    kind: str
-    model_name: str
-    tensors: dict[str, np.ndarray]
-    renamed: dict[str, str]
-    ignored: dict[str, str]
-    training: dict[str, Any]
+    kind: str  # what the file is, in words
+    model_name: str  # the kind of classifier, as in `ModelConfig.name`; "" when no classifier is recognised
+    tensors: dict[str, np.ndarray]  # names and layout of the PyTorch model, in the file's order and own types
+    renamed: dict[str, str]  # names in the file that are spelled otherwise here
+    ignored: dict[str, str]  # names in the file that no model needs, with the reason
+    training: dict[str, Any]  # what the file holds beside the weights, such as `optimizer_state_dict`
 
 
 def read_weights_file(file: str | Path) -> WeightsFile:
