@@ -1,7 +1,6 @@
 """Recognises a file of weights that PyTorch wrote, and gives its tensors the names of this project."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +18,8 @@ ENCODER = "transformer."  # what the encoder's names begin with
 # Wrappers that put their own name in front: DataParallel and DistributedDataParallel, torch.compile.
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 
-# Old spellings, and what they are called now.
-OLD_SPELLINGS = (
-    (re.compile(r"^distilbert\."), "transformer."),
-    (re.compile(r"^transformer\.distilbert\."), "transformer."),
-)
+# What the encoder's names once began with.
+OLD_SPELLING = re.compile(r"^(transformer\.)?distilbert\.")
 
 # A key that tells one kind of classifier from those below it.
 MARKS = {
@@ -72,16 +68,11 @@ def read_weights_file(file: str | Path) -> WeightsFile:
             renamed[stored_name] = name
         tensors[name] = tensor
     fold_segments(tensors, str(file), ENCODER)
-    return WeightsFile(kind, _model_name(tensors), tensors, renamed, ignored, training)
+    model_name = next((name for name, mark in MARKS.items() if mark in tensors), "")
+    return WeightsFile(kind, model_name, tensors, renamed, ignored, training)
 
 
 def current_name(name: str) -> str:
     """What a parameter is called here, whatever wraps the model and however old its spelling is."""
-    name = WRAPPERS.sub("", name)
-    for pattern, replacement in OLD_SPELLINGS:
-        name = pattern.sub(replacement, name)
+    name = OLD_SPELLING.sub(ENCODER, WRAPPERS.sub("", name))
     return ENCODER + distilbert_name(name.removeprefix(ENCODER)) if name.startswith(ENCODER) else name
-
-
-def _model_name(tensors: Mapping[str, np.ndarray]) -> str:
-    return next((name for name, mark in MARKS.items() if mark in tensors), "")

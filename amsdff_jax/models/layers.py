@@ -54,37 +54,13 @@ class LayerNorm(nnx.LayerNorm):
 
 
 class Sequential(nnx.List):
-    """Layers in order, under the paths `0`, `1`, ... that PyTorch's `nn.Sequential` gives them."""
+    """Layers and functions in order, under the paths `0`, `1`, ... that PyTorch's `nn.Sequential` gives them."""
 
     def __call__(self, x: Float[Array, "*rows I"], seed: Seed | None = None) -> Float[Array, "*rows O"]:
         """Runs all layers; `seed` goes to the dropouts."""
         for layer in self:
             x = layer(x, seed) if isinstance(layer, Dropout) else layer(x)
         return x
-
-
-class GELU(nnx.Module):
-    """The exact (erf) GELU, as a layer, so that it takes up an index in a `Sequential`."""
-
-    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Element by element."""
-        return gelu(x)
-
-
-class Softmax(nnx.Module):
-    """Softmax over the last axis in float32, as a layer."""
-
-    def __call__(self, x: Float[Array, "*rows C"]) -> Float32[Array, "*rows C"]:
-        """Weights that sum to 1."""
-        return jax.nn.softmax(x.astype(jnp.float32), axis=-1)
-
-
-class Tanh(nnx.Module):
-    """Hyperbolic tangent, as a layer."""
-
-    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Element by element."""
-        return jnp.tanh(x)
 
 
 @jax.custom_vjp
