@@ -124,11 +124,8 @@ def compare(name: str, reference: Trajectory, other: Trajectory, tolerance: floa
     """Compares `other` with `reference`; a tolerance of 0 asks for the same bits."""
     loss = _relative(other.loss, reference.loss)
     gradient_norm = _relative(other.gradient_norm, reference.gradient_norm)
-    statistics = zip(
-        jax.tree.leaves(other.state.variables.batch_statistics),
-        jax.tree.leaves(reference.state.variables.batch_statistics),
-        strict=True,
-    )
+    runs = (jax.tree.leaves(run.state.variables.batch_statistics) for run in (other, reference))
+    statistics = zip(*runs, strict=True)
     batch_statistics = max((np.abs(a - b).max() / max(np.abs(b).max(), 1e-30) for a, b in statistics), default=0.0)
     bitwise = jax.tree.all(jax.tree.map(np.array_equal, tuple(other), tuple(reference)))
     # Written so that a NaN is not equal.

@@ -96,7 +96,7 @@ def verify(
 
 
 def _check_reference(file: Path, reference: dict[str, np.ndarray], config: FolderConfig) -> None:
-    missing = [name for name in ("attention_mask", "eval.logits") if name not in reference]
+    missing = [name for name in REFERENCE_TENSORS if name not in reference]
     if missing:
         raise UserError(f"{file}: reference numbers without {missing[0]}; expected {', '.join(REFERENCE_TENSORS)}")
     ids, mask = reference["input_ids"], reference["attention_mask"]

@@ -80,28 +80,27 @@ def _analyze_dataset(
     rows = tuple(
         _row(dataset, name, records[name], done[name], comparisons.get(name)) for name in records if records[name]
     )
-    texts = max((_count_texts(own) for own in done.values()), default=0)
+    # Of a run, or of all folds, whose texts are different ones.
+    counts = ({record.fold: len(record.correct) for record in own}.values() for own in done.values())
+    texts = max(map(sum, counts), default=0)
     return DatasetAnalysis(dataset, texts, rows, _p_values([done[row.variant] for row in rows]))
-
-
-def _count_texts(records: Sequence[RunRecord]) -> int:
-    """Texts of a run, or of all folds, which are different ones."""
-    return sum({record.fold: len(record.correct) for record in records}.values())
 
 
 def _row(
     dataset: str, variant: str, records: Sequence[RunRecord], done: Sequence[RunRecord], comparison: Comparison | None
 ) -> Row:
-    metrics = {name: summarize([record.metrics[name] for record in done]) for name in METRICS} if done else {}
+    def median(field: str) -> float:
+        return statistics.median(getattr(record, field) for record in done) if done else 0.0
+
     return Row(
         dataset=dataset,
         variant=variant,
         runs=len(done),
         errors=tuple(f"seed {record.seed}: {record.error}" for record in records if record.error),
-        metrics=metrics,
+        metrics={name: summarize([record.metrics[name] for record in done]) for name in METRICS} if done else {},
         parameters=done[0].parameters if done else 0,
-        train_seconds=statistics.median(record.train_seconds for record in done) if done else 0.0,
-        texts_per_second=statistics.median(record.texts_per_second for record in done) if done else 0.0,
+        train_seconds=median("train_seconds"),
+        texts_per_second=median("texts_per_second"),
         learning_rates=tuple(record.learning_rate for record in done),
         curves=tuple(record.curve for record in done),
         comparison=comparison,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import cycle, islice
+from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,12 +130,9 @@ def verify_export(folder: Path, expected: Expectation) -> Verification:
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    sizes, start = iter(BATCH_SIZES), 0
-    size = 0
-    while start < len(texts):
-        size = next(sizes, size)
-        yield list(texts[start : start + size])
-        start += size
+    sizes, rest = chain(BATCH_SIZES, repeat(BATCH_SIZES[-1])), iter(texts)
+    while batch := list(islice(rest, next(sizes))):
+        yield batch
 
 
 def _environment() -> dict[str, str]:

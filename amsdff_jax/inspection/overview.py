@@ -41,14 +41,12 @@ def length_table(inspection: Inspection) -> Table:
 
 def truncation_table(inspection: Inspection) -> Table:
     """What several `max_length`s would truncate."""
+
+    def cell(one: Lengths, limit: int) -> str:
+        return f"{share(one.truncated[limit], one.texts)} / {share(one.lost[limit], one.tokens)}"
+
     limits = list(inspection.lengths[0].truncated)
-    rows = []
-    for limit in limits:
-        shares = (
-            f"{share(one.truncated[limit], one.texts)} / {share(one.lost[limit], one.tokens)}"
-            for one in inspection.lengths
-        )
-        rows.append((str(limit), *shares))
+    rows = [(str(limit), *(cell(one, limit) for one in inspection.lengths)) for limit in limits]
     title = "Truncated by max_length: texts / tokens"
     return _marked(title, _columns("max_length", inspection), rows, limits.index(inspection.max_length))
 

@@ -15,7 +15,7 @@ from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
-from amsdff_jax.models.layers import Linear, Sequential, torch_conv_uniform
+from amsdff_jax.models.layers import Linear, Sequential, masked_mean, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool, max_pool
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.recurrent import GRU, LSTM, RecurrentNetwork
@@ -187,9 +187,3 @@ class LinearClassifier(Baseline):
     def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
         return masked_mean(x, mask)
-
-
-def masked_mean(x: Features, mask: Mask) -> Float[Array, "B H"]:
-    """The mean over the tokens where `mask` is true; 0 where there is none."""
-    count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
-    return jnp.where(mask[..., None], x, 0).sum(axis=1) / count

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.layers import Linear, Sequential, gelu
+from amsdff_jax.models.layers import Linear, Sequential, gelu, masked_mean
 from amsdff_jax.models.matmul import dense
 from amsdff_jax.models.shapes import Features, Mask, Seed
 
@@ -32,10 +32,7 @@ class DynamicFusion(nnx.Module):
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None = None) -> tuple[Features, Float32[Array, "B E"]]:
         """The mixed features, and the gates: weights of the experts, of which a text's sum to 1."""
-        averaged = mask if self.mask_padding else jnp.ones_like(mask)
-        weights = averaged.astype(jnp.float32)[..., None]
-        mean = (x * weights).sum(1) / jnp.maximum(weights.sum(1), 1.0)  # [B,H]
-        gates = self.gate(mean)
+        gates = self.gate(masked_mean(x, mask if self.mask_padding else jnp.ones_like(mask)))
         return self._mix(x, gates, seed), gates
 
     def _mix(self, x: Features, gates: Float[Array, "B E"], seed: Seed | None) -> Features:

@@ -28,14 +28,10 @@ class RecurrentNetwork(nnx.Module):
 
     A token that the mask hides leaves the state as it was, so a text ends at its last real token and,
     backwards, begins there.
-
-    Attributes:
-      gates: blocks in a cell's weights.
-      states: arrays that a cell passes on; the first is its output.
     """
 
-    gates: int
-    states: int
+    gates: int  # blocks in a cell's weights
+    states: int  # arrays that a cell passes on
 
     def __init__(self, input_size: int, hidden_size: int, dropout_rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
         bound = 1 / math.sqrt(hidden_size)
