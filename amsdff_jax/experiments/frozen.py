@@ -186,8 +186,8 @@ class _Sweep:
         for epoch in range(self._epochs):
             order = (config.seed, epoch)
             plan = plan_batches(self._train.lengths, self._buckets, config.train.batch_size, order)
-            examples = {each.length: self._train.make_batch(each) for each in plan_lengths(plan)}
-            self._train_step.compile({k: (self._state, batch, keys, rates) for k, batch in examples.items()})
+            examples = ((each.length, self._train.make_batch(each)) for each in plan_lengths(plan))
+            self._train_step.compile({length: (self._state, batch, keys, rates) for length, batch in examples})
             start = time.perf_counter()
             for batch in prefetch(self._train.make_batch(planned) for planned in plan):
                 if should_stop():

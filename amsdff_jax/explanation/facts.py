@@ -69,11 +69,10 @@ def _pairs(heading: str, rows: Sequence[tuple[str, float, float]], number: Calla
     bars = Column("", kind)
     titles = [Column(heading, "text"), Column("Text 1"), bars, Column("Text 2"), bars, Column(difference)]
     cells = []
-    for title, *pair in rows:
-        change = pair[1] - pair[0]
-        shown = [cell for value in pair for cell in (number(value), _share(value, largest))]
-        points = f"{100 * change:+.1f}".replace("-", "−")
-        cells.append((shorten(title), *shown, signed(change) if kind == "signed" else points))
+    for title, one, other in rows:
+        shown = (number(one), _share(one, largest), number(other), _share(other, largest))
+        points = f"{100 * (other - one):+.1f}".replace("-", "−")
+        cells.append((shorten(title), *shown, signed(other - one) if kind == "signed" else points))
     return Table(titles, cells)
 
 
@@ -123,9 +122,10 @@ def _classes(explanation: Explanation) -> Table:
     chosen = _strongest(probabilities)[:MOST_CLASSES]
     if explanation.target not in chosen:
         chosen.append(explanation.target)
-    columns_of = zip(explanation.class_names, probabilities, explanation.logits, strict=True)
-    classes = [(name, percent(share), signed(logit), float(share)) for name, share, logit in columns_of]
-    rows = [classes[index] for index in chosen]
+    rows = []
+    for index in chosen:
+        share = float(probabilities[index])
+        rows.append((explanation.class_names[index], percent(share), signed(explanation.logits[index]), share))
     rest = len(probabilities) - len(chosen)
     title = f"{rest} less likely classes are left out." if rest else ""
     return Table([*columns("Class", "Probability", "Logit"), Column("", "weight")], rows, title)

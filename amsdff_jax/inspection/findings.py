@@ -159,6 +159,5 @@ def _scripts(writing_systems: tuple[WritingSystems, ...]) -> Iterator[Finding]:
             total = sum(number for _, number in others)
             what = f"{plural(total, 'text')} {_are(total)} mostly in another script"
             where = f"than the other {usual:,} of {_of(systems.split)} ({named})"
-            yield Finding(
-                "note", "scripts", f"{what} {where}", tuple(Match(1.0, (sample,)) for sample in systems.foreign)
-            )
+            examples = tuple(Match(1.0, (sample,)) for sample in systems.foreign)
+            yield Finding("note", "scripts", f"{what} {where}", examples)

@@ -90,6 +90,17 @@ def script_table(inspection: Inspection) -> Table:
     return _shares("Letters by script", "script", scripts, counts, inspection)
 
 
+TABLES = {
+    "classes": class_table,
+    "lengths": length_table,
+    "truncation": truncation_table,
+    "buckets": bucket_table,
+    "duplicates": duplicate_table,
+    "scripts": script_table,
+    "text_issues": text_issue_table,
+}
+
+
 def length_histogram(lengths: Lengths, max_length: int) -> dict[str, Any]:
     """Share of texts by tokens, with a line where `max_length` truncates; the last bar holds all longer texts."""
     largest, end = max(lengths.histogram), len(lengths.histogram) * lengths.bin_width
