@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -150,6 +151,15 @@ def check_regular(file: Path) -> None:
         raise OSError("it is a folder")
     if not stat.S_ISREG(mode):
         raise OSError("it is no regular file")
+
+
+def import_file(file: Path) -> Any:
+    """The module in a file of Python, which is run; whatever it raises is raised here."""
+    specification = importlib.util.spec_from_file_location(file.stem, file)
+    assert specification is not None and specification.loader is not None  # of every file that ends in .py
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def is_lfs_pointer(file: Path) -> bool:

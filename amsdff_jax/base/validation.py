@@ -1,5 +1,6 @@
 """Values from outside become typed dataclasses, or one line that says which field is wrong and why."""
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
@@ -86,22 +87,16 @@ def _coerce(value: Any, kind: Any, field: str) -> Any:
     """`value` as the annotated type `kind`; an int may stand for a float and a list for a tuple."""
     if kind is Any:  # the dataclass checks it by itself
         return value
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}")
-        arguments = typing.get_args(kind)
-        if arguments[-1] is Ellipsis:
-            return tuple(_coerce(item, arguments[0], field) for item in value)
-        if len(value) != len(arguments):
-            raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}")
-        return tuple(_coerce(item, item_kind, field) for item, item_kind in zip(value, arguments, strict=True))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, (tuple, list)):
+            kinds = typing.get_args(kind)
+            kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+            if len(value) == len(kinds):
+                return tuple(_coerce(item, item_kind, field) for item, item_kind in zip(value, kinds, strict=True))
+    elif kind is float and type(value) is int:
+        with contextlib.suppress(OverflowError):
             return float(value)
-        except OverflowError:
-            raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}") from None
-    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise UserError(f"{field}: expected {_describe(kind)}, got {shown(value)}")
 

@@ -30,37 +30,22 @@ TOLERANCE = 1e-4
 
 
 class Trajectory(NamedTuple):
-    """The first steps of a run.
+    """The first steps of a run."""
 
-    Attributes:
-      loss: [steps] float64, of each step.
-      gradient_norm: [steps] float64, before clipping.
-      state: after the last step, as NumPy arrays.
-    """
-
-    loss: np.ndarray
-    gradient_norm: np.ndarray
-    state: TrainState
+    loss: np.ndarray  # [steps] float64, of each step
+    gradient_norm: np.ndarray  # [steps] float64, before clipping
+    state: TrainState  # after the last step, as NumPy arrays
 
 
 class Comparison(NamedTuple):
-    """How far a run trained in another way is from the run on one device that nothing interrupted.
+    """How far a run trained in another way is from the run on one device that nothing interrupted."""
 
-    Attributes:
-      name: the other way: where it was resumed, or how many devices in which mode.
-      loss: [steps] relative difference of each step's loss.
-      gradient_norm: [steps] relative difference of each step's gradient norm.
-      batch_statistics: largest difference of a BatchNorm statistic, as a share of the largest one in its array.
-      bitwise: whether losses, gradient norms and the whole training state are the same to the last bit.
-      equal: whether the two are as equal as they must be: bitwise after a resume, within `TOLERANCE`
-        on other devices.
-    """
-
-    name: str
-    loss: np.ndarray
-    gradient_norm: np.ndarray
-    batch_statistics: float
-    bitwise: bool
+    name: str  # the other way: where it was resumed, or how many devices in which mode
+    loss: np.ndarray  # [steps] relative difference of each step's loss
+    gradient_norm: np.ndarray  # [steps] relative difference of each step's gradient norm
+    batch_statistics: float  # largest difference of a BatchNorm statistic, as a share of the largest one in its array
+    bitwise: bool  # whether losses, gradient norms and the whole training state are the same to the last bit
+    # whether the two are as equal as they must be: bitwise after a resume, within `TOLERANCE` on other devices
     equal: bool
 
 
@@ -139,11 +124,8 @@ def compare(name: str, reference: Trajectory, other: Trajectory, tolerance: floa
     """Compares `other` with `reference`; a tolerance of 0 asks for the same bits."""
     loss = _relative(other.loss, reference.loss)
     gradient_norm = _relative(other.gradient_norm, reference.gradient_norm)
-    statistics = zip(
-        jax.tree.leaves(other.state.variables.batch_statistics),
-        jax.tree.leaves(reference.state.variables.batch_statistics),
-        strict=True,
-    )
+    runs = (jax.tree.leaves(run.state.variables.batch_statistics) for run in (other, reference))
+    statistics = zip(*runs, strict=True)
     batch_statistics = max((np.abs(a - b).max() / max(np.abs(b).max(), 1e-30) for a, b in statistics), default=0.0)
     bitwise = jax.tree.all(jax.tree.map(np.array_equal, tuple(other), tuple(reference)))
     # Written so that a NaN is not equal.

@@ -24,17 +24,11 @@ WARM_UP = 10  # steps before the clock starts: the first ones compile
 
 
 class Speed(NamedTuple):
-    """Medians over the rounds of one number of devices.
+    """Medians over the rounds of one number of devices."""
 
-    Attributes:
-      devices: how many.
-      texts_per_second: of the training loop, checkpoints and evaluations apart.
-      outside_step: share of the loop's time in which no step was computing.
-    """
-
-    devices: int
-    texts_per_second: float
-    outside_step: float
+    devices: int  # how many
+    texts_per_second: float  # of the training loop, checkpoints and evaluations apart
+    outside_step: float  # share of the loop's time in which no step was computing
 
 
 def measure_scaling(config: Config, devices: Sequence[Device], counts: Sequence[int], rounds: int) -> list[Speed]:
@@ -49,14 +43,8 @@ def measure_scaling(config: Config, devices: Sequence[Device], counts: Sequence[
     with tempfile.TemporaryDirectory(prefix="amsdff-scaling-") as folder:
         trainers = {count: make_trainer(config, data, Path(folder) / str(count), devices[:count]) for count in counts}
         results = [[_measure(trainer) for trainer in trainers.values()] for _ in range(rounds)]
-    return [
-        Speed(
-            count,
-            statistics.median(texts_per_second for texts_per_second, _ in measured),
-            statistics.median(outside for _, outside in measured),
-        )
-        for count, measured in zip(counts, zip(*results, strict=True), strict=True)
-    ]
+    by_count = zip(counts, zip(*results, strict=True), strict=True)
+    return [Speed(count, *map(statistics.median, zip(*measured, strict=True))) for count, measured in by_count]
 
 
 def print_scaling(speeds: Sequence[Speed]) -> None:

@@ -18,27 +18,18 @@ LEARNING_RATE = 5e-5
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """One process's task.
+    """One process's task."""
 
-    Attributes:
-      model: a model folder; both sides load the same weights from it.
-      dtype: float32 or bfloat16, which in PyTorch is autocast.
-      shapes: (texts, tokens) of each batch.
-      steps: timed calls of each kind and shape.
-      epoch_config: `Config` of the epoch as a dict, empty to leave it out.
-      epoch_texts: how many of the training texts it has.
-      padded: PyTorch only: pad every text of the epoch to the maximal length, and not to the longest of its batch.
-      started: when the process was started, in seconds as `time.time()` gives them.
-    """
-
-    model: str
-    dtype: str
-    shapes: tuple[tuple[int, int], ...] = ()
-    steps: int = 3
+    model: str  # a model folder; both sides load the same weights from it
+    dtype: str  # float32 or bfloat16, which in PyTorch is autocast
+    shapes: tuple[tuple[int, int], ...] = ()  # (texts, tokens) of each batch
+    steps: int = 3  # timed calls of each kind and shape
+    # `Config` of the epoch as a dict, empty to leave it out
     epoch_config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    epoch_texts: int = 0
+    epoch_texts: int = 0  # how many of the training texts it has
+    # PyTorch only: pad every text of the epoch to the maximal length, and not to the longest of its batch
     padded: bool = False
-    started: float = 0.0
+    started: float = 0.0  # when the process was started, in seconds as `time.time()` gives them
 
 
 def run_worker(measure: Callable[[Workload], dict[str, Any]]) -> None:

@@ -1,7 +1,6 @@
 """The arguments of a script: flags, settings of a config file, commands. Every mistake is one line."""
 
 import dataclasses
-import importlib.util
 import itertools
 import re
 import shlex
@@ -15,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import user_path
+from amsdff_jax.base.files import import_file, user_path
 from amsdff_jax.base.validation import field_names, nearest, nearest_field
 from amsdff_jax.cli.config_file import SUFFIXES, read_settings
 from amsdff_jax.cli.main import in_own_words
@@ -149,11 +148,8 @@ def _read_config_file(file: str) -> dict[str, Any]:
             f"--config: expected a file of Python with get_config, such as configs/files.py, or one of "
             f"{', '.join(SUFFIXES)}, such as a run's config.json, got {path}"
         )
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    assert specification is not None and specification.loader is not None  # of every file that ends in .py
-    module = importlib.util.module_from_spec(specification)
     try:
-        specification.loader.exec_module(module)
+        module = import_file(path)
         config = module.get_config(argument) if argument else module.get_config()
     except (Exception, SystemExit) as error:  # whatever the code of a user raises
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]

@@ -16,6 +16,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.validation import build
 from amsdff_jax.cli.arguments import READER, config_given, define_config, parse_arguments
+from amsdff_jax.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, exit_code
 from amsdff_jax.config import QUOTING, Config, DataConfig
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.parallel.compilation import keep_compiled_steps
@@ -30,9 +31,6 @@ from amsdff_jax.parallel.hosts import (
 from amsdff_jax.reporting.console import accept_every_character
 
 EXIT_DIFFERENT = 1  # a comparison came out different
-EXIT_USER_ERROR = 2
-EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
-EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command resumes (EX_TEMPFAIL)
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
 
@@ -68,12 +66,8 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped before there was anything to save; run the same command again", file=sys.stderr)
-        code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as after `| head`
-        code = EXIT_PIPE_CLOSED
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again to write the rest
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        code = exit_code(error)
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise

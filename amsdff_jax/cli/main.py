@@ -27,7 +27,9 @@ VERBS = {
 }
 LISTING = "configs"
 HELP = ("--help", "-help", "-h", "help")
-EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 2, 75, 141  # as of the scripts
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 75  # stopped by a signal, nothing lost; the same command resumes (EX_TEMPFAIL)
+EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end there
 
 _called: list[str] = []  # the verb, once a script runs for it
 
@@ -38,12 +40,18 @@ def main() -> int:
         code = _run()
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:  # while a script was still loading; from then on it answers by itself
+    except (KeyboardInterrupt, BrokenPipeError) as error:  # of a script that was still loading; else it answers itself
+        return exit_code(error)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code after a signal or a closed pipe, of which the first is told."""
+    if isinstance(error, KeyboardInterrupt):
         print("stopped before there was anything to save; run the same command again", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again to write the rest
-        return EXIT_PIPE_CLOSED
+    # The reader of our output has gone, as after `| head`. Python would try again to write the rest.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_PIPE_CLOSED
 
 
 def _run() -> int:

@@ -39,19 +39,12 @@ RANDOM_TEXTS, RANDOM_LENGTH = 5, 23
 
 
 class Difference(NamedTuple):
-    """How far one stage is from PyTorch's.
+    """How far one stage is from PyTorch's."""
 
-    Attributes:
-      stage: name, as in `STAGES`.
-      absolute: largest difference.
-      relative: the same as a share of the stage's largest number.
-      equal: whether it is within `TOLERANCE`.
-    """
-
-    stage: str
-    absolute: float
-    relative: float
-    equal: bool
+    stage: str  # name, as in `STAGES`
+    absolute: float  # largest difference
+    relative: float  # the same as a share of the stage's largest number
+    equal: bool  # whether it is within `TOLERANCE`
 
 
 def verify(
@@ -103,7 +96,7 @@ def verify(
 
 
 def _check_reference(file: Path, reference: dict[str, np.ndarray], config: FolderConfig) -> None:
-    missing = [name for name in ("attention_mask", "eval.logits") if name not in reference]
+    missing = [name for name in REFERENCE_TENSORS if name not in reference]
     if missing:
         raise UserError(f"{file}: reference numbers without {missing[0]}; expected {', '.join(REFERENCE_TENSORS)}")
     ids, mask = reference["input_ids"], reference["attention_mask"]

@@ -16,60 +16,40 @@ from amsdff_jax.experiments.settings import ExperimentConfig
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A variant against the reference, on the same texts and seeds.
+    """A variant against the reference, on the same texts and seeds."""
 
-    Attributes:
-      bootstrap: the difference of accuracy, reference minus variant, with its interval.
-      bootstrap_p, mcnemar_p: two-sided, after Holm's correction over the variants of a dataset.
-    """
-
-    bootstrap: Bootstrap
-    bootstrap_p: float
+    bootstrap: Bootstrap  # the difference of accuracy, reference minus variant, with its interval
+    bootstrap_p: float  # two-sided, after Holm's correction over the variants of a dataset, as is the next
     mcnemar_p: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """All runs of a variant on a dataset.
-
-    Attributes:
-      runs: how many have come to their end.
-      errors: one line for each that has not.
-      metrics: by name, over the runs.
-      parameters: trainable numbers.
-      train_seconds, texts_per_second: medians.
-      learning_rates: those that were chosen on the validation split, in the order of the runs; 0 without a choice.
-      curves: of the runs, as in `RunRecord`.
-      comparison: with the reference; None for itself and where they have no run in common.
-    """
+    """All runs of a variant on a dataset."""
 
     dataset: str
     variant: str
-    runs: int
-    errors: tuple[str, ...]
-    metrics: Mapping[str, Summary]
-    parameters: int
-    train_seconds: float
-    texts_per_second: float
+    runs: int  # how many have come to their end
+    errors: tuple[str, ...]  # one line for each that has not
+    metrics: Mapping[str, Summary]  # by name, over the runs
+    parameters: int  # trainable numbers
+    train_seconds: float  # median over the runs
+    texts_per_second: float  # the same
+    # those that were chosen on the validation split, in the order of the runs; 0 without a choice
     learning_rates: tuple[float, ...]
-    curves: tuple[Sequence[Mapping[str, float]], ...]
-    comparison: Comparison | None = None
+    curves: tuple[Sequence[Mapping[str, float]], ...]  # of the runs, as in `RunRecord`
+    comparison: Comparison | None = None  # with the reference; None for itself and where they have no run in common
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetAnalysis:
-    """One dataset.
-
-    Attributes:
-      texts: how many are reported, in a run or in all folds.
-      rows: one for each variant that has a record, in the order of the config.
-      p_values: [V,V] of McNemar's exact test between the rows, after Holm's correction over all pairs of the
-        dataset; NaN where there is none.
-    """
+    """One dataset."""
 
     dataset: str
-    texts: int
-    rows: tuple[Row, ...]
+    texts: int  # how many are reported, in a run or in all folds
+    rows: tuple[Row, ...]  # one for each variant that has a record, in the order of the config
+    # [V,V] of McNemar's exact test between the rows, after Holm's correction over all pairs of the dataset; NaN where
+    # there is none
     p_values: np.ndarray
 
 
@@ -100,28 +80,27 @@ def _analyze_dataset(
     rows = tuple(
         _row(dataset, name, records[name], done[name], comparisons.get(name)) for name in records if records[name]
     )
-    texts = max((_count_texts(own) for own in done.values()), default=0)
+    # Of a run, or of all folds, whose texts are different ones.
+    counts = ({record.fold: len(record.correct) for record in own}.values() for own in done.values())
+    texts = max(map(sum, counts), default=0)
     return DatasetAnalysis(dataset, texts, rows, _p_values([done[row.variant] for row in rows]))
-
-
-def _count_texts(records: Sequence[RunRecord]) -> int:
-    """Texts of a run, or of all folds, which are different ones."""
-    return sum({record.fold: len(record.correct) for record in records}.values())
 
 
 def _row(
     dataset: str, variant: str, records: Sequence[RunRecord], done: Sequence[RunRecord], comparison: Comparison | None
 ) -> Row:
-    metrics = {name: summarize([record.metrics[name] for record in done]) for name in METRICS} if done else {}
+    def median(field: str) -> float:
+        return statistics.median(getattr(record, field) for record in done) if done else 0.0
+
     return Row(
         dataset=dataset,
         variant=variant,
         runs=len(done),
         errors=tuple(f"seed {record.seed}: {record.error}" for record in records if record.error),
-        metrics=metrics,
+        metrics={name: summarize([record.metrics[name] for record in done]) for name in METRICS} if done else {},
         parameters=done[0].parameters if done else 0,
-        train_seconds=statistics.median(record.train_seconds for record in done) if done else 0.0,
-        texts_per_second=statistics.median(record.texts_per_second for record in done) if done else 0.0,
+        train_seconds=median("train_seconds"),
+        texts_per_second=median("texts_per_second"),
         learning_rates=tuple(record.learning_rate for record in done),
         curves=tuple(record.curve for record in done),
         comparison=comparison,

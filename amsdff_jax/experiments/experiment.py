@@ -131,7 +131,12 @@ def _prepare(config: ExperimentConfig, key: RunKey) -> tuple[Config, DataSplits,
     # A sweep on a frozen encoder has one order of the data, whichever of its seeds are still to be made.
     run_config = config.run_config(key.dataset, key.variant, 0 if config.mode == "frozen" else key.seed)
     data = _load(config, run_config, key)
-    return run_config, data, _digest(config, key.variant, run_config, data)
+    settings = dataclasses.asdict(run_config)
+    if key.variant == TFIDF:  # nothing else changes what it does
+        settings = {"data": settings["data"], "model": TFIDF}
+    elif config.mode == "frozen":
+        settings |= {"mode": "frozen", "learning_rates": config.learning_rates, "epochs": config.epochs}
+    return run_config, data, settings_digest(settings, data)
 
 
 def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSplits:
@@ -150,15 +155,6 @@ def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSpli
 @functools.lru_cache(maxsize=1)  # the variants of a dataset come one after another
 def _load_once(config: DataConfig, seed: int) -> DataSplits:
     return load_data(config, seed)
-
-
-def _digest(config: ExperimentConfig, variant: str, run_config: Config, data: DataSplits) -> str:
-    settings = dataclasses.asdict(run_config)
-    if variant == TFIDF:  # nothing else changes what it does
-        settings = {"data": settings["data"], "model": TFIDF}
-    elif config.mode == "frozen":
-        settings |= {"mode": "frozen", "learning_rates": config.learning_rates, "epochs": config.epochs}
-    return settings_digest(settings, data)
 
 
 def _is_done(key: RunKey, output: Path) -> bool:

@@ -29,28 +29,20 @@ BUCKETS = 6
 
 
 class FeatureBatch(NamedTuple):
-    """A batch as the layers after the encoder take it; the names of `Batch` mean the same.
+    """A batch as the layers after the encoder take it; the names of `Batch` mean the same."""
 
-    Attributes:
-      features: [B,S,H] float32, the encoder's output.
-    """
-
-    features: np.ndarray
+    features: np.ndarray  # [B,S,H] float32, the encoder's output
     attention_mask: np.ndarray
     labels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedDataset:
-    """Texts and what the encoder makes of them.
+    """Texts and what the encoder makes of them."""
 
-    Attributes:
-      tokens: the texts.
-      features: [T,H] float16, the encoder's output for every token of `tokens.token_ids`. Half precision, because
-        after a LayerNorm all numbers are of the same small size.
-    """
-
-    tokens: TokenizedDataset
+    tokens: TokenizedDataset  # the texts
+    # [T,H] float16, the encoder's output for every token of `tokens.token_ids`. Half precision, because after a
+    # LayerNorm all numbers are of the same small size
     features: np.ndarray
 
     @property

@@ -15,7 +15,6 @@ def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: 
     """Trains as `amsdff train` would, and evaluates the best checkpoint on the test split.
 
     Args:
-      config: the settings.
       data: with a test split.
       workdir: of the run, which is resumed if it is there.
       should_stop: asked at every step.

@@ -89,16 +89,8 @@ def run_frozen(
             logger.warning(
                 f"seed {seed}: {rate:g} did best, the {end} learning rate that was tried; one beyond it may do better"
             )
-        outcomes.append(
-            Outcome(
-                evaluations[chosen],
-                metrics,
-                sweep.parameters,
-                sweep.seconds / len(sweep.members),
-                tuple(curves[chosen]),
-                learning_rate=rate,
-            )
-        )
+        seconds, curve = sweep.seconds / len(sweep.members), tuple(curves[chosen])
+        outcomes.append(Outcome(evaluations[chosen], metrics, sweep.parameters, seconds, curve, rate))
     return outcomes
 
 
@@ -176,10 +168,8 @@ class _Sweep:
         for seed, model in models.items():
             states[seed], _ = initial_state(split_model(model, rates)[1], rates, self._config, self._total_steps)
         frozen = next(iter(states.values())).variables.frozen
-        alone = [
-            states[seed]._replace(variables=states[seed].variables._replace(frozen={})) for seed, _ in self.members
-        ]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+        alone = {seed: state._replace(variables=state.variables._replace(frozen={})) for seed, state in states.items()}
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(alone[seed] for seed, _ in self.members))
         return stacked._replace(variables=stacked.variables._replace(frozen=frozen))
 
     def train(self, should_stop: Callable[[], bool]) -> tuple[Variables, np.ndarray, list[list[dict[str, float]]]]:
@@ -189,19 +179,15 @@ class _Sweep:
         rates = jnp.array([rate for _, rate in self.members], jnp.float32)
         metric = config.train.best_metric
         lower = metric in LOWER_IS_BETTER
+        worst = np.full(len(self.members), np.inf if lower else -np.inf)
         # Copies, because the steps donate what they start from.
-        best, best_values = (
-            jax.tree.map(jnp.copy, self._state.variables),
-            np.full(len(self.members), np.inf if lower else -np.inf),
-        )
+        best, best_values = jax.tree.map(jnp.copy, self._state.variables), worst
         curves: list[list[dict[str, float]]] = [[] for _ in self.members]
         for epoch in range(self._epochs):
-            plan = plan_batches(
-                self._train.tokens.lengths, self._buckets, config.train.batch_size, (config.seed, epoch)
-            )
-            self._train_step.compile(
-                {each.length: (self._state, self._train.make_batch(each), keys, rates) for each in plan_lengths(plan)}
-            )
+            order = (config.seed, epoch)
+            plan = plan_batches(self._train.lengths, self._buckets, config.train.batch_size, order)
+            examples = ((each.length, self._train.make_batch(each)) for each in plan_lengths(plan))
+            self._train_step.compile({length: (self._state, batch, keys, rates) for length, batch in examples})
             start = time.perf_counter()
             for batch in prefetch(self._train.make_batch(planned) for planned in plan):
                 if should_stop():
@@ -210,14 +196,13 @@ class _Sweep:
             jax.block_until_ready(self._state.step)
             self.seconds += time.perf_counter() - start
             evaluations = self.evaluate(self._state.variables, self._validation)
-            values = np.full(len(self.members), np.inf if lower else -np.inf)
+            values = worst.copy()
             for member, evaluation in enumerate(evaluations):
                 if np.isfinite(evaluation.logits).all():  # else its learning rate was too high, which ends no other
                     metrics = compute_metrics(evaluation, self._data.train.class_names, config.loss)
                     values[member] = metrics[metric]
-                    curves[member].append(
-                        {"epoch": epoch + 1, "accuracy": metrics["accuracy"], "loss": metrics["loss"]}
-                    )
+                    point = {"epoch": epoch + 1, "accuracy": metrics["accuracy"], "loss": metrics["loss"]}
+                    curves[member].append(point)
             better = values < best_values if lower else values > best_values
             best, best_values = _take(better, self._state.variables, best), np.where(better, values, best_values)
             highest = best_values.min() if lower else best_values.max()
@@ -253,13 +238,10 @@ def _member_step(
 
 
 @jax.jit
-def _choose(better: jax.Array, new: dict, old: dict) -> dict:
+def _choose(better: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, y), new, old)
 
 
 def _take(better: np.ndarray, new: Variables, old: Variables) -> Variables:
     """The members of `new` where `better` says so, of `old` elsewhere; copies, for `new` will be donated."""
-    trainable, statistics = _choose(
-        better, (new.trainable, new.batch_statistics), (old.trainable, old.batch_statistics)
-    )
-    return Variables(trainable, new.frozen, statistics)
+    return _choose(better, new._replace(frozen={}), old._replace(frozen={}))._replace(frozen=new.frozen)

@@ -26,49 +26,32 @@ CURVE = ("epoch", "accuracy", "loss")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run gives, whoever made it.
+    """What a run gives, whoever made it."""
 
-    Attributes:
-      evaluation: of the texts that are reported.
-      metrics: all of `compute_metrics`.
-      parameters: trainable numbers, the encoder's included where it is trained.
-      train_seconds: wall-clock time of training, its evaluations included.
-      curve: for every evaluation on the validation split a dict with `epoch`, `accuracy` and `loss`.
-      learning_rate: the one that was chosen on the validation split; 0 where there was nothing to choose.
-    """
-
-    evaluation: Evaluation
-    metrics: Mapping[str, Any]
-    parameters: int
-    train_seconds: float
+    evaluation: Evaluation  # of the texts that are reported
+    metrics: Mapping[str, Any]  # all of `compute_metrics`
+    parameters: int  # trainable numbers, the encoder's included where it is trained
+    train_seconds: float  # wall-clock time of training, its evaluations included
+    # for every evaluation on the validation split a dict with `epoch`, `accuracy` and `loss`
     curve: tuple[Mapping[str, float], ...] = ()
-    learning_rate: float = 0.0
+    learning_rate: float = 0.0  # the one that was chosen on the validation split; 0 where there was nothing to choose
 
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One run in a JSON file.
-
-    Attributes:
-      settings: digest of everything that the result depends on; a record of other settings is made again.
-      error: one line where the run failed, in which case there is nothing else.
-      correct: a 1 or 0 for each reported text, in the order of the dataset.
-      metrics: those of `METRICS`, of the reported texts.
-      texts_per_second: through the trained model.
-      curve, parameters, train_seconds, learning_rate: as in `Outcome`.
-    """
+    """One run in a JSON file; fields without a comment are those of `RunKey` and `Outcome`."""
 
     dataset: str
     variant: str
     seed: int
     fold: int
-    settings: str
-    error: str = ""
-    correct: str = ""
-    metrics: dict = dataclasses.field(default_factory=dict)
+    settings: str  # digest of everything that the result depends on; a record of other settings is made again
+    error: str = ""  # one line where the run failed, in which case there is nothing else
+    correct: str = ""  # a 1 or 0 for each reported text, in the order of the dataset
+    metrics: dict = dataclasses.field(default_factory=dict)  # those of `METRICS`, of the reported texts
     parameters: int = 0
     train_seconds: float = 0.0
-    texts_per_second: float = 0.0
+    texts_per_second: float = 0.0  # through the trained model
     learning_rate: float = 0.0
     curve: tuple[dict, ...] = ()
 

@@ -1,7 +1,6 @@
 """What an experiment is made of: datasets, variants of the model, and how often each is trained."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.files import import_file
 from amsdff_jax.base.validation import nearest, require, require_choice
 from amsdff_jax.config import Config
 
@@ -36,47 +36,35 @@ class RunKey:
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """All settings of an experiment.
+    """All settings of an experiment."""
 
-    Attributes:
-      datasets: by name, the settings of a run on that dataset.
-      variants: by name, what is different in them: sections and fields of `Config`. `tfidf` stands for TF-IDF features
-        under logistic regression, and its settings are ignored.
-      reference: the variant that the others are compared with.
-      seeds: runs of each variant on each dataset, with the seeds 0, 1, ...
-      folds: 0: train on the training split, choose by the validation split, report the test split; k: all training and
-        validation texts in k stratified parts, each of which is once what is reported.
-      mode: "finetuned": the encoder learns too; "frozen": its features are computed once and all seeds and learning
-        rates of a variant are trained at a time.
-      learning_rates: of the frozen mode; the best on the validation split is reported.
-      epochs: of the frozen mode.
-    """
-
-    datasets: Mapping[str, Config]
+    datasets: Mapping[str, Config]  # by name, the settings of a run on that dataset
+    # by name, what is different in them: sections and fields of `Config`. `tfidf` stands for TF-IDF features under
+    # logistic regression, and its settings are ignored
     variants: Mapping[str, Mapping[str, Any]]
-    reference: str = "amsdff"
-    seeds: int = 3
+    reference: str = "amsdff"  # the variant that the others are compared with
+    seeds: int = 3  # runs of each variant on each dataset, with the seeds 0, 1, ...
+    # 0: train on the training split, choose by the validation split, report the test split; k: all training and
+    # validation texts in k stratified parts, each of which is once what is reported
     folds: int = 0
+    # "finetuned": the encoder learns too; "frozen": its features are computed once and all seeds and learning rates
+    # of a variant are trained at a time
     mode: str = "finetuned"
+    # of the frozen mode; the best on the validation split is reported
     learning_rates: tuple[float, ...] = (2e-4, 6e-4, 2e-3, 6e-3)
-    epochs: int = 5
+    epochs: int = 5  # of the frozen mode
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(
-            self.folds == 0 or self.folds >= 2, "folds", self.folds, "at least 2, or 0 for the dataset's own splits"
-        )
+        folds, rates = self.folds, self.learning_rates
+        require(folds == 0 or folds >= 2, "folds", folds, "at least 2, or 0 for the dataset's own splits")
         require_choice("mode", self.mode, MODES)
         for field in ("datasets", "variants"):
             for name in getattr(self, field):  # which files and folders are called after
                 require(name == Path(name).name, field, name, "names without a slash")
-        require(
-            bool(self.learning_rates) and all(rate > 0 for rate in self.learning_rates),
-            "learning_rates",
-            self.learning_rates,
-            "one or more numbers above 0",
-        )
+        above_0 = bool(rates) and all(rate > 0 for rate in rates)
+        require(above_0, "learning_rates", rates, "one or more numbers above 0")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ExperimentConfig":
@@ -142,11 +130,7 @@ class ExperimentConfig:
 
 def run_settings(file: str | Path) -> ConfigDict:
     """The settings in a config file such as `configs/agnews.py`."""
-    specification = importlib.util.spec_from_file_location(Path(file).stem, file)
-    assert specification is not None and specification.loader is not None  # of every file that ends in .py
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.get_config()
+    return import_file(Path(file)).get_config()
 
 
 def default_experiment() -> ConfigDict:

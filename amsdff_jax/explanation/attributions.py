@@ -40,19 +40,12 @@ ROUNDING = 1e-6
 
 
 class Attributions(NamedTuple):
-    """Integrated gradients of one logit.
+    """Integrated gradients of one logit."""
 
-    Attributes:
-      tokens: the part of each token, in logits.
-      logit: of the text.
-      baseline_logit: of the text without words.
-      gradients: points on the way at which the gradient was taken for this result.
-    """
-
-    tokens: Float64[np.ndarray, " S"]
-    logit: float
-    baseline_logit: float
-    gradients: int
+    tokens: Float64[np.ndarray, " S"]  # the part of each token, in logits
+    logit: float  # of the text
+    baseline_logit: float  # of the text without words
+    gradients: int  # points on the way at which the gradient was taken for this result
 
     @property
     def difference(self) -> float:

@@ -1,5 +1,6 @@
 """What the page shows of explanations: tables and shaded texts, for `explanation.html.j2`."""
 
+import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -67,22 +68,12 @@ def _pairs(heading: str, rows: Sequence[tuple[str, float, float]], number: Calla
         largest = max(abs(value) for _, *values in rows for value in values)
     bars = Column("", kind)
     titles = [Column(heading, "text"), Column("Text 1"), bars, Column("Text 2"), bars, Column(difference)]
-    cells = [
-        (
-            shorten(title),
-            number(one),
-            _share(one, largest),
-            number(other),
-            _share(other, largest),
-            signed(other - one) if kind == "signed" else _points(other - one),
-        )
-        for title, one, other in rows
-    ]
+    cells = []
+    for title, one, other in rows:
+        shown = (number(one), _share(one, largest), number(other), _share(other, largest))
+        points = f"{100 * (other - one):+.1f}".replace("-", "−")
+        cells.append((shorten(title), *shown, signed(other - one) if kind == "signed" else points))
     return Table(titles, cells)
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def _share(value: float, largest: float) -> float:
@@ -91,14 +82,14 @@ def _share(value: float, largest: float) -> float:
 
 def _shared_words(one: Explanation, other: Explanation) -> list[tuple[str, float, float]]:
     """The strongest words of both texts, with the sums over their places."""
-    totals: list[dict[str, float]] = []
-    for explanation in (one, other):
-        total: dict[str, float] = {}
+
+    def totals(explanation: Explanation) -> dict[str, float]:
+        total: dict[str, float] = collections.defaultdict(float)
         for index, value in enumerate(explanation.word_attributions):
-            word = _word_text(explanation, index).casefold()
-            total[word] = total.get(word, 0.0) + float(value)
-        totals.append(total)
-    first, second = totals
+            total[_word_text(explanation, index).casefold()] += float(value)
+        return total
+
+    first, second = totals(one), totals(other)
     shared = [(word, first[word], second[word]) for word in first if word in second]
     return sorted(shared, key=lambda row: -max(abs(row[1]), abs(row[2])))[:MOST_SHARED_WORDS]
 
@@ -131,15 +122,10 @@ def _classes(explanation: Explanation) -> Table:
     chosen = _strongest(probabilities)[:MOST_CLASSES]
     if explanation.target not in chosen:
         chosen.append(explanation.target)
-    rows = [
-        (
-            explanation.class_names[index],
-            percent(probabilities[index]),
-            signed(explanation.logits[index]),
-            float(probabilities[index]),
-        )
-        for index in chosen
-    ]
+    rows = []
+    for index in chosen:
+        share = float(probabilities[index])
+        rows.append((explanation.class_names[index], percent(share), signed(explanation.logits[index]), share))
     rest = len(probabilities) - len(chosen)
     title = f"{rest} less likely classes are left out." if rest else ""
     return Table([*columns("Class", "Probability", "Logit"), Column("", "weight")], rows, title)

@@ -10,53 +10,33 @@ REPLACEMENT = "\ufffd"
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """A token of a text.
+    """A token of a text."""
 
-    Attributes:
-      name: as the vocabulary has it, such as `##ing`.
-      id: its row in the embedding table.
-      start, end: the characters of the text that it stands for; the same for a special token.
-      word: number of the word that it is a part of; None for a special token, which the tokenizer added.
-    """
-
-    name: str
-    id: int
-    start: int
-    end: int
-    word: int | None
+    name: str  # as the vocabulary has it, such as `##ing`
+    id: int  # its row in the embedding table
+    start: int  # of the characters of the text that it stands for
+    end: int  # the start again for a special token
+    word: int | None  # number of the word that it is a part of; None for a special token, which the tokenizer added
 
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """Neighbouring tokens that the tokenizer made out of one word; a punctuation mark is a word of its own.
+    """Neighbouring tokens that the tokenizer made out of one word; a punctuation mark is a word of its own."""
 
-    Attributes:
-      start, end: its characters in the text.
-    """
-
-    start: int
+    start: int  # of its characters in the text
     end: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A text as a model reads it.
+    """A text as a model reads it."""
 
-    Attributes:
-      text: what was tokenized: the given text, with U+FFFD for every surrogate that is not half of a pair.
-      replaced: number of these.
-      unknown: number of tokens that stand for something the vocabulary does not have, such as most emoji.
-      tokens: special ones included, at least one.
-      words: in the order of the text.
-      truncated: whether tokens beyond the maximal length were left out.
-    """
-
-    text: str
-    replaced: int
-    unknown: int
-    tokens: tuple[Token, ...]
-    words: tuple[Word, ...]
-    truncated: bool
+    text: str  # what was tokenized: the given text, with U+FFFD for every surrogate that is not half of a pair
+    replaced: int  # number of these
+    unknown: int  # number of tokens that stand for something the vocabulary does not have, such as most emoji
+    tokens: tuple[Token, ...]  # special ones included, at least one
+    words: tuple[Word, ...]  # in the order of the text
+    truncated: bool  # whether tokens beyond the maximal length were left out
 
     @property
     def characters_read(self) -> int:

@@ -6,49 +6,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.export.stablehlo import write_stablehlo
+from amsdff_jax.export.torch_safetensors import write_torch_safetensors
 from amsdff_jax.models.model_folder import SavedModel
 
 Writer = Callable[[SavedModel, Path], None]
 
 
-def _stablehlo() -> Writer:
-    from amsdff_jax.export.stablehlo import write_stablehlo
+def _write_onnx(saved: SavedModel, folder: Path) -> None:
+    from amsdff_jax.export.onnx_graph import write_onnx  # needs PyTorch and ONNX
 
-    return write_stablehlo
-
-
-def _safetensors() -> Writer:
-    from amsdff_jax.export.torch_safetensors import write_torch_safetensors
-
-    return write_torch_safetensors
-
-
-def _onnx() -> Writer:
-    from amsdff_jax.export.onnx_graph import write_onnx
-
-    return write_onnx
+    write_onnx(saved, folder)
 
 
 class Format(NamedTuple):
-    """A kind of export.
+    """A kind of export."""
 
-    Attributes:
-      import_writer: gives what writes it into a folder; imports what `needs` names.
-      needs: modules that it or its loader imports and this package does not depend on.
-      extra: of this package, that brings them.
-      length_multiple: what the loader rounds lengths up to; above 1 where every length costs a compilation.
-    """
-
-    import_writer: Callable[[], Writer]
-    needs: tuple[str, ...] = ()
-    extra: str = ""
-    length_multiple: int = 1
+    write: Writer
+    needs: tuple[str, ...] = ()  # modules that it or its loader imports and this package does not depend on
+    extra: str = ""  # of this package, that brings them
+    length_multiple: int = 1  # what the loader rounds lengths up to; above 1 where every length costs a compilation
 
 
 FORMATS = {
-    "stablehlo": Format(_stablehlo, length_multiple=32),
-    "safetensors": Format(_safetensors, ("torch",), "torch"),
-    "onnx": Format(_onnx, ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"),
+    "stablehlo": Format(write_stablehlo, length_multiple=32),
+    "safetensors": Format(write_torch_safetensors, ("torch",), "torch"),
+    "onnx": Format(_write_onnx, ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"),
 }
 
 
@@ -66,4 +49,4 @@ def find_writer(name: str) -> Writer:
             raise UserError(
                 f"--format={name}: needs {needed}, which is not installed; pip install 'amsdff-jax[{chosen.extra}]'"
             ) from None
-    return chosen.import_writer()
+    return chosen.write

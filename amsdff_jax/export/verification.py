@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import cycle, islice
+from itertools import chain, cycle, islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,21 +40,14 @@ BATCH_SIZES = (1, 7, 32)  # of the loader's calls; the last is repeated
 
 
 class Verification(NamedTuple):
-    """How far an export is from the model.
+    """How far an export is from the model."""
 
-    Attributes:
-      texts: how many were compared.
-      shortest, longest: tokens of the shortest and of the longest, after truncation.
-      logits, probabilities: largest absolute difference; probabilities at temperature 1.
-      failure: what is wrong with the loader, if it gave nothing to compare; "": nothing.
-    """
-
-    texts: int
-    shortest: int
-    longest: int
-    logits: float
-    probabilities: float
-    failure: str = ""
+    texts: int  # how many were compared
+    shortest: int  # tokens of the shortest text, after truncation
+    longest: int  # of the longest
+    logits: float  # largest absolute difference
+    probabilities: float  # the same, at temperature 1
+    failure: str = ""  # what is wrong with the loader, if it gave nothing to compare; "": nothing
 
     @property
     def equal(self) -> bool:
@@ -83,17 +76,11 @@ def read_texts(file: str, column: str) -> list[str]:
 
 
 class Expectation(NamedTuple):
-    """What the model itself says of N texts.
+    """What the model itself says of N texts."""
 
-    Attributes:
-      texts: the N texts.
-      lengths: [N] tokens of each, after truncation.
-      logits: [N,C] float32.
-    """
-
-    texts: Sequence[str]
-    lengths: np.ndarray
-    logits: np.ndarray
+    texts: Sequence[str]  # the N texts
+    lengths: np.ndarray  # [N] tokens of each, after truncation
+    logits: np.ndarray  # [N,C] float32
 
 
 def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
@@ -143,12 +130,9 @@ def verify_export(folder: Path, expected: Expectation) -> Verification:
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    sizes, start = iter(BATCH_SIZES), 0
-    size = 0
-    while start < len(texts):
-        size = next(sizes, size)
-        yield list(texts[start : start + size])
-        start += size
+    sizes, rest = chain(BATCH_SIZES, repeat(BATCH_SIZES[-1])), iter(texts)
+    while batch := list(islice(rest, next(sizes))):
+        yield batch
 
 
 def _environment() -> dict[str, str]:

@@ -10,15 +10,10 @@ from amsdff_jax.inspection.corpus import Corpus
 
 @dataclasses.dataclass(frozen=True)
 class ClassBalance:
-    """Texts by class.
+    """Texts by class."""
 
-    Attributes:
-      class_names: the C classes, in the order of the logits.
-      counts: of each split, C numbers of texts.
-    """
-
-    class_names: tuple[str, ...]
-    counts: dict[str, tuple[int, ...]]
+    class_names: tuple[str, ...]  # the C classes, in the order of the logits
+    counts: dict[str, tuple[int, ...]]  # of each split, C numbers of texts
 
     def shares(self, split: str) -> np.ndarray:
         """[C] float64, the share of each class in a split; their sum is 1."""

@@ -1,13 +1,25 @@
-"""Which texts are the same."""
+"""Which texts are the same, and the forms in which they are compared."""
 
 import hashlib
+import re
+import unicodedata
 
 import numpy as np
 
 from amsdff_jax.inspection.corpus import Corpus
-from amsdff_jax.inspection.normalization import normalize
 
 NONE = -1
+_NOT_WORDS = re.compile(r"[\W_]+")
+
+
+def normalize(text: str) -> str:
+    """The form in which texts count as the same: Unicode NFKC, case folded, whitespace as single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def words_only(normalized: str) -> str:
+    """A normalized text without punctuation and symbols; one that is nothing else stays as it is."""
+    return _NOT_WORDS.sub(" ", normalized).strip() or normalized
 
 
 class DistinctTexts:

@@ -14,71 +14,46 @@ EXAMPLES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """Texts that are alike.
+    """Texts that are alike."""
 
-    Attributes:
-      similarity: 1 where they are the same.
-      samples: two of them, or more.
-    """
-
-    similarity: float
-    samples: tuple[Sample, ...]
+    similarity: float  # 1 where they are the same
+    samples: tuple[Sample, ...]  # two of them, or more
 
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """How many texts of `split` are in `other` as well; where both are one split, how many are there again.
-
-    Attributes:
-      texts: in `split`, all.
-      exact: of them, the same as one of `other` (of one split: beyond the first of each).
-      near: of them, nearly the same as one of `other`, and not the same as any (of one split: as
-        another text, whether or not it is there twice too).
-      exact_examples: some of the exact ones.
-      near_examples: the most similar of the near ones.
-    """
+    """How many texts of `split` are in `other` as well; where both are one split, how many are there again."""
 
     split: str
     other: str
-    texts: int
-    exact: int
+    texts: int  # in `split`, all
+    exact: int  # of them, the same as one of `other` (of one split: beyond the first of each)
+    # of them, nearly the same as one of `other`, and not the same as any (of one split: as another text, whether or
+    # not it is there twice too)
     near: int
-    exact_examples: tuple[Match, ...]
-    near_examples: tuple[Match, ...]
+    exact_examples: tuple[Match, ...]  # some of the exact ones
+    near_examples: tuple[Match, ...]  # the most similar of the near ones
 
 
 @dataclasses.dataclass(frozen=True)
 class Conflicts:
-    """Texts that stand under several labels.
+    """Texts that stand under several labels."""
 
-    Attributes:
-      distinct: different texts that do.
-      texts: all texts that these are.
-      examples: a text of each label.
-      near: different texts that are nearly the same as one of another label.
-      near_examples: the most similar.
-    """
-
-    distinct: int
-    texts: int
-    examples: tuple[Match, ...]
-    near: int
-    near_examples: tuple[Match, ...]
+    distinct: int  # different texts that do
+    texts: int  # all texts that these are
+    examples: tuple[Match, ...]  # a text of each label
+    near: int  # different texts that are nearly the same as one of another label
+    near_examples: tuple[Match, ...]  # the most similar
 
 
 @dataclasses.dataclass(frozen=True)
 class Duplicates:
-    """What is found; two texts are nearly the same from `similarity` on.
+    """What is found; two texts are nearly the same from `similarity` on."""
 
-    Attributes:
-      similarity: Jaccard similarity of the sets of 5-character shingles.
-      recall: the probability that a pair of just that similarity is found; of more similar ones it is higher.
-      overlaps: every split with those before it, the worst to have something in common first (test and
-        training), then every split with itself.
-    """
-
-    similarity: float
-    recall: float
+    similarity: float  # Jaccard similarity of the sets of 5-character shingles
+    recall: float  # the probability that a pair of just that similarity is found; of more similar ones it is higher
+    # every split with those before it, the worst to have something in common first (test and training), then every
+    # split with itself
     overlaps: tuple[Overlap, ...]
     conflicts: Conflicts
 

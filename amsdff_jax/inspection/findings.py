@@ -1,8 +1,9 @@
 """What of all that was measured needs a person's attention, in sentences."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 from amsdff_jax.inspection.class_balance import ClassBalance
@@ -11,6 +12,7 @@ from amsdff_jax.inspection.duplicates import Duplicates, Match
 from amsdff_jax.inspection.encodings import TextIssue
 from amsdff_jax.inspection.lengths import Lengths
 from amsdff_jax.inspection.writing_systems import WritingSystems
+from amsdff_jax.reporting.escape import plural
 
 FEW_TEXTS = 10  # fewer training texts than this teach a class little
 SHARES_DIFFER = 0.1  # total variation distance between splits
@@ -21,18 +23,12 @@ HARMLESS = ("decomposed letters", "invisible characters")  # the tokenizers of m
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One sentence for the top of a report.
+    """One sentence for the top of a report."""
 
-    Attributes:
-      kind: `warning`: figures will mislead or data is broken; `note`: worth knowing.
-      section: of the report that has the details: duplicates, classes, lengths, encodings or scripts.
-      examples: the most telling ones.
-    """
-
-    kind: str
-    section: str
+    kind: str  # `warning`: figures will mislead or data is broken; `note`: worth knowing
+    section: str  # of the report that has the details: duplicates, classes, lengths, encodings or scripts
     message: str
-    examples: tuple[Match, ...] = ()
+    examples: tuple[Match, ...] = ()  # the most telling ones
 
 
 def collect_warnings(
@@ -69,11 +65,6 @@ def share(number: int, total: int) -> str:
     return f"{percent:.{2 if percent < 1 or percent > 99 else 1}f} %"
 
 
-def texts(number: int) -> str:
-    """Such as `1 text` and `1,200 texts`."""
-    return "1 text" if number == 1 else f"{number:,} texts"
-
-
 def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
@@ -91,27 +82,19 @@ def _overlaps(duplicates: Duplicates) -> Iterator[Finding]:
         numbers, examples = (overlap.exact, overlap.near), (overlap.exact_examples, overlap.near_examples)
         for number, word, matches in zip(numbers, words, examples, strict=True):
             if number:
-                what = f"{texts(number)} of {_of(overlap.split)} {_are(number)} {word} {where}"
+                what = f"{plural(number, 'text')} of {_of(overlap.split)} {_are(number)} {word} {where}"
                 yield Finding(kind, "duplicates", f"{what} ({share(number, overlap.texts)})", matches)
 
 
 def _conflicts(duplicates: Duplicates) -> Iterator[Finding]:
     conflicts = duplicates.conflicts
-    if conflicts.distinct:
-        yield Finding(
-            "warning",
-            "duplicates",
-            f"{texts(conflicts.distinct)} {_are(conflicts.distinct)} under more than one label "
-            f"({conflicts.texts:,} times in all)",
-            conflicts.examples,
-        )
-    if conflicts.near:
-        yield Finding(
-            "warning",
-            "duplicates",
-            f"{texts(conflicts.near)} {_are(conflicts.near)} nearly the same as one with another label",
-            conflicts.near_examples,
-        )
+    number, near = conflicts.distinct, conflicts.near
+    if number:
+        what = f"{plural(number, 'text')} {_are(number)} under more than one label ({conflicts.texts:,} times in all)"
+        yield Finding("warning", "duplicates", what, conflicts.examples)
+    if near:
+        what = f"{plural(near, 'text')} {_are(near)} nearly the same as one with another label"
+        yield Finding("warning", "duplicates", what, conflicts.near_examples)
 
 
 def _labels(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
@@ -123,37 +106,21 @@ def _labels(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
 
 
 def _classes(classes: ClassBalance) -> Iterator[Finding]:
+    def with_counts(counts: Sequence[int], allowed: range, what: str) -> Iterator[Finding]:
+        names = [name for name, count in zip(classes.class_names, counts, strict=True) if count in allowed]
+        if names:
+            have = "1 class has" if len(names) == 1 else f"{len(names):,} classes have"
+            yield Finding("warning", "classes", f"{have} {what}: {first_of(names)}")
+
     for split, counts in classes.counts.items():
-        empty = [name for name, count in zip(classes.class_names, counts, strict=True) if not count]
-        if empty:
-            yield Finding(
-                "warning",
-                "classes",
-                f"{_classes_have(len(empty))} no text in {_of(split)}: {_listed(empty)}",
-            )
-    counts = classes.counts["train"]
-    few = [name for name, count in zip(classes.class_names, counts, strict=True) if 0 < count < FEW_TEXTS]
-    if few:
-        yield Finding(
-            "warning", "classes", f"{_classes_have(len(few))} fewer than {FEW_TEXTS} training texts: {_listed(few)}"
-        )
+        yield from with_counts(counts, range(1), f"no text in {_of(split)}")
+    few = f"fewer than {FEW_TEXTS} training texts"
+    yield from with_counts(classes.counts["train"], range(1, FEW_TEXTS), few)
     for split in classes.counts:
         distance = classes.distance("train", split)
         if distance > SHARES_DIFFER:
-            yield Finding(
-                "warning",
-                "classes",
-                f"classes are mixed otherwise in {_of(split)} than in {_of('train')}: {100 * distance:.0f} % of its "
-                "texts would need another class",
-            )
-
-
-def _classes_have(number: int) -> str:
-    return "1 class has" if number == 1 else f"{number:,} classes have"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            what = f"classes are mixed otherwise in {_of(split)} than in {_of('train')}"
+            yield Finding("warning", "classes", f"{what}: {100 * distance:.0f} % of its texts would need another class")
 
 
 def _text_issues(text_issues: tuple[TextIssue, ...]) -> Iterator[Finding]:
@@ -164,33 +131,24 @@ def _text_issues(text_issues: tuple[TextIssue, ...]) -> Iterator[Finding]:
         total = sum(issue.texts for issue in found)
         where = ", ".join(f"{TITLES[issue.split]} {issue.texts:,}" for issue in found)
         verb = _are(total) if name == "empty" else "has" if total == 1 else "have"
-        yield Finding(
-            "note" if name in HARMLESS else "warning",
-            "encodings",
-            f"{texts(total)} {verb} {name} ({where})",
-            tuple(Match(1.0, (sample,)) for issue in found for sample in issue.examples),
-        )
+        kind = "note" if name in HARMLESS else "warning"
+        examples = tuple(Match(1.0, (sample,)) for issue in found for sample in issue.examples)
+        yield Finding(kind, "encodings", f"{plural(total, 'text')} {verb} {name} ({where})", examples)
 
 
 def _lengths(lengths: tuple[Lengths, ...], max_length: int) -> Iterator[Finding]:
     train = lengths[0]
     truncated = train.truncated[max_length]
     if truncated > MUCH_TRUNCATED * train.texts:
-        yield Finding(
-            "note",
-            "lengths",
-            f"max_length={max_length} truncates {share(truncated, train.texts)} of the training texts and drops "
-            f"{share(train.lost[max_length], train.tokens)} of their tokens; "
-            f"{train.quantiles[0.95]:,} tokens would hold 95 % of the texts",
-        )
+        what = f"max_length={max_length} truncates {share(truncated, train.texts)} of the training texts"
+        lost = f"drops {share(train.lost[max_length], train.tokens)} of their tokens"
+        enough = f"{train.quantiles[0.95]:,} tokens would hold 95 % of the texts"
+        yield Finding("note", "lengths", f"{what} and {lost}; {enough}")
     for one in lengths:
         if one.unknown_tokens > MUCH_UNKNOWN * one.tokens:
-            yield Finding(
-                "warning",
-                "lengths",
-                f"{share(one.unknown_tokens, one.tokens)} of the tokens of {_of(one.split)} are not in the "
-                f"tokenizer's vocabulary ({one.texts_with_unknown:,} texts); another encoder may know them",
-            )
+            what = f"{share(one.unknown_tokens, one.tokens)} of the tokens of {_of(one.split)}"
+            where = f"are not in the tokenizer's vocabulary ({one.texts_with_unknown:,} texts)"
+            yield Finding("warning", "lengths", f"{what} {where}; another encoder may know them")
 
 
 def _scripts(writing_systems: tuple[WritingSystems, ...]) -> Iterator[Finding]:
@@ -198,10 +156,8 @@ def _scripts(writing_systems: tuple[WritingSystems, ...]) -> Iterator[Finding]:
         (_, usual), *others = [*systems.main.items()] or [("", 0)]
         if others:
             named = ", ".join(f"{script} {number:,}" for script, number in others[:5])
-            total, split = sum(number for _, number in others), _of(systems.split)
-            yield Finding(
-                "note",
-                "scripts",
-                f"{texts(total)} {_are(total)} mostly in another script than the other {usual:,} of {split} ({named})",
-                tuple(Match(1.0, (sample,)) for sample in systems.foreign),
-            )
+            total = sum(number for _, number in others)
+            what = f"{plural(total, 'text')} {_are(total)} mostly in another script"
+            where = f"than the other {usual:,} of {_of(systems.split)} ({named})"
+            examples = tuple(Match(1.0, (sample,)) for sample in systems.foreign)
+            yield Finding("note", "scripts", f"{what} {where}", examples)

@@ -81,11 +81,8 @@ def inspect_splits(
     logger.info("looking for duplicates")
     duplicates = find_duplicates(corpus, similarity)
     logger.info("looking at encodings and scripts")
-    classes, text_issues, writing_systems = (
-        count_classes(corpus),
-        find_text_issues(corpus),
-        find_writing_systems(corpus),
-    )
+    classes, text_issues = count_classes(corpus), find_text_issues(corpus)
+    writing_systems = find_writing_systems(corpus)
     return Inspection(
         name=printable(name),
         sources={split: printable(data.name) for split, data in zip(corpus.names, corpus.datasets, strict=True)},

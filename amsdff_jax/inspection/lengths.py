@@ -20,33 +20,22 @@ _WHOLE = 1 << 30  # tokens; no text is truncated
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-    """Tokens of the texts of one split, special ones included.
-
-    Attributes:
-      tokens: of all texts together.
-      smallest, largest: of a text.
-      quantiles: a share of texts -> the number of tokens that so many have at most.
-      truncated: a `max_length` -> how many texts are longer and would be truncated.
-      lost: a `max_length` -> how many tokens would be dropped.
-      unknown_tokens: that the tokenizer's vocabulary cannot write.
-      texts_with_unknown: texts that have such a token.
-      histogram: texts by length; the i-th number is of `bin_width * i` to below `bin_width * (i + 1)`
-        tokens, the last of all from there on.
-      bin_width: tokens.
-    """
+    """Tokens of the texts of one split, special ones included."""
 
     split: str
     texts: int
-    tokens: int
-    smallest: int
-    largest: int
-    quantiles: dict[float, int]
-    truncated: dict[int, int]
-    lost: dict[int, int]
-    unknown_tokens: int
-    texts_with_unknown: int
+    tokens: int  # of all texts together
+    smallest: int  # of the shortest text
+    largest: int  # of the longest text
+    quantiles: dict[float, int]  # a share of texts -> the number of tokens that so many have at most
+    truncated: dict[int, int]  # a `max_length` -> how many texts are longer and would be truncated
+    lost: dict[int, int]  # a `max_length` -> how many tokens would be dropped
+    unknown_tokens: int  # that the tokenizer's vocabulary cannot write
+    texts_with_unknown: int  # texts that have such a token
+    # texts by length; the i-th number is of `bin_width * i` to below `bin_width * (i + 1)` tokens, the last of all
+    # from there on
     histogram: tuple[int, ...]
-    bin_width: int
+    bin_width: int  # tokens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,14 +41,12 @@ def length_table(inspection: Inspection) -> Table:
 
 def truncation_table(inspection: Inspection) -> Table:
     """What several `max_length`s would truncate."""
+
+    def cell(one: Lengths, limit: int) -> str:
+        return f"{share(one.truncated[limit], one.texts)} / {share(one.lost[limit], one.tokens)}"
+
     limits = list(inspection.lengths[0].truncated)
-    rows = []
-    for limit in limits:
-        shares = (
-            f"{share(one.truncated[limit], one.texts)} / {share(one.lost[limit], one.tokens)}"
-            for one in inspection.lengths
-        )
-        rows.append((str(limit), *shares))
+    rows = [(str(limit), *(cell(one, limit) for one in inspection.lengths)) for limit in limits]
     title = "Truncated by max_length: texts / tokens"
     return _marked(title, _columns("max_length", inspection), rows, limits.index(inspection.max_length))
 
@@ -90,6 +88,17 @@ def script_table(inspection: Inspection) -> Table:
     scripts = list(dict.fromkeys(script for one in systems for script in one.letters))
     counts = [[one.letters.get(script, 0) for one in systems] for script in scripts]
     return _shares("Letters by script", "script", scripts, counts, inspection)
+
+
+TABLES = {
+    "classes": class_table,
+    "lengths": length_table,
+    "truncation": truncation_table,
+    "buckets": bucket_table,
+    "duplicates": duplicate_table,
+    "scripts": script_table,
+    "text_issues": text_issue_table,
+}
 
 
 def length_histogram(lengths: Lengths, max_length: int) -> dict[str, Any]:

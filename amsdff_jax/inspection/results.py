@@ -12,25 +12,16 @@ from amsdff_jax.inspection.writing_systems import WritingSystems
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What the texts of a config are like.
+    """What the texts of a config are like."""
 
-    Attributes:
-      name: what reports call it.
-      sources: split -> the name of its dataset, such as a file's path.
-      tokenizer: where it is from, as the config names it.
-      max_length: the config's, in tokens.
-      findings: what needs attention, warnings first.
-      buckets: for training; first those that the config leads to.
-    """
-
-    name: str
-    sources: dict[str, str]
-    tokenizer: str
-    max_length: int
-    findings: tuple[Finding, ...]
+    name: str  # what reports call it
+    sources: dict[str, str]  # split -> the name of its dataset, such as a file's path
+    tokenizer: str  # where it is from, as the config names it
+    max_length: int  # the config's, in tokens
+    findings: tuple[Finding, ...]  # what needs attention, warnings first
     classes: ClassBalance
     lengths: tuple[Lengths, ...]
-    buckets: tuple[Buckets, ...]
+    buckets: tuple[Buckets, ...]  # for training; first those that the config leads to
     duplicates: Duplicates
     text_issues: tuple[TextIssue, ...]
     writing_systems: tuple[WritingSystems, ...]

@@ -11,16 +11,7 @@ from rich.text import Text
 from amsdff_jax.inspection.corpus import TITLES, Sample
 from amsdff_jax.inspection.duplicates import Match
 from amsdff_jax.inspection.encodings import CHECKS
-from amsdff_jax.inspection.overview import (
-    bucket_table,
-    class_table,
-    duplicate_table,
-    length_histogram,
-    length_table,
-    script_table,
-    text_issue_table,
-    truncation_table,
-)
+from amsdff_jax.inspection.overview import TABLES, length_histogram
 from amsdff_jax.inspection.results import Inspection
 from amsdff_jax.reporting.render import render
 from amsdff_jax.reporting.table import to_rich
@@ -28,15 +19,6 @@ from amsdff_jax.reporting.table import to_rich
 EXAMPLES = 3  # of each finding, on a terminal
 EXCERPT = 110  # characters
 MOST_ROWS = 40  # of a table
-TABLES = {
-    "classes": class_table,
-    "lengths": length_table,
-    "truncation": truncation_table,
-    "buckets": bucket_table,
-    "duplicates": duplicate_table,
-    "scripts": script_table,
-    "text_issues": text_issue_table,
-}
 
 
 class Stretch(NamedTuple):
@@ -47,17 +29,11 @@ class Stretch(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A text on the page.
+    """A text on the page."""
 
-    Attributes:
-      sample: where it is from.
-      excerpts: of the text, and of the second one of a pair, in parts.
-      similarity: with the one before it; 1: no other, or the same.
-    """
-
-    sample: Sample
-    excerpts: Sequence[Sequence[Stretch]]
-    similarity: float = 1.0
+    sample: Sample  # where it is from
+    excerpts: Sequence[Sequence[Stretch]]  # of the text, and of the second one of a pair, in parts
+    similarity: float = 1.0  # with the one before it; 1: no other, or the same
 
 
 def render_page(inspection: Inspection) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from amsdff_jax.inspection.corpus import Corpus
-from amsdff_jax.inspection.distinct_texts import NONE, DistinctTexts
+from amsdff_jax.inspection.distinct_texts import NONE, DistinctTexts, normalize, words_only
 from amsdff_jax.inspection.min_hash import candidate_pairs, choose_banding, hash_shingles, jaccard, signatures
-from amsdff_jax.inspection.normalization import normalize, words_only
 
 _PAIRS_AT_A_TIME = 1024
 

@@ -24,18 +24,12 @@ JAPANESE = "Japanese"
 
 @dataclasses.dataclass(frozen=True)
 class WritingSystems:
-    """The scripts of one split.
-
-    Attributes:
-      letters: of each script, most first.
-      main: how many texts are mostly in each script, most first; texts without letters are in none.
-      foreign: examples of texts that are mostly in another script than most.
-    """
+    """The scripts of one split."""
 
     split: str
-    letters: dict[str, int]
-    main: dict[str, int]
-    foreign: tuple[Sample, ...]
+    letters: dict[str, int]  # of each script, most first
+    main: dict[str, int]  # how many texts are mostly in each script, most first; texts without letters are in none
+    foreign: tuple[Sample, ...]  # examples of texts that are mostly in another script than most
 
 
 def find_writing_systems(corpus: Corpus) -> tuple[WritingSystems, ...]:

@@ -14,19 +14,12 @@ from amsdff_jax.interop.tensor_files import SAFETENSORS_FILES, TORCH_FILES, has_
 
 
 class PackagedEncoder(NamedTuple):
-    """An encoder that comes as a package from PyPI.
+    """An encoder that comes as a package from PyPI."""
 
-    Attributes:
-      requirement: what pip installs.
-      module: the package's module, in which the folder `model` holds the encoder.
-      hub_id: the same encoder on the hub.
-      sha256: of its `model.safetensors`, here as there.
-    """
-
-    requirement: str
-    module: str
-    hub_id: str
-    sha256: str
+    requirement: str  # what pip installs
+    module: str  # the package's module, in which the folder `model` holds the encoder
+    hub_id: str  # the same encoder on the hub
+    sha256: str  # of its `model.safetensors`, here as there
 
 
 PACKAGED = {

@@ -76,27 +76,19 @@ def find_state_dict(file: Path, content: Any) -> tuple[dict[str, np.ndarray], di
         stored = content[key]
         training = {name: value for name, value in content.items() if name != key}
         kind = f"checkpoint with {key}" + (f", {first_of(list(map(str, training)))}" if training else "")
-    unexpected = [
-        name for name, value in stored.items() if not (isinstance(name, str) and isinstance(value, np.ndarray))
-    ]
-    if unexpected or not stored:
-        found = (
-            f"its entry {unexpected[0]!r:.200} is a {type(stored[unexpected[0]]).__name__}"
-            if unexpected
-            else "it is empty"
-        )
+    tensors = {name: value for name, value in stored.items() if isinstance(name, str) and isinstance(value, np.ndarray)}
+    entry = next(((name, value) for name, value in stored.items() if name not in tensors), None)
+    if entry or not stored:
+        found = f"its entry {entry[0]!r:.200} is a {type(entry[1]).__name__}" if entry else "it is empty"
         raise UserError(f"{file}: no state dict of tensors ({found}), and none under {' or '.join(STATE_DICT_KEYS)}")
-    return dict(stored), training, kind
+    return tensors, training, kind
 
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
     expected = "an index with a weight_map, from the names of tensors to files beside it"
     places = read_json(index, expected).get("weight_map")
-    if (
-        not isinstance(places, dict)
-        or not places
-        or not all(isinstance(place, str) and SHARD.fullmatch(place) for place in places.values())
-    ):
+    places = places if isinstance(places, dict) else {}
+    if not places or not all(isinstance(place, str) and SHARD.fullmatch(place) for place in places.values()):
         raise UserError(f"{index}: expected {expected}")
     tensors = {}
     for shard in sorted(set(places.values())):

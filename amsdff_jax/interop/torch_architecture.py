@@ -251,31 +251,25 @@ class TorchBaseline(TorchClassifier):
         raise NotImplementedError
 
 
-class LSTMClassifier(TorchBaseline):
-    """Two bidirectional LSTM layers."""
+class RecurrentClassifier(TorchBaseline):
+    """Two bidirectional layers of LSTM or GRU cells, under the classifier's own name."""
 
     def build(self, config: Any, hidden: int) -> int:
         """See the base class."""
-        self.lstm = recurrent(nn.LSTM, config, hidden)
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[config.name]
+        sizes = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+        self.add_module(config.name, kind(hidden, hidden // 2, dropout=config.dropout_rate, **sizes))
         return 2 * (hidden // 2)
 
     def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """See the base class."""
-        _, (last, _) = self.lstm(pack(x, mask) if self.config.mask_padding else x)
-        return torch.cat([last[-2], last[-1]], dim=-1)
-
-
-class GRUClassifier(TorchBaseline):
-    """Two bidirectional GRU layers."""
-
-    def build(self, config: Any, hidden: int) -> int:
-        """See the base class."""
-        self.gru = recurrent(nn.GRU, config, hidden)
-        return 2 * (hidden // 2)
-
-    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """See the base class."""
-        _, last = self.gru(pack(x, mask) if self.config.mask_padding else x)
+        network: Any = getattr(self, self.config.name)
+        sequence: Any = x
+        if self.config.mask_padding:
+            lengths = mask.sum(dim=1).cpu()
+            sequence = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        _, states = network(sequence)
+        last = states[0] if self.config.name == "lstm" else states
         return torch.cat([last[-2], last[-1]], dim=-1)
 
 
@@ -348,8 +342,8 @@ class LinearClassifier(TorchBaseline):
 
 TORCH_MODELS: dict[str, type[TorchClassifier]] = {
     "amsdff": EnhancedAMSDFF,
-    "lstm": LSTMClassifier,
-    "gru": GRUClassifier,
+    "lstm": RecurrentClassifier,
+    "gru": RecurrentClassifier,
     "transformer": TransformerClassifier,
     "cnn": CNNClassifier,
     "attention": AttentionClassifier,
@@ -383,15 +377,3 @@ def attention_pooled(scores: nn.Sequential, x: torch.Tensor, mask: torch.Tensor)
     """The mean of [B,S,H] weighted by the softmax of the scores: [B,H] and the weights [B,S]."""
     weights = scores(x)[..., 0].masked_fill(~mask, -math.inf).softmax(dim=-1)
     return (weights[..., None] * x).sum(dim=1), weights
-
-
-def recurrent(kind: type[nn.LSTM] | type[nn.GRU], config: Any, hidden: int) -> nn.LSTM | nn.GRU:
-    """Two bidirectional layers that give `hidden` features."""
-    sizes = {"num_layers": 2, "bidirectional": True, "batch_first": True}
-    return kind(hidden, hidden // 2, dropout=config.dropout_rate, **sizes)
-
-
-def pack(x: torch.Tensor, mask: torch.Tensor) -> nn.utils.rnn.PackedSequence:
-    """[B,S,H] truncated to each text's own length."""
-    lengths = mask.sum(dim=1).cpu()
-    return nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)

@@ -254,22 +254,6 @@ def _rebuild_tensor(storage, offset, shape, strides, _requires_grad=False, _hook
     return StoredTensor(storage, offset if elements else 0, tuple(shape), strides)
 
 
-def _rebuild_parameter(tensor: StoredTensor, _requires_grad: bool = False, _hooks: Any = None) -> StoredTensor:
-    return tensor
-
-
-def _size(values: Any = ()) -> tuple[int, ...]:
-    return tuple(values)
-
-
-def _empty_dict(*_arguments: Any) -> dict:
-    return {}
-
-
-def _device(*parts: Any) -> str:
-    return ":".join(str(part) for part in parts if isinstance(part, (str, int)))
-
-
 def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":  # how protocol 2 spells bytes; another name would look for a codec
         raise RefusedPickleError(f"it encodes a string as {_shown(encoding)}")
@@ -278,12 +262,12 @@ def _encode(text: str, encoding: str) -> bytes:
 
 # Every function that a pickle may call, and what the call means here.
 FUNCTIONS: dict[Name, Callable] = {
-    Name("collections", "OrderedDict"): _empty_dict,
-    Name("collections", "defaultdict"): _empty_dict,
-    Name("torch", "Size"): _size,
-    Name("torch", "device"): _device,
+    Name("collections", "OrderedDict"): lambda *_: {},
+    Name("collections", "defaultdict"): lambda *_: {},
+    Name("torch", "Size"): lambda values=(): tuple(values),
+    Name("torch", "device"): lambda *parts: ":".join(str(part) for part in parts if isinstance(part, (str, int))),
     Name("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    Name("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    Name("torch._utils", "_rebuild_parameter"): lambda tensor, _requires_grad=False, _hooks=None: tensor,
     Name("_codecs", "encode"): _encode,
     Name("numpy", "dtype"): _ScalarType,
     Name("numpy.core.multiarray", "scalar"): _scalar,

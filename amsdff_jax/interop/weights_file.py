@@ -1,7 +1,6 @@
 """Recognises a file of weights that PyTorch wrote, and gives its tensors the names of this project."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +18,8 @@ ENCODER = "transformer."  # what the encoder's names begin with
 # Wrappers that put their own name in front: DataParallel and DistributedDataParallel, torch.compile.
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 
-# Old spellings, and what they are called now.
-OLD_SPELLINGS = (
-    (re.compile(r"^distilbert\."), "transformer."),
-    (re.compile(r"^transformer\.distilbert\."), "transformer."),
-)
+# What the encoder's names once began with.
+OLD_SPELLING = re.compile(r"^(transformer\.)?distilbert\.")
 
 # A key that tells one kind of classifier from those below it.
 MARKS = {
@@ -38,23 +34,14 @@ MARKS = {
 
 
 class WeightsFile(NamedTuple):
-    """A file of weights.
+    """A file of weights."""
 
-    Attributes:
-      kind: what the file is, in words.
-      model_name: the kind of classifier, as in `ModelConfig.name`; "" when no classifier is recognised.
-      tensors: names and layout of the PyTorch model, in the file's order and own types.
-      renamed: names in the file that are spelled otherwise here.
-      ignored: names in the file that no model needs, with the reason.
-      training: what the file holds beside the weights, such as `optimizer_state_dict`.
-    """
-
-    kind: str
-    model_name: str
-    tensors: dict[str, np.ndarray]
-    renamed: dict[str, str]
-    ignored: dict[str, str]
-    training: dict[str, Any]
+    kind: str  # what the file is, in words
+    model_name: str  # the kind of classifier, as in `ModelConfig.name`; "" when no classifier is recognised
+    tensors: dict[str, np.ndarray]  # names and layout of the PyTorch model, in the file's order and own types
+    renamed: dict[str, str]  # names in the file that are spelled otherwise here
+    ignored: dict[str, str]  # names in the file that no model needs, with the reason
+    training: dict[str, Any]  # what the file holds beside the weights, such as `optimizer_state_dict`
 
 
 def read_weights_file(file: str | Path) -> WeightsFile:
@@ -81,16 +68,11 @@ def read_weights_file(file: str | Path) -> WeightsFile:
             renamed[stored_name] = name
         tensors[name] = tensor
     fold_segments(tensors, str(file), ENCODER)
-    return WeightsFile(kind, _model_name(tensors), tensors, renamed, ignored, training)
+    model_name = next((name for name, mark in MARKS.items() if mark in tensors), "")
+    return WeightsFile(kind, model_name, tensors, renamed, ignored, training)
 
 
 def current_name(name: str) -> str:
     """What a parameter is called here, whatever wraps the model and however old its spelling is."""
-    name = WRAPPERS.sub("", name)
-    for pattern, replacement in OLD_SPELLINGS:
-        name = pattern.sub(replacement, name)
+    name = OLD_SPELLING.sub(ENCODER, WRAPPERS.sub("", name))
     return ENCODER + distilbert_name(name.removeprefix(ENCODER)) if name.startswith(ENCODER) else name
-
-
-def _model_name(tensors: Mapping[str, np.ndarray]) -> str:
-    return next((name for name, mark in MARKS.items() if mark in tensors), "")

@@ -18,7 +18,7 @@ from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.fusion import DynamicFusion
-from amsdff_jax.models.layers import GELU, LayerNorm, Linear, Sequential
+from amsdff_jax.models.layers import LayerNorm, Linear, Sequential, gelu
 from amsdff_jax.models.multi_scale import MultiScaleAttention
 from amsdff_jax.models.pooling import PoolingStrategy
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -68,32 +68,25 @@ class EnhancedAMSDFF(PretrainedClassifier):
         config.check_hidden_size(hidden_size)
         platform = platform or default_platform()
         dtype = choose_compute_dtype(config.compute_dtype, platform)
-        first_rate, second_rate = config.classifier_dropout_rates
+
+        def block(in_features: int, out_features: int, dropout_rate: float) -> list:
+            linear = Linear(in_features, out_features, dtype=dtype, rngs=rngs)
+            return [linear, LayerNorm(out_features, rngs=rngs), gelu, Dropout(dropout_rate)]
+
         self.transformer = DistilBertEncoder(encoder_config, dtype=dtype, rngs=rngs)
-        self.feature_enhancer = Sequential(
-            [
-                Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
-                LayerNorm(hidden_size, rngs=rngs),
-                GELU(),
-                Dropout(config.dropout_rate),
-            ]
-        )
+        self.feature_enhancer = Sequential(block(hidden_size, hidden_size, config.dropout_rate))
         self.multi_scale_attention = (
             MultiScaleAttention(config, hidden_size, dtype=dtype, rngs=rngs) if config.multi_scale else None
         )
         self.dynamic_fusion = DynamicFusion(config, hidden_size, dtype=dtype, rngs=rngs) if config.fusion else None
         self.pooling_strategy = PoolingStrategy(config, hidden_size, dtype=dtype, rngs=rngs)
+        half, quarter = hidden_size // 2, hidden_size // 4
+        first_rate, second_rate = config.classifier_dropout_rates
         self.classifier = Sequential(
             [
-                Linear(hidden_size, hidden_size // 2, dtype=dtype, rngs=rngs),
-                LayerNorm(hidden_size // 2, rngs=rngs),
-                GELU(),
-                Dropout(first_rate),
-                Linear(hidden_size // 2, hidden_size // 4, dtype=dtype, rngs=rngs),
-                LayerNorm(hidden_size // 4, rngs=rngs),
-                GELU(),
-                Dropout(second_rate),
-                Linear(hidden_size // 4, config.num_classes, dtype=dtype, rngs=rngs),
+                *block(hidden_size, half, first_rate),
+                *block(half, quarter, second_rate),
+                Linear(quarter, config.num_classes, dtype=dtype, rngs=rngs),
             ]
         )
         self._complete(config, encoder_config, platform)

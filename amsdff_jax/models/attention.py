@@ -96,11 +96,7 @@ def _batched_dot(
 
 
 class MultiheadAttention(nnx.Module):
-    """Attention whose three input projections are packed into one, as in PyTorch's `nn.MultiheadAttention`.
-
-    Attributes:
-      implementation: as in `attend`.
-    """
+    """Attention whose three input projections are packed into one, as in PyTorch's `nn.MultiheadAttention`."""
 
     def __init__(self, features: int, num_heads: int, dropout_rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.in_proj_kernel = nnx.Param(xavier_uniform(rngs.params(), (features, 3 * features)))
@@ -109,7 +105,7 @@ class MultiheadAttention(nnx.Module):
         self.dropout = Dropout(dropout_rate)
         self.num_heads = num_heads
         self.dtype = dtype
-        self.implementation = "xla"
+        self.implementation = "xla"  # as in `attend`
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None = None) -> Features:
         """Lets the tokens of `x` attend to each other where `mask` is true."""

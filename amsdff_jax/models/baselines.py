@@ -1,7 +1,7 @@
 """What AMSDFF is compared with: the same encoder, one well-known way to sum it up, one dense layer."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoder import DistilBertEncoder
-from amsdff_jax.models.layers import Linear, Sequential, Tanh, torch_conv_uniform
+from amsdff_jax.models.layers import Linear, Sequential, masked_mean, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool, max_pool
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.models.recurrent import GRU, LSTM
+from amsdff_jax.models.recurrent import GRU, LSTM, RecurrentNetwork
 from amsdff_jax.models.shapes import Features, Mask, Seed
 
 CNN_WIDTHS = (3, 4, 5)
@@ -69,32 +69,32 @@ class Baseline(PretrainedClassifier):
         raise NotImplementedError
 
 
-class LSTMClassifier(Baseline):
-    """Two bidirectional LSTM layers; in reference semantics they run over the padding too."""
+class RecurrentClassifier(Baseline):
+    """Two bidirectional recurrent layers; in reference semantics they run over the padding too."""
 
-    name = "lstm"
+    network: ClassVar[type[RecurrentNetwork]]  # kept under the classifier's name, as in PyTorch
 
     def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
-        self.lstm = LSTM(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
+        network = self.network(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
+        setattr(self, self.name, network)
         return 2 * (hidden_size // 2)
 
     def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
-        return self.lstm(x, mask if self.config.mask_padding else jnp.ones_like(mask), seed)
+        mask = mask if self.config.mask_padding else jnp.ones_like(mask)
+        return getattr(self, self.name)(x, mask, seed)
 
 
-class GRUClassifier(Baseline):
-    """Two bidirectional GRU layers; in reference semantics they run over the padding too."""
+class LSTMClassifier(RecurrentClassifier):
+    """Long short-term memory."""
 
-    name = "gru"
+    name, network = "lstm", LSTM
 
-    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
-        self.gru = GRU(hidden_size, hidden_size // 2, config.dropout_rate, dtype=dtype, rngs=rngs)
-        return 2 * (hidden_size // 2)
 
-    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
-        """See the base class."""
-        return self.gru(x, mask if self.config.mask_padding else jnp.ones_like(mask), seed)
+class GRUClassifier(RecurrentClassifier):
+    """Gated recurrent units."""
+
+    name, network = "gru", GRU
 
 
 class TransformerClassifier(Baseline):
@@ -106,7 +106,7 @@ class TransformerClassifier(Baseline):
         self.attention = MultiheadAttention(
             hidden_size, config.num_attention_heads, config.attention_dropout_rate, dtype=dtype, rngs=rngs
         )
-        self.pooler = Sequential([Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs), Tanh()])
+        self.pooler = Sequential([Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs), jnp.tanh])
         return hidden_size
 
     def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
@@ -187,9 +187,3 @@ class LinearClassifier(Baseline):
     def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
         return masked_mean(x, mask)
-
-
-def masked_mean(x: Features, mask: Mask) -> Float[Array, "B H"]:
-    """The mean over the tokens where `mask` is true; 0 where there is none."""
-    count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
-    return jnp.where(mask[..., None], x, 0).sum(axis=1) / count

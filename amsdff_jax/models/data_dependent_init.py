@@ -11,10 +11,9 @@ what the encoder made it mean. See Le et al., "A Simple Way to Initialize Recurr
 Units", 2015.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32
 
 from amsdff_jax.models.dropout import Dropout
@@ -28,7 +27,7 @@ RANDOM_PART = 0.3  # how much of its random weights a layer keeps beside the ide
 SMALLEST_DEVIATION = 1e-3  # of a feature that is the same for all texts, of which there may be only one
 
 
-def start_near_identity(layers: Iterable[nnx.Module]) -> None:
+def start_near_identity(layers: Iterable[Callable]) -> None:
     """Makes each `Linear` among `layers` give about what it gets, or, of parts side by side, about their mean.
 
     For layers whose input is one or more parts of the size of their output. Some of the random weights stay, or
@@ -42,7 +41,7 @@ def start_near_identity(layers: Iterable[nnx.Module]) -> None:
 
 
 def standardize_layers(
-    layers: Iterable[nnx.Module], x: Float[Array, "*rows F"], valid_mask: Bool[Array, "*rows"]
+    layers: Iterable[Callable], x: Float[Array, "*rows F"], valid_mask: Bool[Array, "*rows"]
 ) -> Float32[Array, "*rows G"]:
     """Runs `layers` one after another and standardizes what each `Linear` among them gives.
 

@@ -17,24 +17,14 @@ def default_platform() -> str:
 
 
 def choose_compute_dtype(asked: str, platform: str) -> jnp.dtype:
-    """The type of the matrix products: the one that is asked for, and for "auto" bfloat16 where it is native.
-
-    Args:
-      asked: `model.compute_dtype`.
-      platform: of the devices that compute.
-    """
+    """The type of the matrix products for `model.compute_dtype`, which for "auto" is bfloat16 where it is native."""
     if asked == "auto":
         asked = "bfloat16" if platform in ("gpu", "tpu") else "float32"
     return jnp.dtype(asked)
 
 
 def choose_attention(asked: str, platform: str) -> str:
-    """The implementation of attention: "cudnn", which `fits_cudnn` limits, or "xla".
-
-    Args:
-      asked: `model.attention`, "auto" or "xla".
-      platform: of the devices that compute.
-    """
+    """The implementation of attention for `model.attention`: "cudnn", which `fits_cudnn` limits, or "xla"."""
     return "cudnn" if asked == "auto" and platform == "gpu" else "xla"
 
 

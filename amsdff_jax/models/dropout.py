@@ -16,20 +16,13 @@ from amsdff_jax.models.shapes import Seed
 
 
 class Dropout(nnx.Module):
-    """Sets a share of the elements to 0 and scales the others up, in train mode only.
-
-    Attributes:
-      rate: the share.
-      site: number of this dropout within the model, set by `number_dropout_sites`.
-      axis_name: under `jax.pmap`, the axis over which the leading dimension is spread; else None.
-      deterministic: true in eval mode; the name is the one that `nnx.Module.train` and `eval` set.
-    """
+    """Sets a share of the elements to 0 and scales the others up, in train mode only."""
 
     def __init__(self, rate: float):
         self.rate = rate
-        self.site = 0
-        self.axis_name: str | None = None
-        self.deterministic = False
+        self.site = 0  # its number within the model, set by `number_dropout_sites`
+        self.axis_name: str | None = None  # under `jax.pmap`, the axis over which the leading dimension is spread
+        self.deterministic = False  # true in eval mode; `nnx.Module.train` and `eval` set what has this name
 
     @property
     def is_active(self) -> bool:

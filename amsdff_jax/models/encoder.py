@@ -30,10 +30,6 @@ class Embeddings(nnx.Module):
         self.dropout = Dropout(config.dropout)
         self.pad_token_id = config.pad_token_id
 
-    def __call__(self, input_ids: Int[Array, "B S"], seed: Seed | None) -> Features32:
-        """What the first block reads."""
-        return self.add_positions(self.look_up(input_ids), seed)
-
     def look_up(self, input_ids: Int[Array, "*texts S"]) -> Float32[Array, "*texts S H"]:
         """The word embeddings alone."""
         words = self.word_embeddings(input_ids)
@@ -41,28 +37,23 @@ class Embeddings(nnx.Module):
         return jnp.where((input_ids == self.pad_token_id)[..., None], jax.lax.stop_gradient(words), words)
 
     def add_positions(self, words: Features, seed: Seed | None) -> Features32:
-        """What follows the word embeddings."""
+        """What the first block reads."""
         positions = self.position_embeddings.embedding[: words.shape[1]]
         return self.dropout(self.LayerNorm(words + positions), seed)
 
 
 class SelfAttention(nnx.Module):
-    """Multi-head self-attention; three projections, multiplied as one.
-
-    Attributes:
-      implementation: as in `attend`.
-    """
+    """Multi-head self-attention; three projections, multiplied as one."""
 
     def __init__(self, config: EncoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         init = nnx.initializers.normal(config.initializer_range)
-        self.q_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
-        self.k_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
-        self.v_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
-        self.out_lin = Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs)
+        self.q_lin, self.k_lin, self.v_lin, self.out_lin = (
+            Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs) for _ in range(4)
+        )
         self.dropout = Dropout(config.attention_dropout)
         self.num_heads = config.n_heads
         self.dtype = dtype
-        self.implementation = "xla"
+        self.implementation = "xla"  # as in `attend`
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Features:
         """Lets the tokens attend to each other where `mask` is true."""
@@ -103,15 +94,11 @@ class TransformerBlock(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """The blocks, under the name `layer` that PyTorch gives them.
-
-    Attributes:
-      rematerialize: keep only the input of every block for the backward pass, and compute the rest again.
-    """
+    """The blocks, under the name `layer` that PyTorch gives them."""
 
     def __init__(self, config: EncoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         self.layer = nnx.List([TransformerBlock(config, dtype=dtype, rngs=rngs) for _ in range(config.n_layers)])
-        self.rematerialize = False
+        self.rematerialize = False  # keep only the input of every block for the backward pass, compute the rest again
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Features32:
         """All blocks, one after another."""
@@ -122,11 +109,7 @@ class Transformer(nnx.Module):
 
 
 class DistilBertEncoder(nnx.Module):
-    """DistilBERT without a head.
-
-    Attributes:
-      config: the sizes.
-    """
+    """DistilBERT without a head."""
 
     def __init__(self, config: EncoderConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.embeddings = Embeddings(config, dtype=dtype, rngs=rngs)
@@ -147,7 +130,7 @@ class DistilBertEncoder(nnx.Module):
             raise ValueError(
                 f"{input_ids.shape[1]} tokens, but the encoder has {self.config.max_position_embeddings} positions"
             )
-        return self.transformer(self.embeddings(input_ids, seed), mask, seed)
+        return self.encode_words(self.embeddings.look_up(input_ids), mask, seed)
 
     def encode_words(self, words: Features, mask: Mask, seed: Seed | None = None) -> Features32:
         """Encodes word embeddings instead of token ids, to ask what the words contribute."""

@@ -1,5 +1,6 @@
 """Stage 4: expert networks, mixed by one learned weight per text and expert."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -7,7 +8,7 @@ from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.layers import GELU, Linear, Sequential, Softmax, gelu
+from amsdff_jax.models.layers import Linear, Sequential, gelu, masked_mean
 from amsdff_jax.models.matmul import dense
 from amsdff_jax.models.shapes import Features, Mask, Seed
 
@@ -16,29 +17,22 @@ class DynamicFusion(nnx.Module):
     """E two-layer experts and a softmax gate that reads the mean of the tokens."""
 
     def __init__(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        def linear() -> Linear:
+            return Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs)
+
         self.experts = nnx.List(
             [
-                Sequential(
-                    [
-                        Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
-                        GELU(),
-                        Dropout(config.expert_dropout_rate),
-                        Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
-                    ]
-                )
+                Sequential([linear(), gelu, Dropout(config.expert_dropout_rate), linear()])
                 for _ in range(config.num_experts)
             ]
         )
-        self.gate = Sequential([Linear(hidden_size, config.num_experts, dtype=jnp.float32, rngs=rngs), Softmax()])
+        self.gate = Sequential([Linear(hidden_size, config.num_experts, dtype=jnp.float32, rngs=rngs), jax.nn.softmax])
         self.dtype = dtype
         self.mask_padding = config.mask_padding
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None = None) -> tuple[Features, Float32[Array, "B E"]]:
         """The mixed features, and the gates: weights of the experts, of which a text's sum to 1."""
-        averaged = mask if self.mask_padding else jnp.ones_like(mask)
-        weights = averaged.astype(jnp.float32)[..., None]
-        mean = (x * weights).sum(1) / jnp.maximum(weights.sum(1), 1.0)  # [B,H]
-        gates = self.gate(mean)
+        gates = self.gate(masked_mean(x, mask if self.mask_padding else jnp.ones_like(mask)))
         return self._mix(x, gates, seed), gates
 
     def _mix(self, x: Features, gates: Float[Array, "B E"], seed: Seed | None) -> Features:

@@ -54,37 +54,13 @@ class LayerNorm(nnx.LayerNorm):
 
 
 class Sequential(nnx.List):
-    """Layers in order, under the paths `0`, `1`, ... that PyTorch's `nn.Sequential` gives them."""
+    """Layers and functions in order, under the paths `0`, `1`, ... that PyTorch's `nn.Sequential` gives them."""
 
     def __call__(self, x: Float[Array, "*rows I"], seed: Seed | None = None) -> Float[Array, "*rows O"]:
         """Runs all layers; `seed` goes to the dropouts."""
         for layer in self:
             x = layer(x, seed) if isinstance(layer, Dropout) else layer(x)
         return x
-
-
-class GELU(nnx.Module):
-    """The exact (erf) GELU, as a layer, so that it takes up an index in a `Sequential`."""
-
-    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Element by element."""
-        return gelu(x)
-
-
-class Softmax(nnx.Module):
-    """Softmax over the last axis in float32, as a layer."""
-
-    def __call__(self, x: Float[Array, "*rows C"]) -> Float32[Array, "*rows C"]:
-        """Weights that sum to 1."""
-        return jax.nn.softmax(x.astype(jnp.float32), axis=-1)
-
-
-class Tanh(nnx.Module):
-    """Hyperbolic tangent, as a layer."""
-
-    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Element by element."""
-        return jnp.tanh(x)
 
 
 @jax.custom_vjp
@@ -155,6 +131,12 @@ def sum_rows(x: Float[Array, "*rows F"]) -> Float[Array, " F"]:
     return x.sum(tuple(range(x.ndim - 1)))
 
 
+def masked_mean(x: Features, mask: Mask) -> Float[Array, "B H"]:
+    """The mean over the tokens where `mask` is true; 0 where there is none."""
+    count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+    return jnp.where(mask[..., None], x, 0).sum(axis=1) / count
+
+
 def moments(
     x: Float[Array, "*rows F"], valid_mask: Bool[Array, "*rows"], sum_rows: Callable[[Array], Array] = sum_rows
 ) -> tuple[Float32[Array, "1"], Float32[Array, " F"], Float32[Array, " F"]]:
@@ -174,11 +156,8 @@ class BatchNorm(nnx.Module):
     """Batch normalization over those positions of the batch that count.
 
     PyTorch: `BatchNorm1d` over (batch, tokens). Normalizes by the biased variance, tracks the
-    unbiased one, and moves the running statistics by 0.1 a step. Computed in float32.
-
-    Attributes:
-      axis_name: under `jax.pmap`, the axis over which the batch is spread: statistics are those of the
-        whole batch. Else None.
+    unbiased one, and moves the running statistics by 0.1 a step. Computed in float32; under
+    `jax.pmap` the statistics are those of the whole batch.
     """
 
     momentum = 0.1
@@ -190,7 +169,7 @@ class BatchNorm(nnx.Module):
         self.running_mean = nnx.BatchStat(jnp.zeros(features))
         self.running_var = nnx.BatchStat(jnp.ones(features))
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
-        self.axis_name: str | None = None
+        self.axis_name: str | None = None  # under `jax.pmap`, the axis that the batch is spread over
         self.use_running_average = False
 
     def __call__(self, x: Float[Array, "B S F"], valid_mask: Mask) -> Float32[Array, "B S F"]:

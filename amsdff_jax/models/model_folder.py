@@ -31,21 +31,14 @@ OWN_FILES = (
 
 
 class SavedModel(NamedTuple):
-    """A model with what it takes to feed it and to read its answers.
+    """A model with what it takes to feed it and to read its answers."""
 
-    Attributes:
-      model: in eval mode.
-      tokenizer: the one it was trained with; None leaves a folder that runs on token ids only.
-      class_names: C names, in the order of the logits.
-      max_length: tokens a text is truncated to; in reference mode also what it is padded to.
-      reads_pairs: whether it was trained on pairs of texts; None: not known, as after a conversion.
-    """
-
-    model: PretrainedClassifier
+    model: PretrainedClassifier  # in eval mode
+    # the one it was trained with; None leaves a folder that runs on token ids only
     tokenizer: PreTrainedTokenizerFast | None
-    class_names: tuple[str, ...]
-    max_length: int
-    reads_pairs: bool | None = None
+    class_names: tuple[str, ...]  # C names, in the order of the logits
+    max_length: int  # tokens a text is truncated to; in reference mode also what it is padded to
+    reads_pairs: bool | None = None  # whether it was trained on pairs of texts; None: not known, as after a conversion
 
     def require_tokenizer(self, name: str | Path = "the model") -> PreTrainedTokenizerFast:
         """The tokenizer.

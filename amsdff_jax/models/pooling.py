@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Float32
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.layers import GELU, Linear, Sequential, Tanh
+from amsdff_jax.models.layers import Linear, Sequential, gelu
 from amsdff_jax.models.shapes import Features, Mask, Seed
 
 LOWEST = jnp.finfo(jnp.float32).min
@@ -19,13 +19,8 @@ class AttentionPool(nnx.List):
     """A mean over the tokens, weighted by a score of each token by itself."""
 
     def __init__(self, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        super().__init__(
-            [
-                Linear(hidden_size, hidden_size // 2, dtype=dtype, rngs=rngs),
-                Tanh(),
-                Linear(hidden_size // 2, 1, dtype=dtype, rngs=rngs),
-            ]
-        )
+        hidden = Linear(hidden_size, hidden_size // 2, dtype=dtype, rngs=rngs)
+        super().__init__([hidden, jnp.tanh, Linear(hidden_size // 2, 1, dtype=dtype, rngs=rngs)])
 
     def __call__(self, x: Features, mask: Mask) -> tuple[Float[Array, "B H"], Float32[Array, "B S"]]:
         """The mean, and the tokens' weights, of which a text's sum to 1."""
@@ -78,7 +73,7 @@ class PoolingStrategy(nnx.Module):
         self.pooling_fusion = Sequential(
             [
                 Linear(len(self.pools) * hidden_size, hidden_size, dtype=dtype, rngs=rngs),
-                GELU(),
+                gelu,
                 Dropout(config.pooling_dropout_rate),
                 Linear(hidden_size, hidden_size, dtype=dtype, rngs=rngs),
             ]

@@ -19,8 +19,8 @@ NUM_LAYERS = 2
 DIRECTIONS = ("", "_reverse")  # PyTorch's endings
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a cell, in PyTorch's names
 
-
-States = tuple[Float32[Array, "B D"], ...]  # what a cell passes on to itself
+States = tuple[Float32[Array, "B D"], ...]  # what a cell passes on to itself, its output first
+Gates = Float32[Array, "B G"]
 
 
 class RecurrentNetwork(nnx.Module):
@@ -28,14 +28,10 @@ class RecurrentNetwork(nnx.Module):
 
     A token that the mask hides leaves the state as it was, so a text ends at its last real token and,
     backwards, begins there.
-
-    Attributes:
-      gates: blocks in a cell's weights.
-      states: arrays that a cell passes on; the first is its output.
     """
 
-    gates: int
-    states: int
+    gates: int  # blocks in a cell's weights
+    states: int  # arrays that a cell passes on
 
     def __init__(self, input_size: int, hidden_size: int, dropout_rate: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
         bound = 1 / math.sqrt(hidden_size)
@@ -61,10 +57,8 @@ class RecurrentNetwork(nnx.Module):
             x = jnp.concatenate([outputs for outputs, _ in runs], axis=-1)
         return jnp.concatenate([last for _, last in runs], axis=-1)
 
-    def cell(
-        self, states: States, inputs: Float32[Array, "B G"], weight_hh: Float[Array, "G D"], bias_hh: Float[Array, " G"]
-    ) -> States:
-        """The states after one step; `inputs` has been projected to the gates, side by side."""
+    def cell(self, states: States, inputs: Gates, recurrent: Gates) -> States:
+        """The states after one step, by what the token and the output before it say to the gates, side by side."""
         raise NotImplementedError
 
     def _run(
@@ -78,7 +72,7 @@ class RecurrentNetwork(nnx.Module):
 
         def step(states: tuple, token: tuple) -> tuple:
             projected, real = token
-            new = self.cell(states, projected, weight_hh, bias_hh)
+            new = self.cell(states, projected, states[0] @ weight_hh.T + bias_hh)
             states = tuple(jnp.where(real[:, None], after, before) for before, after in zip(states, new, strict=True))
             return states, states[0]
 
@@ -93,12 +87,10 @@ class LSTM(RecurrentNetwork):
 
     gates, states = 4, 2
 
-    def cell(
-        self, states: States, inputs: Float32[Array, "B G"], weight_hh: Float[Array, "G D"], bias_hh: Float[Array, " G"]
-    ) -> States:
+    def cell(self, states: States, inputs: Gates, recurrent: Gates) -> States:
         """See the base class."""
-        hidden, memory = states
-        entry, forget, candidate, exit_ = jnp.split(inputs + hidden @ weight_hh.T + bias_hh, 4, axis=-1)
+        _, memory = states
+        entry, forget, candidate, exit_ = jnp.split(inputs + recurrent, 4, axis=-1)
         memory = jax.nn.sigmoid(forget) * memory + jax.nn.sigmoid(entry) * jnp.tanh(candidate)
         return jax.nn.sigmoid(exit_) * jnp.tanh(memory), memory
 
@@ -108,13 +100,11 @@ class GRU(RecurrentNetwork):
 
     gates, states = 3, 1
 
-    def cell(
-        self, states: States, inputs: Float32[Array, "B G"], weight_hh: Float[Array, "G D"], bias_hh: Float[Array, " G"]
-    ) -> States:
+    def cell(self, states: States, inputs: Gates, recurrent: Gates) -> States:
         """See the base class."""
         (hidden,) = states
         reset_in, update_in, new_in = jnp.split(inputs, 3, axis=-1)
-        reset_old, update_old, new_old = jnp.split(hidden @ weight_hh.T + bias_hh, 3, axis=-1)
+        reset_old, update_old, new_old = jnp.split(recurrent, 3, axis=-1)
         update = jax.nn.sigmoid(update_in + update_old)
         new = jnp.tanh(new_in + jax.nn.sigmoid(reset_in + reset_old) * new_old)
         return ((1 - update) * new + update * hidden,)

@@ -12,9 +12,16 @@ from amsdff_jax.models.baselines import (
 )
 from amsdff_jax.models.pretrained import PretrainedClassifier
 
-RECURRENT = (LSTMClassifier, GRUClassifier)
-BASELINES = (*RECURRENT, TransformerClassifier, CNNClassifier, AttentionClassifier, LinearClassifier)
-MODELS: dict[str, type[PretrainedClassifier]] = {kind.name: kind for kind in (EnhancedAMSDFF, *BASELINES)}
+KINDS = (
+    EnhancedAMSDFF,
+    LSTMClassifier,
+    GRUClassifier,
+    TransformerClassifier,
+    CNNClassifier,
+    AttentionClassifier,
+    LinearClassifier,
+)
+MODELS: dict[str, type[PretrainedClassifier]] = {kind.name: kind for kind in KINDS}
 
 
 def make_model(config: ModelConfig, *, seed: int = 0) -> PretrainedClassifier:

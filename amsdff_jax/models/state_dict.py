@@ -19,14 +19,6 @@ from amsdff_jax.base.validation import LONGEST, MOST_PARTS, first_of
 MOST_CANDIDATES = 300  # names among which the nearest are sought; among more it takes too long
 
 
-class Leaf(NamedTuple):
-    """How one kind of Flax leaf is called and laid out in PyTorch."""
-
-    torch_name: str
-    to_torch: Callable[[np.ndarray], np.ndarray]
-    from_torch: Callable[[np.ndarray], np.ndarray]
-
-
 def _same(array: np.ndarray) -> np.ndarray:
     return array
 
@@ -35,28 +27,34 @@ def _transpose(array: np.ndarray) -> np.ndarray:
     return array.T
 
 
+class Leaf(NamedTuple):
+    """How one kind of Flax leaf is called and laid out in PyTorch."""
+
+    torch_name: str
+    to_torch: Callable[[np.ndarray], np.ndarray] = _same
+    from_torch: Callable[[np.ndarray], np.ndarray] = _same
+
+
 # LSTM and GRU keep PyTorch's names and packing.
 RECURRENT_WEIGHTS = tuple(
     f"weight_{kind}_l{layer}{ending}" for kind in ("ih", "hh") for layer in (0, 1) for ending in ("", "_reverse")
 )
+RECURRENT_BIASES = tuple(name.replace("weight", "bias") for name in RECURRENT_WEIGHTS)
+
+# What is called and laid out alike on both sides.
+ALIKE = ("bias", "cls_token", "in_proj_bias", "running_mean", "running_var", *RECURRENT_WEIGHTS, *RECURRENT_BIASES)
 
 LEAVES = {
+    **{name: Leaf(name) for name in ALIKE},
     "kernel": Leaf("weight", _transpose, _transpose),
-    "bias": Leaf("bias", _same, _same),
-    "scale": Leaf("weight", _same, _same),
-    "embedding": Leaf("weight", _same, _same),
-    "cls_token": Leaf("cls_token", _same, _same),
+    "scale": Leaf("weight"),
+    "embedding": Leaf("weight"),
     "in_proj_kernel": Leaf("in_proj_weight", _transpose, _transpose),
-    "in_proj_bias": Leaf("in_proj_bias", _same, _same),
     # [width,H] <-> [H,1,width] and [H,F] <-> [F,H,1]
     "depthwise_kernel": Leaf("weight", lambda array: array.T[:, None, :], lambda array: array[:, 0, :].T),
     "pointwise_kernel": Leaf("weight", lambda array: array.T[:, :, None], lambda array: array[:, :, 0].T),
     # [width,H,F] <-> [F,H,width]
     "conv_kernel": Leaf("weight", _transpose, _transpose),
-    **{name: Leaf(name, _same, _same) for name in RECURRENT_WEIGHTS},
-    **{name: Leaf(name, _same, _same) for name in (weight.replace("weight", "bias") for weight in RECURRENT_WEIGHTS)},
-    "running_mean": Leaf("running_mean", _same, _same),
-    "running_var": Leaf("running_var", _same, _same),
     "num_batches_tracked": Leaf(
         "num_batches_tracked", lambda array: array.astype(np.int64), lambda array: array.astype(np.int32)
     ),

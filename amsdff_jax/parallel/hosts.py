@@ -54,6 +54,7 @@ def join_hosts(
         require(bool(host) and port.isdigit(), "--coordinator_address", coordinator_address, "HOST:PORT of process 0")
         require(num_processes > 0, "--num_processes", num_processes, "at least 1")
         require(0 <= process_id < num_processes, "--process_id", process_id, f"from 0 to {num_processes - 1}")
+        require(0 < int(port) < 1 << 16, "--coordinator_address", int(port), "a port from 1 to 65535")
         host = host.strip("[]")  # of an IPv6 address
         if process_id == 0:
             _require_free(int(port))
@@ -114,7 +115,6 @@ def exit_at_once(code: int) -> NoReturn:
 
 def _require_free(port: int) -> None:
     """Raises `UserError` where JAX would end the process with a signal."""
-    require(0 < port < 1 << 16, "--coordinator_address", port, "a port from 1 to 65535")
     try:
         with socket.create_server(("", port)):
             pass
@@ -127,7 +127,6 @@ def _require_free(port: int) -> None:
 
 def _wait_for_answer(host: str, port: int, timeout: int) -> None:
     """Returns when process 0 listens. Raises `UserError` where JAX would end the process with a stack of C++."""
-    require(0 < port < 1 << 16, "--coordinator_address", port, "a port from 1 to 65535")
     end = time.monotonic() + timeout
     while True:
         try:

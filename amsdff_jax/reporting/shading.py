@@ -11,39 +11,24 @@ FAINTEST = 0.02  # shades weaker than this are none
 
 
 class Mark(NamedTuple):
-    """A stretch of a text that is shaded.
+    """A stretch of a text that is shaded."""
 
-    Attributes:
-      start, end: its characters.
-      strength: shade, from -1 (against) to 1.
-      title: what it says when pointed at.
-      number: shown behind it; "": none.
-      special: shown in place of the characters, for a token that stands for none; "": the characters.
-    """
-
-    start: int
+    start: int  # of its characters in the text
     end: int
-    strength: float
-    title: str
-    number: str = ""
-    special: str = ""
+    strength: float  # shade, from -1 (against) to 1
+    title: str  # what it says when pointed at
+    number: str = ""  # shown behind it; "": none
+    special: str = ""  # shown in place of the characters, for a token that stands for none; "": the characters
 
 
 @dataclasses.dataclass(frozen=True)
 class ShadedText:
-    """A text in pieces.
+    """A text in pieces."""
 
-    Attributes:
-      pieces: what is shown, with its mark; None: not shaded.
-      kind: "signed" (for and against) or "weight".
-      direction: in which the text is written, "ltr" or "rtl".
-      ending: what follows that is not of the text.
-    """
-
-    pieces: Sequence[tuple[str, Mark | None]]
-    kind: str
-    direction: str
-    ending: str = ""
+    pieces: Sequence[tuple[str, Mark | None]]  # what is shown, with its mark; None: not shaded
+    kind: str  # "signed" (for and against) or "weight"
+    direction: str  # in which the text is written, "ltr" or "rtl"
+    ending: str = ""  # what follows that is not of the text
 
 
 def shade(text: str, marks: Iterable[Mark], kind: str, ending: str = "") -> ShadedText:

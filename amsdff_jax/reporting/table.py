@@ -17,34 +17,24 @@ class Code(str):
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes:
-      title: its head.
-      kind: "text"; "number", written out already and aligned at its end; or, in HTML only, a bar for a float: "weight"
-        from 0 to 1, "signed" from -1 to 1.
-    """
-
-    title: str
+    title: str  # its head
+    # "text"; "number", written out already and aligned at its end; or, in HTML only, a bar for a float: "weight" from
+    # 0 to 1, "signed" from -1 to 1
     kind: str = "number"
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of cells.
+    """Rows of cells."""
 
-    Attributes:
-      columns: from the start of a row to its end.
-      rows: strings, and numbers in the columns of bars. A text may come in pieces, none of which changes the direction
-        in which the others are written.
-      title: what the table is of.
-      chosen: the row that stands out; -1: none.
-    """
-
-    columns: Sequence[Column]
+    columns: Sequence[Column]  # from the start of a row to its end
+    # strings, and numbers in the columns of bars. A text may come in pieces, none of which changes the direction in
+    # which the others are written
     rows: Sequence[Sequence[str | Sequence[str] | float]]
-    title: str = ""
-    chosen: int = -1
+    title: str = ""  # what the table is of
+    chosen: int = -1  # the row that stands out; -1: none
 
     @property
     def bars(self) -> int:

@@ -7,8 +7,8 @@ import pytest
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.inspection.corpus import Corpus
+from amsdff_jax.inspection.distinct_texts import normalize, words_only
 from amsdff_jax.inspection.duplicates import Duplicates, Overlap, find_duplicates
-from amsdff_jax.inspection.normalization import normalize, words_only
 
 # 25 words; one of them changed leaves a similarity above 0.8, three changed one below 0.7.
 LONG = (
