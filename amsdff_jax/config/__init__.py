@@ -231,7 +231,8 @@ class TrainConfig:
     patience: int = 0  # evaluations without improvement before stopping; 0: never stop early
     evaluate_every: int = 0  # steps between evaluations; 0: once an epoch
     checkpoint_every: int = 200  # steps between checkpoints, beside the one at each evaluation
-    log_every: int = 20  # steps between records in metrics.jsonl and TensorBoard
+    log_every: int = 20  # steps between records in metrics.jsonl and in trackers
+    trackers: str = "tensorboard"  # shown there too: tensorboard, mlflow, wandb, trackio, with commas between; "": none
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size", "accumulation_steps", "checkpoint_every", "log_every"):
@@ -252,8 +253,16 @@ class TrainConfig:
                 raise UserError(
                     f"train.learning_rate_table: {pattern!r} is not a regular expression ({error})"
                 ) from None
+        for name in self.tracker_names:
+            require_choice("train.trackers", name, TRACKERS)
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """The names in `trackers`."""
+        return tuple(dict.fromkeys(name.strip() for name in self.trackers.split(",") if name.strip()))
 
 
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 PARALLEL_MODES = ("sharded", "pmap")
 
 

@@ -125,6 +125,7 @@ def test_defaults_survive_the_config_dict():
             r"train\.head_learning_rate: given as 0\.0005, and as 0\.001 under its former name train\.learning_rate",
         ),
         ({"train": {"learning_rate": "fast"}}, r"train\.head_learning_rate: expected a number, got 'fast'"),
+        ({"train": {"trackers": "mlflow, tensorbord"}}, r"train\.trackers.*got 'tensorbord'|did you mean tensorboard"),
         ({"loss": {"class_weights": "balance"}}, r"loss\.class_weights.*did you mean balanced\?"),
     ],
 )
