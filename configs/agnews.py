@@ -18,6 +18,6 @@ def get_config():
     config.data.max_length = 128
     leave_out_new_dropout(config.model)
     config.train.epochs = 2
-    config.train.learning_rate = 3e-4
+    config.train.head_learning_rate = 3e-4
     config.train.learning_rate_table = ((LAST_LAYER, 3e-3),)
     return config

@@ -16,6 +16,6 @@ def get_config():
     config.data.max_length = 64
     config.model.encoder = "minilm-l6"
     config.train.epochs = 2
-    config.train.learning_rate = config.train.encoder_learning_rate = 2e-4
+    config.train.head_learning_rate = config.train.encoder_learning_rate = 2e-4
     config.train.learning_rate_table = ((r"^transformer\.embeddings\.", 0.0),)
     return config

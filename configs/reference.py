@@ -18,7 +18,7 @@ def get_config():
     config.model.mask_padding = False
     config.train.epochs = 5
     config.train.batch_size = 16
-    config.train.learning_rate = 5e-6
+    config.train.head_learning_rate = 5e-6
     config.train.encoder_learning_rate = 5e-6
     config.train.decay_all = True
     config.train.data_dependent_init = False

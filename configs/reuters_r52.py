@@ -19,7 +19,7 @@ def get_config():
     leave_out_new_dropout(config.model)
     config.train.epochs = 4
     config.train.batch_size = 16
-    config.train.learning_rate = 3e-4
+    config.train.head_learning_rate = 3e-4
     config.train.encoder_learning_rate = 1e-4
     config.train.learning_rate_table = ((r"^transformer\.embeddings\.", 0.0), (LAST_LAYER, 3e-3))
     config.train.best_metric = "accuracy"  # some classes have a single text, which makes macro-F1 jump about

@@ -18,7 +18,7 @@ def get_config():
     config.model.encoder = "minilm-l6"
     leave_out_new_dropout(config.model)
     config.train.epochs = 3
-    config.train.learning_rate = 3e-4
+    config.train.head_learning_rate = 3e-4
     config.train.encoder_learning_rate = 1e-4
     config.train.learning_rate_table = ((LAST_LAYER, 3e-3),)
     config.train.best_metric = "loss"  # steadier: on 548 texts accuracy jumps about, macro-F1 even more

@@ -106,7 +106,7 @@ def tiny_config(tiny_encoder, tmp_path):
             "model": {"encoder": str(tiny_encoder)},
             "data": {"source": "files", "max_length": 24, "num_buckets": 1, **files},
             "train": {
-                "epochs": 3, "batch_size": 12, "eval_batch_size": 10, "learning_rate": 6e-3,
+                "epochs": 3, "batch_size": 12, "eval_batch_size": 10, "head_learning_rate": 6e-3,
                 "encoder_learning_rate": 3e-3, "log_every": 4, "checkpoint_every": 1000,
             },
         }

@@ -58,7 +58,7 @@ def training_config() -> Config:
     return Config.from_dict(
         {
             "train": {
-                "learning_rate": settings["learning_rate"],
+                "head_learning_rate": settings["learning_rate"],
                 "encoder_learning_rate": settings["learning_rate"],
                 "weight_decay": settings["weight_decay"],
                 "warmup_ratio": settings["warmup_ratio"],
@@ -138,7 +138,7 @@ def test_six_training_steps_equal_pytorch(expected, weights):
 def test_learning_rates_equal_pytorch(expected):
     config = training_config().train
     schedule = unit_schedule(len(expected["train.lrs"]), config.warmup_ratio)
-    rates = [config.learning_rate * float(schedule(step)) for step in range(len(expected["train.lrs"]))]
+    rates = [config.head_learning_rate * float(schedule(step)) for step in range(len(expected["train.lrs"]))]
     # Exact up to the rounding of a float32.
     np.testing.assert_allclose(rates, expected["train.lrs"], rtol=2e-7, atol=1e-10)
 

@@ -37,7 +37,8 @@ def training_arguments(tiny_encoder, tmp_path):
         f"--config.data.train_file={train}", f"--config.data.test_file={test}",
         f"--config.model.encoder={tiny_encoder}", "--config.model.name=linear",
         "--config.data.max_length=24", "--config.data.num_buckets=1", "--config.train.batch_size=9",
-        "--config.train.epochs=4", "--config.train.learning_rate=3e-3", "--config.train.encoder_learning_rate=1e-3",
+        "--config.train.epochs=4", "--config.train.head_learning_rate=3e-3",
+        "--config.train.encoder_learning_rate=1e-3",
     ]  # fmt: skip
 
 

@@ -46,12 +46,17 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def field_names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted names of all that nested mappings hold, such as `train.epochs`."""
-    names = []
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What nested mappings hold, under dotted names such as `train.epochs`."""
+    flat = {}
     for name, value in values.items():
-        names += field_names(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [prefix + name]
-    return names
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def field_names(values: Mapping[str, Any]) -> list[str]:
+    """The dotted names of all that nested mappings hold."""
+    return list(flatten(values))
 
 
 def nearest_field(name: str, names: Iterable[str]) -> str:

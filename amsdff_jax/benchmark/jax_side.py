@@ -49,7 +49,7 @@ def matrix_operations(model: PretrainedClassifier, shape: tuple[int, int]) -> fl
 
 def _measure_shape(workload: Workload, shape: tuple[int, int]) -> dict[str, Any]:
     model = load_model(workload.model, compute_dtype=workload.dtype)
-    config = Config().replace(train__encoder_learning_rate=LEARNING_RATE, train__learning_rate=LEARNING_RATE)
+    config = Config().replace(train__encoder_learning_rate=LEARNING_RATE, train__head_learning_rate=LEARNING_RATE)
     classes = model.config.num_classes
     batch = jax.device_put(Batch(*make_batch(shape, model.encoder_config.vocab_size, classes)))
     rates = peak_learning_rates(parameter_names(model), config.train)

@@ -19,6 +19,7 @@ from amsdff_jax.base.validation import field_names, nearest, nearest_field
 from amsdff_jax.cli.config_file import SUFFIXES, read_settings
 from amsdff_jax.cli.main import in_own_words
 from amsdff_jax.cli.packaged import CONFIGS
+from amsdff_jax.config.renamed import current_name
 
 HELP = frozenset({"--help", "-help", "-h"})
 
@@ -112,9 +113,27 @@ def _check_config(arguments: list[str]) -> list[str]:
     arguments.insert(1, f"--config={f'{READER}:{file}' if file.endswith(SUFFIXES) else file}")
     names = field_names(config)
     for override in overrides:
-        if not _holds(config, override):
+        if not _holds(config, override) and (name := current_name(override)) != override:
+            _rename_flag(arguments, override, name)
+        elif not _holds(config, override):
             raise UserError(f"--{override}: no such field{nearest_field(override, names)}")
     return names
+
+
+def _rename_flag(arguments: list[str], former: str, name: str) -> None:
+    """Gives a flag its name of today in place.
+
+    Raises:
+      UserError: both are given, with different values.
+    """
+    given: dict[str, tuple[int, str]] = {}
+    for place, argument in enumerate(_before_texts(arguments)):
+        flag, equals, value = argument.partition("=")
+        given[flag.lstrip("-")] = place, equals + value
+    place, value = given[former]
+    if name in given and given[name][1] != value:
+        raise UserError(f"--{former}: the former name of --{name}, which is given too; leave one of them out")
+    arguments[place] = f"--{name}{value}"
 
 
 def _holds(values: Any, name: str) -> bool:

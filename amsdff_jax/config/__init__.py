@@ -21,6 +21,7 @@ from amsdff_jax.base.validation import build, field_names, nearest_field, requir
 from amsdff_jax.config.class_weights import parse_class_weights
 from amsdff_jax.config.recipes import LAST_LAYER as LAST_LAYER
 from amsdff_jax.config.recipes import leave_out_new_dropout as leave_out_new_dropout
+from amsdff_jax.config.renamed import current_name, with_current_names
 
 # What is larger is a mistake, which would take all memory or time before it came out.
 LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000
@@ -214,7 +215,7 @@ class TrainConfig:
     batch_size: int = 32  # texts an update, over all devices
     eval_batch_size: int = 64
     accumulation_steps: int = 1  # a batch goes through the model in so many pieces, to save memory
-    learning_rate: float = 5e-4  # peak, of all that stands on the encoder
+    head_learning_rate: float = 5e-4  # peak, of the new layers: all that stands on the encoder
     encoder_learning_rate: float = 5e-5  # peak, of the encoder; 0 freezes it
     learning_rate_table: tuple[tuple[str, float], ...] = ()  # before both: (regex of a PyTorch name, peak)
     weight_decay: float = 0.01
@@ -230,12 +231,13 @@ class TrainConfig:
     patience: int = 0  # evaluations without improvement before stopping; 0: never stop early
     evaluate_every: int = 0  # steps between evaluations; 0: once an epoch
     checkpoint_every: int = 200  # steps between checkpoints, beside the one at each evaluation
-    log_every: int = 20  # steps between records in metrics.jsonl and TensorBoard
+    log_every: int = 20  # steps between records in metrics.jsonl and in trackers
+    trackers: str = "tensorboard"  # shown there too: tensorboard, mlflow, wandb, trackio, with commas between; "": none
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size", "accumulation_steps", "checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
-        rates = ("learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip")
+        rates = ("head_learning_rate", "encoder_learning_rate", "weight_decay", "gradient_clip")
         for name in (*rates, "max_steps", "patience", "evaluate_every"):
             value = getattr(self, name)
             require(value >= 0 and math.isfinite(value), f"train.{name}", value, "0 or more")
@@ -251,8 +253,16 @@ class TrainConfig:
                 raise UserError(
                     f"train.learning_rate_table: {pattern!r} is not a regular expression ({error})"
                 ) from None
+        for name in self.tracker_names:
+            require_choice("train.trackers", name, TRACKERS)
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """The names in `trackers`."""
+        return tuple(dict.fromkeys(name.strip() for name in self.trackers.split(",") if name.strip()))
 
 
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 PARALLEL_MODES = ("sharded", "pmap")
 
 
@@ -287,6 +297,10 @@ class Config:
         Raises:
           UserError: a name that does not exist, a value of the wrong type or out of range.
         """
+        if isinstance(values, ConfigDict):  # of `default_config`, with a value for every field
+            values = with_current_names(values.to_dict(), dataclasses.asdict(cls()))
+        elif isinstance(values, Mapping):
+            values = with_current_names(values)
         return build(cls, values, "")
 
     def replace(self, **fields: Any) -> "Config":
@@ -300,14 +314,16 @@ class Config:
         values = dataclasses.asdict(self)
         names = [*field_names(values), *(name for name in values if isinstance(values[name], dict))]
         for name, value in fields.items():
-            name = name.replace("__", ".")
+            name = current_name(name.replace("__", "."))
             if name not in names:
                 raise UserError(f"{name}: no such field{nearest_field(name, names)}")
             *sections, last = name.split(".")
             section = values[sections[0]] if sections else values
             if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 value = dataclasses.asdict(value)
-            section[last] = section[last] | value if isinstance(value, Mapping) and not sections else value
+            if isinstance(value, Mapping) and not sections:
+                value = section[last] | with_current_names({last: value})[last]
+            section[last] = value
         return Config.from_dict(values)
 
 

@@ -16,7 +16,11 @@ SESSION_FIELDS = (
     "train.patience",
     "train.checkpoint_every",
     "train.log_every",
+    "train.trackers",
 )
+
+# Where the numbers of a run go changes none of them.
+TRACKING_FIELDS = ("train.trackers",)
 
 # Nothing reads these once a run has a checkpoint.
 START_FIELDS = ("train.init_from", "train.data_dependent_init", "model.reinit_encoder")

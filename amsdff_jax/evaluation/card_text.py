@@ -14,7 +14,7 @@ COLUMNS = {
     "accuracy": "accuracy",
     "macro F1": "macro_f1",
     "weighted F1": "weighted_f1",
-    "log loss": "log_loss",
+    "cross-entropy": "log_loss",
     "Brier": "brier",
     "ECE": "ece",
 }

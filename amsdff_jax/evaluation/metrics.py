@@ -22,12 +22,14 @@ from amsdff_jax.models.losses import combine, loss_parts
 
 # What a run may choose its best checkpoint by.
 LOWER_IS_BETTER = frozenset(
-    {"loss", "loss_ce", "loss_focal", "loss_label_smoothing", "log_loss", "brier", "ece", "mae", "rmse"}
+    {"loss", "cross_entropy", "log_loss", "brier", "ece", "mae", "rmse"}
+    | {f"loss_{name}" for name in ("ce", "focal", "label_smoothing")}
 )
 HIGHER_IS_BETTER = frozenset(
     {"accuracy"}
     | {f"{average}_{name}" for average in ("macro", "weighted", "micro") for name in ("f1", "precision", "recall")}
 )
+NAMES = HIGHER_IS_BETTER | LOWER_IS_BETTER | {"examples", "mape", "roc_auc", "examples_per_second", "per_class"}
 
 # Contrastive loss is not among the parts: it would depend on which texts share a batch.
 _loss_parts = jax.jit(loss_parts, static_argnames="config")
@@ -35,11 +37,12 @@ ZERO: Any = 0  # scikit-learn's `zero_division`, which it declares to be a strin
 
 MEANINGS = {
     "loss": "the training loss without class weights, mean over texts",
+    "cross_entropy": "mean negative natural logarithm of the probability given to the true class, whatever the loss",
     "mae": "mean absolute difference of true and predicted class NUMBER; meaningful only for ordered classes",
     "rmse": "root mean squared difference of true and predicted class number; meaningful only for ordered classes",
     "mape": "mean of |difference| / true class number in percent, over texts whose class number is not 0",
     "roc_auc": "one class against the rest, mean over the classes that occur; null where fewer than two occur",
-    "log_loss": "mean negative natural logarithm of the probability given to the true class",
+    "log_loss": "cross_entropy under scikit-learn's name",
     "brier": "mean squared distance of the probabilities from the true class's indicator, summed over classes",
     "ece": f"expected calibration error, {CALIBRATION_BINS} equally wide bins of the top probability",
     "examples_per_second": "texts through the model, tokenizing and compilation excluded",
@@ -67,12 +70,13 @@ def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: Lo
         }
     losses = jax.device_get(_loss_parts(evaluation.logits, labels, loss))
     parts = {name: float(values.mean(dtype=np.float64)) for name, values in losses.items()}
-    results["loss"] = float(combine(parts, loss))
+    cross_entropy = log_loss(probabilities, labels)
+    results |= {"loss": float(combine(parts, loss)), "cross_entropy": cross_entropy}
     results |= {f"loss_{name}": value for name, value in parts.items()}
     results |= _class_number_errors(labels, predictions)
     results |= {
         "roc_auc": _roc_auc(labels, probabilities),
-        "log_loss": log_loss(probabilities, labels),
+        "log_loss": cross_entropy,
         "brier": brier_score(probabilities, labels),
         "ece": expected_calibration_error(labels, predictions, probabilities),
         "examples_per_second": len(labels) / evaluation.seconds,

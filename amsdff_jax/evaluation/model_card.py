@@ -14,6 +14,7 @@ import numpy as np
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_path, write_json, write_text
 from amsdff_jax.base.records import read_record, set_aside
+from amsdff_jax.base.validation import flatten
 from amsdff_jax.config import Config, LossConfig
 from amsdff_jax.config.field_roles import PATHS
 from amsdff_jax.data.dataset import TextDataset
@@ -67,7 +68,7 @@ def record_training(
     """
     folder = user_path(folder)
     environment = next(iter(metrics.values()))
-    settings = _without_paths(dataclasses.asdict(config))
+    settings, defaults = without_paths(dataclasses.asdict(config)), flatten(dataclasses.asdict(Config()))
     facts = {
         "training": {
             "base_model": _base_model(config.model.encoder),
@@ -82,7 +83,7 @@ def record_training(
             "best_step": best_step,
             "best_metric": config.train.best_metric,
             "settings": settings,
-            "changed": _changed(settings, dataclasses.asdict(Config())),
+            "changed": {name: value for name, value in flatten(settings).items() if value != defaults[name]},
             **{name: environment[name] for name in ("num_parameters", "device", "versions")},
         },
         "metrics": {name: _numbers(values) for name, values in metrics.items()},
@@ -157,25 +158,14 @@ def _data_name(config: Config) -> str:
     return {"files": file, "tfds": data.tfds_name, "bundled": "movie snippets"}.get(data.source, data.source)
 
 
-def _without_paths(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def without_paths(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings in which a path of this machine is only a name."""
     cleaned = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            cleaned[name] = _without_paths(value, f"{prefix}{name}.")
+            cleaned[name] = without_paths(value, f"{prefix}{name}.")
         elif prefix + name in PATHS and value and (Path(value).is_absolute() or user_path(value).exists()):
             cleaned[name] = Path(value).name
         else:
             cleaned[name] = value
     return cleaned
-
-
-def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names and values of the settings that are not the defaults."""
-    changed = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            changed |= _changed(value, defaults[name], f"{prefix}{name}.")
-        elif value != defaults[name]:
-            changed[prefix + name] = value
-    return changed

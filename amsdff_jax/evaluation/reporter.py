@@ -67,7 +67,8 @@ def report_errors(report: Path) -> contextlib.AbstractContextManager[None]:
 
 def print_metrics(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
     """Prints the most important numbers of each split, under the folder of their report."""
-    names = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1", "loss": "loss", "ECE": "ece"}
+    names = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1"}
+    names |= {"loss": "loss", "cross-entropy": "cross_entropy", "ECE": "ece"}
     rows = []
     for split, values in metrics.items():
         numbers = (values[name] for name in names.values())

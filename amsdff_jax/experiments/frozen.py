@@ -113,7 +113,7 @@ class _Sweep:
         self._config = config = config.replace(
             model__num_classes=classes,
             train__learning_rate_table=(),
-            train__learning_rate=1.0,
+            train__head_learning_rate=1.0,
             train__accumulation_steps=1,
         )
         models = {seed: make_model(config.model, seed=seed) for seed in seeds}

@@ -14,7 +14,8 @@ from amsdff_jax.base.files import user_errors, write_json
 from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.base.validation import build, require
 from amsdff_jax.config import Config
-from amsdff_jax.config.field_roles import DATA_PATHS, NEWER_THAN_RECORDS
+from amsdff_jax.config.field_roles import DATA_PATHS, NEWER_THAN_RECORDS, TRACKING_FIELDS
+from amsdff_jax.config.renamed import FORMER_NAMES
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.evaluator import Evaluation
@@ -131,8 +132,8 @@ def _what_counts(section: str, values: Any) -> Any:
     for name, value in values.items():
         field = f"{section}.{name}"
         is_as_before = field in NEWER_THAN_RECORDS and value == getattr(defaults, name)
-        if field not in DATA_PATHS and not is_as_before:
-            kept[name] = value
+        if field not in (*DATA_PATHS, *TRACKING_FIELDS) and not is_as_before:
+            kept[FORMER_NAMES.get(field, field).split(".")[1]] = value  # as in the first records
     return kept
 
 

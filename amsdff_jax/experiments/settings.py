@@ -11,6 +11,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import import_file
 from amsdff_jax.base.validation import nearest, require, require_choice
 from amsdff_jax.config import Config
+from amsdff_jax.config.renamed import with_current_names
 
 TFIDF = "tfidf"  # the variant that is no neural network
 MODES = ("finetuned", "frozen")
@@ -123,7 +124,7 @@ class ExperimentConfig:
         if variant == TFIDF:
             return Config.from_dict(values)
         try:
-            return Config.from_dict(_merge(values, self.variants[variant]))
+            return Config.from_dict(_merge(values, with_current_names(self.variants[variant])))
         except UserError as error:
             raise UserError(f"variants.{variant}.{error}") from None
 

@@ -13,6 +13,7 @@ COLUMNS = columns(
     "weighted F1 %",
     "MAE",
     "RMSE",
+    "cross-entropy",
     "behind, points",
     "95 % interval",
     "p (bootstrap)",
@@ -60,7 +61,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     if not row.metrics:
         return (row.variant, "failed", *[""] * (len(COLUMNS) - 3), "0")
     percent = (_percent(row.metrics[name]) for name in ("accuracy", "macro_f1", "weighted_f1"))
-    errors = (f"{row.metrics[name].mean:.3f}" for name in ("mae", "rmse"))
+    errors = (f"{row.metrics[name].mean:.3f}" for name in ("mae", "rmse", "log_loss"))
     comparison = ("", "", "", "")
     if row.comparison:
         bootstrap = row.comparison.bootstrap

@@ -24,7 +24,7 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
     """The peak learning rate of each parameter, 0 where it is frozen.
 
     The first pattern of the table that is found in a name decides; where none is, `encoder_learning_rate` holds for
-    the encoder and `learning_rate` for all else.
+    the encoder and `head_learning_rate` for all else.
 
     Args:
       names: PyTorch names of the parameters.
@@ -43,7 +43,7 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
                 f"train.learning_rate_table: {pattern!r} decides no parameter (names look like {names[0]}, "
                 f"{names[-1]}; the first pattern that is found in a name decides)"
             )
-    for field, whose in (("learning_rate", "everything new"), ("encoder_learning_rate", "the encoder")):
+    for field, whose in (("head_learning_rate", "everything new"), ("encoder_learning_rate", "the encoder")):
         rate = getattr(config, field)
         if field not in deciding and rate != getattr(TrainConfig, field):
             raise UserError(
@@ -51,7 +51,7 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
                 f"{whose}; change the table, or empty it with --config.train.learning_rate_table='()'"
             )
     if not any(rates.values()):
-        raise UserError("train.learning_rate: every parameter is frozen (rate 0), so there is nothing to train")
+        raise UserError("train.head_learning_rate: every parameter is frozen (rate 0), so there is nothing to train")
     return rates
 
 
@@ -60,7 +60,7 @@ def _peak_learning_rate(name: str, config: TrainConfig) -> tuple[float, int | st
     for place, (pattern, rate) in enumerate(config.learning_rate_table):
         if re.search(pattern, name):
             return rate, place
-    field = "encoder_learning_rate" if name.startswith("transformer.") else "learning_rate"
+    field = "encoder_learning_rate" if name.startswith("transformer.") else "head_learning_rate"
     return getattr(config, field), field
 
 

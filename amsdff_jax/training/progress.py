@@ -21,6 +21,7 @@ class RunProgress:
       stale_evaluations: evaluations since then.
       since_evaluation: sums over the texts since the last evaluation.
       since_record: sums over the texts since the last record in the log.
+      ended: whether `on_evaluation` of the trainer has ended the run.
       seconds: spent in training and evaluation so far, over all sessions.
     """
 
@@ -33,6 +34,7 @@ class RunProgress:
     stale_evaluations: int = 0
     since_evaluation: dict[str, float] = dataclasses.field(default_factory=dict)
     since_record: dict[str, float] = dataclasses.field(default_factory=dict)
+    ended: bool = False
     seconds: float = 0.0
 
     def add_step(self, metrics: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: `metrics.jsonl`, TensorBoard events, and a bar or lines for whoever watches."""
+"""What a run tells while it trains: `metrics.jsonl`, its trackers, and a bar or lines for whoever watches."""
 
 import contextlib
 import logging
@@ -13,18 +13,17 @@ from typing import Any
 import jax
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore  (protobuf makes them when it is run)
-from tensorboardX.summary import scalar
 
 from amsdff_jax.base.files import to_json, user_errors
 from amsdff_jax.base.records import read_log, write_log
 from amsdff_jax.data.dataset import by_class
 from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.evaluation.metrics import NAMES
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.reporting.console import make_console
 from amsdff_jax.training.optimizer import Schedule
 from amsdff_jax.training.progress import RunProgress, take_means
+from amsdff_jax.training.tracking import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -53,25 +52,18 @@ class RunLog:
 
     A resumed run drops the records past the step it resumes at, so that every step is there once. What is no record
     is set aside.
-    TensorBoard's events are written without tensorboardX's thread, which would die on a full disk and
-    leave the training waiting for it.
     """
 
-    def __init__(self, directory: Path, first_step: int):
-        self._file = directory / "metrics.jsonl"
+    def __init__(self, directory: Path, first_step: int, trackers: Trackers):
+        self._file, self._trackers = directory / "metrics.jsonl", trackers
         self._writes = is_first_host()
         if self._writes:
             with self._errors_told():
                 self._drop_records_after(first_step)
                 self._stream = self._file.open("ab", buffering=0)
-                (directory / "tensorboard").mkdir(exist_ok=True)
-                self._events = EventsWriter(str(directory / "tensorboard" / "events"))
-                # Tells TensorBoard to forget what an interrupted session wrote past this step.
-                start = SessionLog(status=SessionLog.START)
-                self._events.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
 
     def write(self, kind: str, step: int, values: Mapping[str, object]) -> None:
-        """Adds a record; numbers among `values` also become TensorBoard scalars `kind/name`.
+        """Adds a record, whose numbers the trackers get too.
 
         Raises:
           UserError: it cannot be written, as on a full disk.
@@ -80,11 +72,7 @@ class RunLog:
             return
         with self._errors_told():
             self._stream.write((to_json({"kind": kind, "step": step, **values}) + "\n").encode())
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    summary = scalar(f"{kind}/{name}", value)
-                    self._events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
-            self._events.flush()
+        self._trackers.log(kind, step, values)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -92,9 +80,6 @@ class RunLog:
     def __exit__(self, *_exception: object) -> None:
         if self._writes:
             self._stream.close()
-            # What cannot be flushed has been told already, when it was written.
-            with contextlib.suppress(OSError):
-                self._events.close()
 
     def _errors_told(self) -> contextlib.AbstractContextManager[None]:
         hint = "make room and run the same command again to resume from the last checkpoint"
@@ -190,7 +175,8 @@ class StepRecorder:
         """Writes an evaluation: its record in the run's history, and whether it is the best so far."""
         step, metrics = record["step"], record["validation"]
         self._log.write("validation", step, metrics)
-        shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in dict.fromkeys(("loss", "accuracy", best_metric)))
+        names = dict.fromkeys(("loss", "cross_entropy", "accuracy", best_metric, *sorted(metrics.keys() - NAMES)))
+        shown = ", ".join(f"{name} {'–' if metrics[name] is None else f'{metrics[name]:.4f}'}" for name in names)
         message = "epoch %.2f, step %d: training loss %.4f, validation %s%s"
         best = " (best so far)" if better else ""
         logger.info(message, record["epoch"], step, record["train"]["loss"], shown, best)

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,13 +34,23 @@ SAMPLED_TEXTS = 64  # that new layers are fitted to
 logger = logging.getLogger(__name__)
 
 
-def check_run(model: PretrainedClassifier, config: Config, train_data: TextDataset, val_data: TextDataset) -> None:
-    """Raises `UserError` unless settings, model and data go together."""
-    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER)
+def check_run(
+    model: PretrainedClassifier,
+    config: Config,
+    train_data: TextDataset,
+    val_data: TextDataset,
+    metrics: Iterable[str] = (),
+) -> None:
+    """Raises `UserError` unless settings, model and data go together.
+
+    Args:
+      metrics: the names of those that the caller computes.
+    """
+    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | set(metrics))
     if config.train.best_metric not in known:
         raise UserError(
             f"train.best_metric: no metric {config.train.best_metric!r}{nearest(config.train.best_metric, known)}; "
-            f"there are {', '.join(known)}"
+            f"there are {', '.join(known)}, and what is given to Trainer as metrics="
         )
     val_data.require_classes(train_data.class_names, train_data.name)
     if (train_data.text_pairs is None) != (val_data.text_pairs is None):

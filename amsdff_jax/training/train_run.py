@@ -19,6 +19,7 @@ from amsdff_jax.parallel.data_parallel import Device
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.parallel.stop import StopRequest
 from amsdff_jax.training.inputs import record_test_split
+from amsdff_jax.training.tracking import Trackers
 from amsdff_jax.training.trainer import Trainer
 from amsdff_jax.training.workdir import lock_workdir
 
@@ -95,6 +96,9 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
             write_metrics(report, metrics)
             if data.test is not None:
                 record_test_split(workdir, data.test)
+                last = trainer.history[-1]["step"]
+                with Trackers(trainer.config, workdir, last, resumed=True) as trackers:
+                    trackers.log("test", last, metrics["test"])
         reporter.draw()
         draw_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
         print_metrics(metrics, report)

@@ -30,12 +30,14 @@ from amsdff_jax.parallel.data_parallel import DataParallel, Device
 from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
 from amsdff_jax.parallel.stop import StopCheck
 from amsdff_jax.training.checkpoint import Checkpoints
+from amsdff_jax.training.hooks import HookError, Hooks, Metric, OnEvaluation
 from amsdff_jax.training.inputs import RunInputs, SplitRecord
 from amsdff_jax.training.optimizer import highest_rates, peak_learning_rates
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, RunLog, StepRecorder, TrainingDisplay, log_data
 from amsdff_jax.training.start import check_run, require_same_start, resume_run, start_run
 from amsdff_jax.training.step import make_train_step, update_model
+from amsdff_jax.training.tracking import Trackers, check_trackers
 from amsdff_jax.training.workdir import lock_workdir, open_workdir
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ class Trainer:
     with several hosts each makes the same trainer over the same folder.
 
     Attributes:
-      model: the model; after `train` it has the best weights.
+      model: the one given; after `train` in eval mode, with the weights of the best evaluation where the run has come
+        to its end, else with those of the last step that was made.
       config: as given, with the model's own settings.
       workdir: the run's folder.
       stream: the training data in batches, on the devices.
@@ -71,6 +74,8 @@ class Trainer:
         workdir: str | Path | None = None,
         tokenizer: PreTrainedTokenizerFast | None = None,
         devices: Sequence[Device] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        on_evaluation: OnEvaluation | None = None,
     ):
         """Prepares a run; no step is made yet.
 
@@ -83,6 +88,11 @@ class Trainer:
           workdir: the run's folder, made if need be; None: a new temporary folder.
           tokenizer: None: the encoder's own, or `config.data.tokenizer`.
           devices: None: all there are.
+          metrics: further metrics by name, computed on every host at each evaluation and by `evaluate`, and shown like
+            the others: functions of the labels [N] and the probabilities [N,C] of all texts, NumPy arrays, that give a
+            number. `train.best_metric` may name one: greater is better, so give the negative of an error.
+          on_evaluation: called on every host after each evaluation in training, with its record in the history and this
+            trainer. If it gives True on any host, the run ends: it is finished, with the best weights so far.
 
         Raises:
           UserError: settings, model, data and devices that do not go together; a folder that cannot
@@ -90,8 +100,10 @@ class Trainer:
         """
         config = config if isinstance(config, Config) else Config.from_dict(config)
         self.model, self.config = model, dataclasses.replace(config, model=model.config)
-        check_run(model, self.config, train_data, val_data)
+        check_run(model, self.config, train_data, val_data, metrics or ())
+        check_trackers(config.train.tracker_names)
         self._parallel = DataParallel(config.parallel.mode, devices)
+        self._hooks = Hooks(metrics, on_evaluation, config.train.best_metric, self._parallel)
         self._parallel.check_batch_size(config.train.batch_size, config.train.accumulation_steps)
         if tokenizer is None:
             tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, model.config.encoder))
@@ -147,10 +159,10 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done, or training stopped early for lack of improvement."""
+        """Whether all steps are done, or training stopped early: for lack of improvement, or by `on_evaluation`."""
         step = int(self.state.step)
         done = step >= self.total_steps and not self._evaluation_is_due(step)
-        return done or self._out_of_patience()
+        return done or self._ends_early()
 
     def train(
         self, max_steps: int | None = None, should_stop: Callable[[], bool] = lambda: False
@@ -168,17 +180,21 @@ class Trainer:
           weights of the best evaluation, and `workdir/model` as well.
 
         Raises:
-          UserError: a loss that is not finite, a checkpoint that cannot be read or written.
+          UserError: a loss that is not finite, a checkpoint that cannot be read or written, an error in `metrics` or
+            `on_evaluation`, after which the run can be resumed.
         """
         with lock_workdir(self.workdir):
-            if self._checkpoints.latest_step() is not None:
+            resumed = self._checkpoints.latest_step() is not None
+            if resumed:
                 self._resume()
             step = int(self.state.step)
             last = self.total_steps if max_steps is None else min(max_steps, self.total_steps)
             if not self.finished and (step < last or self._evaluation_is_due(step)):
-                self._train(step, last, should_stop)
+                self._train(step, last, should_stop, resumed)
             if self.finished:
                 self._finish()
+            else:
+                self._update_model()
         return self.history
 
     def run_evaluation(self, dataset: TextDataset) -> Evaluation:
@@ -192,7 +208,11 @@ class Trainer:
 
     def evaluate(self, dataset: TextDataset) -> dict[str, Any]:
         """Metrics of the model, as it stands, on `dataset`: `results["accuracy"]` and many more."""
-        return compute_metrics(self.run_evaluation(dataset), self.class_names, self.config.loss)
+        return self._compute_metrics(self.run_evaluation(dataset))
+
+    def _compute_metrics(self, evaluation: Evaluation) -> dict[str, Any]:
+        metrics = compute_metrics(evaluation, self.class_names, self.config.loss)
+        return metrics | self._hooks.compute_metrics(evaluation)
 
     def _count_steps(self) -> int:
         train, steps = self.config.train, self.steps_per_epoch * self.config.train.epochs
@@ -206,7 +226,7 @@ class Trainer:
         what = "finished" if self.finished else "resuming"
         logger.info("%s: %s at step %d of %d", self.workdir, what, int(self.state.step), self.total_steps)
 
-    def _train(self, first: int, last: int, should_stop: Callable[[], bool]) -> None:
+    def _train(self, first: int, last: int, should_stop: Callable[[], bool], resumed: bool) -> None:
         """Makes the steps after `first` up to `last`, with the evaluations and checkpoints that fall due."""
         self.train_step.compile(
             {
@@ -216,7 +236,11 @@ class Trainer:
         )
         stop = StopCheck(self._parallel, should_stop)
         self._clock = time.perf_counter()
-        with RunLog(self.workdir, first) as log, TrainingDisplay(self.total_steps, first) as display:
+        with (
+            Trackers(self.config, self.workdir, first, resumed) as trackers,
+            RunLog(self.workdir, first, trackers) as log,
+            TrainingDisplay(self.total_steps, first) as display,
+        ):
             recorder = StepRecorder(
                 self._progress, log, display, self._logged_rates, self.steps_per_epoch, self.config.train.log_every
             )
@@ -224,7 +248,7 @@ class Trainer:
                 if self._evaluation_is_due(first):  # the session before was stopped in the middle of it
                     self._evaluate_and_save(first, recorder, should_stop)
                 for step, batch in enumerate(self.stream.batches(first, last), start=first + 1):
-                    if self._out_of_patience():
+                    if self._ends_early():
                         break
                     self.state, metrics = self.train_step(self.state, batch, self.key)
                     recorder.record(step, metrics)
@@ -237,6 +261,10 @@ class Trainer:
                         break
             except StoppedError:
                 self._save()
+            except HookError as error:
+                self._save()
+                step = int(self.state.step)
+                raise HookError(f"{error}; the run is saved at step {step}, where it can be resumed") from error
             except NotFiniteError as error:
                 raise self._not_finite(error) from None
 
@@ -254,18 +282,20 @@ class Trainer:
 
     def _evaluate_and_keep_best(self, step: int, recorder: StepRecorder, should_stop: Callable[[], bool]) -> None:
         evaluation = self._evaluator.evaluate(self.state.variables, self._val_tokens, should_stop)
-        metrics = compute_metrics(evaluation, self.class_names, self.config.loss)
+        metrics = self._compute_metrics(evaluation)
         del metrics["per_class"]
         train_metrics, epoch = take_means(self._progress.since_evaluation), step / self.steps_per_epoch
-        record = {"step": step, "epoch": epoch, "train": train_metrics, "validation": metrics}
+        record: dict[str, Any] = {"step": step, "epoch": epoch, "train": train_metrics, "validation": metrics}
         better = self._progress.add_evaluation(record, self.config.train.best_metric)
         if better:
             self._checkpoints.save_best(step, self.state.variables)
         recorder.record_evaluation(record, self.config.train.best_metric, better)
+        self._progress.ended = self._hooks.after_evaluation(record, self)
 
-    def _out_of_patience(self) -> bool:
+    def _ends_early(self) -> bool:
         patience = self.config.train.patience
-        return bool(patience) and self._progress.stale_evaluations >= patience
+        out_of_patience = bool(patience) and self._progress.stale_evaluations >= patience
+        return out_of_patience or self._progress.ended
 
     def _save(self) -> None:
         now = time.perf_counter()
@@ -276,8 +306,7 @@ class Trainer:
     def _finish(self) -> None:
         best = self._checkpoints.restore_best(self.best_step, self.state.variables)
         self.state = self.state._replace(variables=best)
-        update_model(self.model, jax.device_get(best))
-        self.model.eval()
+        self._update_model()
         folder = self.workdir / "model"
         if is_first_host() and not folder.exists():
             length = self.config.data.max_length
@@ -285,6 +314,10 @@ class Trainer:
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
             logger.info("trained for %.0f s; best validation %s, saved to %s", self._progress.seconds, best, folder)
         wait_for_all_hosts("model saved")
+
+    def _update_model(self) -> None:
+        update_model(self.model, jax.device_get(self.state.variables))
+        self.model.eval()
 
     def _not_finite(self, error: NotFiniteError) -> UserError:
         good = self._checkpoints.latest_step()

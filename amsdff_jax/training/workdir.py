@@ -13,6 +13,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, try_lock, write_json
 from amsdff_jax.config import Config
 from amsdff_jax.config.field_roles import BATCH_FIELDS, INPUT_PREFIXES, SESSION_FIELDS, START_FIELDS
+from amsdff_jax.config.renamed import with_current_names
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.training.checkpoint import check_path, has_checkpoint
 from amsdff_jax.training.inputs import RunInputs
@@ -86,12 +87,11 @@ def read_run_config(workdir: Path) -> Config:
       UserError: there is none, or it cannot be read.
     """
     file = workdir / "config.json"
-    content, unknown = _split_fields(
-        read_json(file, "the config.json in the folder of a run"), dataclasses.asdict(Config())
-    )
-    if unknown:
-        logger.warning("%s: %s: of another version and left aside", file, ", ".join(unknown))
+    content = read_json(file, "the config.json in the folder of a run")
     try:
+        content, unknown = _split_fields(with_current_names(content, silent=True), dataclasses.asdict(Config()))
+        if unknown:
+            logger.warning("%s: %s: of another version and left aside", file, ", ".join(unknown))
         return Config.from_dict(content)
     except UserError as error:
         raise UserError(f"{file}: not the config of a run ({error})") from None

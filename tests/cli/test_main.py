@@ -107,6 +107,10 @@ def test_a_verb_shows_its_own_name_and_flags(tmp_path):
         (["train", "--config=agnew"], "--config: no file 'agnew'; did you mean agnews?"),
         (["train", "a.csv", "b.csv"], "b.csv: expected a flag"),
         (["train", "a.csv", "--config.data.train_file=b.csv"], "a.csv: given beside --config.data.train_file"),
+        (
+            ["train", "a.csv", "--config.train.learning_rate=1", "--config.train.head_learning_rate=2"],
+            "--config.train.learning_rate: the former name of --config.train.head_learning_rate, which is given too",
+        ),
         (["train", "--config=broken.json"], "broken.json: not valid JSON"),
         (["train", "--config=list.yaml"], "list.yaml: expected names and values"),
         (["train", "--config=unknown.yaml"], "unknown.yaml: train.epcohs: no such field; did you mean epochs?"),
@@ -174,6 +178,24 @@ def test_settings_by_name_and_in_every_format(arguments, expected, tmp_path):
     (tmp_path / "script.py").write_text(READ_CONFIG)
     _, output = run_script(tmp_path / "output", str(tmp_path / "script.py"), *arguments, cwd=tmp_path)
     assert output.strip() == expected
+
+
+@pytest.mark.parametrize("config", ["agnews", "old.py", "old.yaml"])
+def test_a_setting_is_taken_under_its_former_name(config, tmp_path):
+    (tmp_path / "old.py").write_text(
+        "from amsdff_jax.config import default_config\n"
+        "def get_config():\n    config = default_config()\n    config.train.learning_rate = 7e-3\n    return config\n"
+    )
+    (tmp_path / "old.yaml").write_text("train:\n  learning_rate: 7.0e-3\n")
+    (tmp_path / "script.py").write_text(READ_CONFIG.replace("config.train.epochs", "config.train.head_learning_rate"))
+    for flags, expected in (((), 3e-4 if config == "agnews" else 7e-3), (("--config.train.learning_rate=9e-3",), 9e-3)):
+        arguments = (str(tmp_path / "script.py"), f"--config={config}", *flags)
+        _, output = run_script(tmp_path / "output", *arguments, cwd=tmp_path)
+        *notices, result = output.strip().splitlines()
+        assert result.split("|")[1] == str(expected)
+        assert ["is now called train.head_learning_rate" in notice for notice in notices] == (
+            [True] if flags or config != "agnews" else []
+        )
 
 
 def test_the_wheel_holds_the_package_its_scripts_and_configs_and_nothing_else(wheel):

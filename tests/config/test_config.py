@@ -8,7 +8,7 @@ import pytest
 
 from amsdff_jax import Config, UserError, default_config
 from amsdff_jax.base.validation import field_names
-from amsdff_jax.config import EncoderConfig, LossConfig, TrainConfig, field_roles
+from amsdff_jax.config import EncoderConfig, LossConfig, TrainConfig, field_roles, renamed
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.training.optimizer import peak_learning_rates
 
@@ -78,7 +78,7 @@ def test_settings_that_decide_something_are_not_idle():
 def test_reference_config_is_the_published_one():
     config = Config.from_dict(load(CONFIGS[0].parent / "reference.py").get_config())
     assert not config.model.mask_padding
-    assert (config.train.learning_rate, config.train.encoder_learning_rate) == (5e-6, 5e-6)
+    assert (config.train.head_learning_rate, config.train.encoder_learning_rate) == (5e-6, 5e-6)
     assert (config.train.batch_size, config.train.epochs, config.data.max_length) == (16, 5, 256)
     assert config.train.decay_all
 
@@ -114,12 +114,18 @@ def test_defaults_survive_the_config_dict():
         ({"data": {"buckets": (32, 16)}}, r"data\.buckets: expected rising lengths that end in data\.max_length=256"),
         ({"data": {"validation_fraction": 1.0}}, r"data\.validation_fraction"),
         ({"train": {"accumulation_steps": 5}}, r"train\.accumulation_steps: expected a divisor of"),
-        ({"train": {"learning_rate": float("nan")}}, r"train\.learning_rate"),
+        ({"train": {"head_learning_rate": float("nan")}}, r"train\.head_learning_rate"),
         ({"train": {"learning_rate_table": (("(", 0.1),)}}, r"'\(' is not a regular expression"),
         ({"train": {"learning_rate_table": (("a", -0.1),)}}, r"'a': expected 0 or more, got -0\.1"),
         ({"seed": -1}, "seed: expected from 0 to 4294967295, got -1"),
         ({"train": {"learning_rate_table": (("a", 0.1, 3),)}}, r"train\.learning_rate_table"),
         ({"loss": {"ce": 0.0, "focal": 0.0, "label_smoothing": 0.0}}, r"loss\.ce"),
+        (
+            {"train": {"learning_rate": 1e-3, "head_learning_rate": 5e-4}},
+            r"train\.head_learning_rate: given as 0\.0005, and as 0\.001 under its former name train\.learning_rate",
+        ),
+        ({"train": {"learning_rate": "fast"}}, r"train\.head_learning_rate: expected a number, got 'fast'"),
+        ({"train": {"trackers": "mlflow, tensorbord"}}, r"train\.trackers.*got 'tensorbord'|did you mean tensorboard"),
         ({"loss": {"class_weights": "balance"}}, r"loss\.class_weights.*did you mean balanced\?"),
     ],
 )
@@ -173,3 +179,19 @@ def test_every_role_is_that_of_a_setting():
     roles = {role: fields for role, fields in vars(field_roles).items() if role.isupper() and role != "INPUT_PREFIXES"}
     assert not {role: set(fields) - set(names) for role, fields in roles.items() if not set(fields) <= set(names)}
     assert all(any(name.startswith(prefix) for name in names) for prefix in field_roles.INPUT_PREFIXES)
+
+
+def test_a_setting_is_taken_under_its_former_name_and_says_so_once(caplog):
+    expected = Config().replace(train__head_learning_rate=3e-3)
+    old = default_config()
+    old.train.learning_rate = 3e-3
+    renamed.tell.cache_clear()
+    assert Config.from_dict(old) == expected
+    assert Config.from_dict({"train": {"learning_rate": 3e-3}}) == expected
+    assert Config.from_dict({"train": {"learning_rate": 3e-3, "head_learning_rate": 3e-3}}) == expected
+    assert Config().replace(train__learning_rate=3e-3) == expected
+    assert Config().replace(train={"learning_rate": 3e-3}) == expected
+    assert caplog.messages == ["train.learning_rate is now called train.head_learning_rate, and is taken for it"]
+    old.train.head_learning_rate = 2e-3
+    with pytest.raises(UserError, match=r"train\.head_learning_rate: given as 0\.002, and as 0\.003"):
+        Config.from_dict(old)

@@ -126,7 +126,7 @@ def compare_gradients(ours: PretrainedClassifier, theirs: TorchClassifier, batch
 
 def compare_updates(ours: PretrainedClassifier, theirs: TorchClassifier, batches: list[Batch]) -> None:
     config = Config.from_dict({"train": {
-        "learning_rate": 1e-4, "encoder_learning_rate": 1e-4, "decay_all": True, "warmup_ratio": 0.3,
+        "head_learning_rate": 1e-4, "encoder_learning_rate": 1e-4, "decay_all": True, "warmup_ratio": 0.3,
         "epsilon": LARGE_EPSILON,
     }})  # fmt: skip
     rates = peak_learning_rates(parameter_names(ours), config.train)

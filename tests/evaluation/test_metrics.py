@@ -8,6 +8,7 @@ import pytest
 
 from amsdff_jax.config import LossConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.evaluation import metrics as evaluation_metrics
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, compute_metrics
 from amsdff_jax.evaluation.report import draw_learning_curves, draw_report, write_metrics, write_report
@@ -48,6 +49,8 @@ def test_probabilities_by_hand(metrics):
     probabilities = np.exp(evaluation.logits.astype(float))
     probabilities /= probabilities.sum(-1, keepdims=True)
     of_truth = probabilities[np.arange(6), evaluation.labels]
+    assert metrics["cross_entropy"] == metrics["log_loss"]
+    assert metrics.keys() == evaluation_metrics.NAMES
     assert metrics["log_loss"] == pytest.approx(-np.log(of_truth).mean())
     assert metrics["loss_ce"] == pytest.approx(-np.log(of_truth).mean())
     assert metrics["loss_focal"] == pytest.approx(((1 - of_truth) ** 2 * -np.log(of_truth)).mean())

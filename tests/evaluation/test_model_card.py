@@ -57,7 +57,14 @@ def test_card_of_a_trained_model(folder, tiny_config):
     assert rf"| low\|er | {row['precision']:.4f} | {row['recall']:.4f} | {row['f1']:.4f} | {row['support']} |" in card
     assert "3 of 43 texts (test) were longer" in card
     assert f"expected calibration error {test['ece']:.3f}, test" in card
-    for fact in ("12,345", "1 x abacus", "jax 7.8", "| seed | 0 |", "step 18", "| `train.learning_rate` | `0.006` |"):
+    for fact in (
+        "12,345",
+        "1 x abacus",
+        "jax 7.8",
+        "| seed | 0 |",
+        "step 18",
+        "| `train.head_learning_rate` | `0.006` |",
+    ):
         assert fact in card
     assert str(folder.parent) not in card + (folder / "card.json").read_text()  # no path of this machine
     metadata = ModelCard.load(folder / "README.md").data

@@ -115,12 +115,12 @@ def test_what_a_failed_run_has_left_does_not_stand_in_the_way_of_other_settings(
     config = make_experiment(("linear",), mode="finetuned", seeds=1)
     (settings,) = config.datasets.values()
     fast = settings.replace(
-        train__batch_size=16, train__learning_rate=1e37, train__encoder_learning_rate=1e37, train__warmup_ratio=0.0
+        train__batch_size=16, train__head_learning_rate=1e37, train__encoder_learning_rate=1e37, train__warmup_ratio=0.0
     )
     config.datasets["tiny"] = fast
     run_experiment(config, tmp_path)
     assert "not finite" in records(tmp_path)["linear-seed0"].error
-    config.datasets["tiny"] = fast.replace(train__learning_rate=1e-3, train__encoder_learning_rate=0.0)
+    config.datasets["tiny"] = fast.replace(train__head_learning_rate=1e-3, train__encoder_learning_rate=0.0)
     run_experiment(config, tmp_path)
     record = records(tmp_path)["linear-seed0"]
     assert not record.error

@@ -63,6 +63,7 @@ def test_the_digest_depends_on_settings_and_texts_and_not_on_their_place(tiny_co
 
     first = digest(tiny_config)
     assert digest(tiny_config.replace(data__train_file="elsewhere.csv")) == first
+    assert digest(tiny_config.replace(train__trackers="")) == first
     changed = [
         digest(tiny_config.replace(train__epochs=4)), digest(tiny_config.replace(data__max_length=23)),
         digest(tiny_config.replace(train__max_steps=4)), digest(tiny_config, text="w3"), digest(tiny_config, label=1),

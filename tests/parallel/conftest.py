@@ -23,7 +23,8 @@ def run_arguments(tiny_encoder, tmp_path_factory):
         "--config.model.kernel_sizes=(1,3)", "--config.model.num_experts=2", "--config.data.max_length=24",
         "--config.data.num_buckets=1", "--config.train.batch_size=8", "--config.train.eval_batch_size=10",
         "--config.train.epochs=2", "--config.train.checkpoint_every=2", "--config.train.evaluate_every=5",
-        "--config.train.learning_rate=3e-3", "--config.train.encoder_learning_rate=1e-3", "--config.train.log_every=1",
+        "--config.train.head_learning_rate=3e-3", "--config.train.encoder_learning_rate=1e-3",
+        "--config.train.log_every=1",
     ]  # fmt: skip
 
 

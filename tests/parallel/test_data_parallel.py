@@ -27,7 +27,7 @@ HEAD = {"model__num_attention_heads": 4, "model__kernel_sizes": (1, 3), "model__
 @pytest.fixture
 def config(tiny_config):
     # So low that the rounding of one step has not grown out of the tolerance nine steps later.
-    rates = {"train__learning_rate": 2e-4, "train__encoder_learning_rate": 2e-4, "train__epsilon": LARGE_EPSILON}
+    rates = {"train__head_learning_rate": 2e-4, "train__encoder_learning_rate": 2e-4, "train__epsilon": LARGE_EPSILON}
     # Nothing but training is compared, so nothing else is compiled.
     return tiny_config.replace(
         **HEAD, **rates, train__batch_size=16, train__evaluate_every=1000, train__data_dependent_init=False

@@ -14,7 +14,7 @@ from tests.processes import Disturbance, Script, run_script
 pytestmark = [pytest.mark.slow, pytest.mark.interruption]
 
 # The idle biases before BatchNorm stay where they are, see `reproducibility.hold_idle_biases`.
-HELD = r"--config.train.learning_rate_table=(('\\.scale_convs\\.\\d+\\.[01]\\.bias$', 0.0), ('', 1e-3))"
+HELD = r"--config.train.head_learning_rate_table=(('\\.scale_convs\\.\\d+\\.[01]\\.bias$', 0.0), ('', 1e-3))"
 
 
 def devices(number: int) -> dict[str, str]:

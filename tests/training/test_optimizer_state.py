@@ -34,7 +34,7 @@ TOTAL_STEPS, WARMUP, RATE = 9, 0.3, 1e-4
 CONFIG = Config.from_dict(
     {
         "train": {
-            "learning_rate": RATE, "encoder_learning_rate": RATE, "decay_all": True, "warmup_ratio": WARMUP,
+            "head_learning_rate": RATE, "encoder_learning_rate": RATE, "decay_all": True, "warmup_ratio": WARMUP,
             "epsilon": LARGE_EPSILON,
         }
     }

@@ -31,7 +31,7 @@ def assert_same_weights(one: nnx.Module, other: nnx.Module) -> None:
 
 
 def test_learns_and_leaves_a_model_behind(tiny_trainer, tiny_data):
-    rates = {"train__learning_rate": 3e-3, "train__encoder_learning_rate": 1e-3}
+    rates = {"train__head_learning_rate": 3e-3, "train__encoder_learning_rate": 1e-3}
     trainer = tiny_trainer(model__name="amsdff", train__epochs=10, train__evaluate_every=60, **rates)
     before = trainer.evaluate(tiny_data.test)
     history = trainer.train()
@@ -143,7 +143,7 @@ def test_early_stopping_ends_the_run(tiny_trainer):
 
 def test_loss_that_is_not_finite_stops_the_run(tiny_trainer):
     # Finite until the first update has been made; then the weights have left the range of a float32.
-    trainer = tiny_trainer(train__learning_rate=1e37, train__encoder_learning_rate=1e37, train__warmup_ratio=0.0)
+    trainer = tiny_trainer(train__head_learning_rate=1e37, train__encoder_learning_rate=1e37, train__warmup_ratio=0.0)
     with pytest.raises(UserError, match=r"step \d+: loss .*not finite.*learning rate that is too high"):
         trainer.train()
 

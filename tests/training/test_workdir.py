@@ -28,7 +28,7 @@ INPUTS = RunInputs(TRAIN.class_names, EncoderConfig(), SplitRecord.of(TRAIN), Sp
 CHANGES = {
     "parallel.mode": "pmap", "model.attention": "xla", "model.rematerialize": True, "train.eval_batch_size": 7,
     "train.evaluate_every": 3, "train.patience": 2, "train.checkpoint_every": 9, "train.log_every": 1,
-    "train.init_from": "a.pt", "train.data_dependent_init": False, "model.reinit_encoder": True,
+    "train.trackers": "", "train.init_from": "a.pt", "train.data_dependent_init": False, "model.reinit_encoder": True,
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_where_the_inputs_come_from_may_change_if_they_are_the_same(name, value,
     ("name", "value"),
     [("seed", 1), ("model.name", "cnn"), ("model.compute_dtype", "bfloat16"), ("data.max_length", 99),
      ("data.num_buckets", 3), ("loss.ce", 0.5), ("train.epochs", 5), ("train.batch_size", 16),
-     ("train.learning_rate", 0.1), ("train.best_metric", "loss"), ("train.accumulation_steps", 2)],
+     ("train.head_learning_rate", 0.1), ("train.best_metric", "loss"), ("train.accumulation_steps", 2)],
 )  # fmt: skip
 def test_what_changes_weights_is_refused_with_a_way_out(name, value, workdir):
     before = (workdir / "config.json").read_bytes()
@@ -111,6 +111,18 @@ def test_runs_of_other_versions_are_resumed(workdir, caplog):
     assert "config.json: train.of_tomorrow, mode_of_tomorrow: of another version" in caplog.text
     assert "resumes with" not in caplog.text
     assert json.loads(file.read_text())["model"]["rematerialize"] is False
+
+
+def test_a_run_of_before_a_setting_was_renamed_is_resumed(workdir, caplog):
+    file = workdir / "config.json"
+    content = json.loads(file.read_text())
+    content["train"]["learning_rate"] = content["train"].pop("head_learning_rate")
+    file.write_text(json.dumps(content))
+    assert read_run_config(workdir) == Config()
+    open_workdir(workdir, Config(), INPUTS)
+    assert not caplog.messages  # it is none of the user's doing
+    with pytest.raises(UserError, match=r"train\.head_learning_rate was 0\.0005, is 0\.1"):
+        open_workdir(workdir, change("train.head_learning_rate", 0.1), INPUTS)
 
 
 @pytest.mark.parametrize(
