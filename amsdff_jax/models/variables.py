@@ -1,5 +1,6 @@
 """A model taken apart: its numbers beside its graph, as functions of explicit state take them."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple, Self, TypeVar
 
@@ -43,6 +44,16 @@ def make_inference_variables(graph: nnx.GraphDef) -> Callable[[Variables], Varia
         return Variables.of(model)
 
     return inference_variables
+
+
+def graph_identity(graph: nnx.GraphDef) -> str | None:
+    """All that a model computes but for its numbers and the code of its classes: equal in every process.
+
+    None for a model with layers or functions that are neither of this package nor Flax's: their code may change.
+    """
+    modules = (getattr(node, "type", nnx.Module).__module__.partition(".")[0] for node in graph.nodes)
+    text = re.sub(r"<function promote_dtype at 0x[0-9a-f]+>", "promote_dtype", repr(graph))
+    return None if set(modules) - {"amsdff_jax", "flax"} or " at 0x" in text else text
 
 
 def abstract_model(make: Callable[[nnx.Rngs], M]) -> M:
