@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
@@ -23,6 +22,7 @@ from amsdff_jax.models.dimensions import read_dimensions
 from amsdff_jax.models.model_folder import SavedModel, check_class_names, load_model, read_model_config, save_model
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.variables import abstract_model
 from amsdff_jax.training.torch_state import checkpoint_settings, read_run_state, trainer_checkpoint
 
 PUBLISHED_MAX_LENGTH = 256
@@ -83,7 +83,7 @@ def from_torch(
     heads = num_attention_heads or settings.get("num_attention_heads", 8)
     encoder_path = _find(encoder_config, "--encoder_config") if encoder_config else None
     config, encoder = read_dimensions(weights, str(file), str(encoder_path or ""), heads, padding == "masked")
-    model = nnx.eval_shape(lambda: MODELS[config.name](config, encoder, rngs=nnx.Rngs(0)))
+    model = abstract_model(lambda rngs: MODELS[config.name](config, encoder, rngs=rngs))
     load_state_dict(model, weights.tensors, str(file))
     found = _tokenizer(tokenizer, encoder_path)
     if found is not None:

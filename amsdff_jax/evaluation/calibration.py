@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
-from scipy import optimize, special, stats
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_errors, user_path, write_json
@@ -139,6 +138,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
 
     It is sought over its logarithm, between `TEMPERATURES`.
     """
+    from scipy import optimize  # here, because a prediction needs none of SciPy, which takes a second to import
+
     best = optimize.minimize_scalar(
         lambda logarithm: log_loss(softmax(logits, math.exp(logarithm)), labels),
         bounds=[math.log(bound) for bound in TEMPERATURES],
@@ -164,6 +165,8 @@ def find_threshold(probabilities: Probabilities, labels: Labels, target_precisio
     Raises:
       UserError: no threshold does it; says how far the best one gets and what would help.
     """
+    from scipy import special
+
     require(0 < target_precision < 1, "target precision", target_precision, "a number between 0 and 1")
     confidence = probabilities.max(axis=-1)
     correct = probabilities.argmax(axis=-1) == labels
@@ -175,7 +178,7 @@ def find_threshold(probabilities: Probabilities, labels: Labels, target_precisio
         kept = confidence >= lowest_kept
         right, number = int(correct[kept].sum()), int(kept.sum())
         risk += part
-        bound = float(stats.beta.ppf(risk, right, number - right + 1)) if right else 0.0
+        bound = float(special.betaincinv(right, number - right + 1, risk)) if right else 0.0
         if bound >= target_precision:
             threshold = lowest_kept if number < len(labels) else 0.0
         else:
@@ -230,7 +233,9 @@ def _cross_fitted(logits: Logits, labels: Labels) -> Probabilities:
 
 def softmax(logits: Float[np.ndarray, "*N C"], temperature: float = 1.0) -> Float64[np.ndarray, "*N C"]:
     """The probabilities of the classes."""
-    return special.softmax(logits.astype(np.float64) / temperature, axis=-1)
+    scaled = logits.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def log_loss(probabilities: Probabilities, labels: Labels) -> float:

@@ -14,7 +14,7 @@ from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, TokenizedDataset
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
-from amsdff_jax.models.variables import Variables, make_inference_variables
+from amsdff_jax.models.variables import Variables, graph_identity, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel
 
 
@@ -63,7 +63,9 @@ class Evaluator:
           parallel: the devices. They need not divide `config.train.eval_batch_size`, which is rounded up.
           buckets: padded lengths that are worth compiling; (): chosen from the first dataset.
         """
-        self._inference = Inference(make_forward(graph), parallel, config.train.eval_batch_size, "evaluation")
+        self._inference = Inference(
+            make_forward(graph), parallel, config.train.eval_batch_size, "evaluation", graph_identity(graph)
+        )
         self._prepare = parallel.compile_eval_step(make_inference_variables(graph))
         self._config = config
         self._tokenizer = tokenizer

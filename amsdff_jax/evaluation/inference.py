@@ -44,6 +44,7 @@ class Inference:
         parallel: DataParallel,
         batch_size: int,
         name: str,
+        identity: str | None = None,
         make_batch: Callable[[Any, PlannedBatch, slice], Any] = make_batch,
     ):
         """Prepares the function; nothing is compiled yet.
@@ -53,10 +54,11 @@ class Inference:
           parallel: the devices.
           batch_size: rounded up to what the devices divide.
           name: what messages call it.
+          identity: of the function, as in `StepByLength`; for what `make_forward` makes `graph_identity` gives it.
           make_batch: (texts, planned batch, rows) -> these rows of the batch, with an `attention_mask`.
         """
         self.batch_size = parallel.round_up(batch_size)
-        self._function = StepByLength(parallel.compile_eval_step(function), name)
+        self._function = StepByLength(parallel.compile_eval_step(function), name, identity)
         self._make_batch = make_batch
         self._parallel = parallel
         self._compiled: set[int] = set()

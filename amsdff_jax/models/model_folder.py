@@ -5,8 +5,6 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax import nnx
-
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json
 from amsdff_jax.base.validation import build, require
@@ -18,6 +16,7 @@ from amsdff_jax.models.dimensions import check_sizes
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.variables import abstract_model
 from amsdff_jax.parallel.forks import claim_process
 
 FORMAT_VERSION = 1
@@ -130,7 +129,7 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
     weights = folder / WEIGHTS
     tensors = read_safetensors(weights)
     check_sizes(model_config, config.encoder, tensors, str(weights), str(folder / "config.json"))
-    model = nnx.eval_shape(lambda: MODELS[model_config.name](model_config, config.encoder, rngs=nnx.Rngs(0)))
+    model = abstract_model(lambda rngs: MODELS[model_config.name](model_config, config.encoder, rngs=rngs))
     load_state_dict(model, tensors, str(weights))
     return model
 

@@ -21,6 +21,7 @@ from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
 from amsdff_jax.models.shapes import Features, Mask, Seed
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.variables import abstract_model
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class PretrainedClassifier(nnx.Module):
         # First, because a module of other sizes than the weights have may be too large to be built.
         weights = read_encoder_weights(folder)
         check_encoder_sizes(sizes, weights.tensors, str(weights.file), str(folder / "config.json"))
-        encoder = nnx.eval_shape(lambda: DistilBertEncoder(sizes, rngs=nnx.Rngs(0)))
+        encoder = abstract_model(lambda rngs: DistilBertEncoder(sizes, rngs=rngs))
         load_state_dict(encoder, weights.tensors, str(weights.file))
         model = cls._with_new_layers(config, sizes, seed)
         nnx.update(model.transformer, nnx.state(encoder))
@@ -165,7 +166,7 @@ class PretrainedClassifier(nnx.Module):
         if platform == self.platform and not fields:
             return self
         config = dataclasses.replace(self.config, **fields)
-        model = nnx.eval_shape(lambda: type(self)(config, self.encoder_config, rngs=nnx.Rngs(0), platform=platform))
+        model = abstract_model(lambda rngs: type(self)(config, self.encoder_config, rngs=rngs, platform=platform))
         nnx.update(model, nnx.state(self, (nnx.Param, nnx.BatchStat)))
         return model
 

@@ -1,5 +1,6 @@
 """Compiles the step of a run ahead of time, for every padded length of its batches at once."""
 
+import contextlib
 import logging
 import time
 import warnings
@@ -10,23 +11,36 @@ from typing import Any
 import jax
 
 from amsdff_jax.base.cache import cache_folder, evict_oldest
+from amsdff_jax.parallel.executables import (
+    ExecutableCache,
+    executable_key,
+    execution_devices,
+    is_supported,
+    outside_jax_cache,
+)
 
 LARGEST_CACHE = 2 << 30  # bytes; a run on a CPU leaves about 5 MB
 
 logger = logging.getLogger(__name__)
 
+_executables: ExecutableCache | None = None
+
 
 def keep_compiled_steps() -> None:
     """Lets JAX keep what it compiles between processes, unless it has been told a folder already.
 
-    Beyond `LARGEST_CACHE` what was compiled first goes. (JAX's own limit does not hold without the package filelock.)
+    Steps with an identity (see `StepByLength`) are kept as executables beside it. Beyond `LARGEST_CACHE` what was
+    compiled first goes. (JAX's own limit does not hold without the package filelock.)
     """
+    global _executables
     folder = cache_folder("compiled")
     if folder is not None and not jax.config.values["jax_compilation_cache_dir"]:
         # What cannot be read or written is compiled, and JAX would say so for each of some fifty.
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if is_supported():
+                _executables = ExecutableCache(folder.with_name("executables"))
         except OSError as error:
             logger.warning("%s: compiled steps cannot be kept there (%s)", folder, error.strerror)
             return
@@ -49,15 +63,17 @@ class StepByLength:
     time of a compilation, and means that the batch plan and what was announced differ.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str):
+    def __init__(self, function: Callable[..., Any], name: str, identity: str | None = None):
         """Takes the function.
 
         Args:
           function: as `jax.jit` or `jax.pmap` makes it; one that cannot be lowered is compiled at its first call.
           name: what messages call it, such as "training".
+          identity: all that the function depends on beside its arguments and the code of this package, so that an
+            executable of an earlier process can take its place; None: nobody knows.
         """
         self._function: Any = function  # with `lower` or without
-        self._name = name
+        self._name, self._identity = name, identity
         self._executables: dict[int, Any] = {}
 
     def compile(self, examples: Mapping[int, tuple]) -> None:
@@ -70,8 +86,9 @@ class StepByLength:
         if not missing or not hasattr(self._function, "lower"):
             return
         start = time.perf_counter()
-        with ThreadPoolExecutor(len(missing)) as threads:
-            executables = threads.map(lambda length: self._function.lower(*examples[length]).compile(), missing)
+        kept = _executables is not None and self._identity is not None
+        with outside_jax_cache() if kept else contextlib.nullcontext(), ThreadPoolExecutor(len(missing)) as threads:
+            executables = threads.map(lambda length: self._load_or_compile(examples[length]), missing)
             self._executables.update(zip(missing, executables, strict=True))
         lengths, seconds = ", ".join(map(str, sorted(missing))), time.perf_counter() - start
         megabytes = max(temporary_bytes(self._executables[length]) for length in missing) / 1e6
@@ -79,6 +96,12 @@ class StepByLength:
             f"{self._name}: compiled for texts of {lengths} tokens in {seconds:.1f} s; takes up to {megabytes:.0f} MB "
             "of memory beside weights and batches"
         )
+
+    def _load_or_compile(self, arguments: tuple) -> jax.stages.Compiled:
+        if _executables is None or self._identity is None:
+            return self._function.lower(*arguments).compile()
+        key = executable_key(self._identity, arguments)
+        return _executables.load_or_compile(key, lambda: self._function.lower(*arguments), execution_devices(arguments))
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
         """The results for a batch."""

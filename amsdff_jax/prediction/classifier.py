@@ -19,7 +19,7 @@ from amsdff_jax.evaluation.calibration import Calibration, read_calibration
 from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, make_forward, require_finite
 from amsdff_jax.explanation.explain import Explainer, Explanation
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder
-from amsdff_jax.models.variables import Variables, make_inference_variables
+from amsdff_jax.models.variables import Variables, graph_identity, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel, Device
 from amsdff_jax.parallel.forks import claim_process
 from amsdff_jax.prediction.prediction import Prediction, make_predictions
@@ -79,7 +79,7 @@ class Classifier:
         model = saved.model.for_platform(parallel.platform)
         graph = nnx.graphdef(model)
         self._inference, self._small_inference = (
-            Inference(make_forward(graph), parallel, size, "prediction")
+            Inference(make_forward(graph), parallel, size, "prediction", graph_identity(graph))
             for size in (batch_size, min(batch_size, SMALL_BATCH_SIZE))
         )
         prepare = parallel.compile_eval_step(make_inference_variables(graph))

@@ -16,7 +16,7 @@ from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.losses import combine, contrastive_loss, loss_parts
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import torch_name
-from amsdff_jax.models.variables import Variables
+from amsdff_jax.models.variables import Variables, graph_identity
 from amsdff_jax.training.optimizer import make_optimizer
 
 
@@ -147,6 +147,17 @@ def make_train_step(
         return TrainState(state.step + 1, variables, optimizer_state), metrics
 
     return train_step
+
+
+def step_identity(
+    graph: nnx.GraphDef, config: Config, rates: Mapping[str, float], weights: np.ndarray, total_steps: int
+) -> str | None:
+    """All that the step of `make_train_step` depends on but its arguments; None where that cannot be told."""
+    identity = graph_identity(graph)
+    if identity is None:
+        return None
+    settings = (config.train, config.loss, config.parallel, rates, weights.tolist(), total_steps)
+    return f"{identity}\n{settings}"
 
 
 def initial_state(

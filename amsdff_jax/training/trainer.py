@@ -36,7 +36,7 @@ from amsdff_jax.training.optimizer import highest_rates, peak_learning_rates
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, RunLog, StepRecorder, TrainingDisplay, log_data
 from amsdff_jax.training.start import check_run, require_same_start, resume_run, start_run
-from amsdff_jax.training.step import make_train_step, update_model
+from amsdff_jax.training.step import make_train_step, step_identity, update_model
 from amsdff_jax.training.tracking import Trackers, check_trackers
 from amsdff_jax.training.workdir import lock_workdir, open_workdir
 
@@ -132,7 +132,11 @@ class Trainer:
 
         # One update, compiled for all devices, once for every padded length.
         update = make_train_step(graphs.train, self.config, optimizer, weights, self._parallel.axis_name)
-        self.train_step = StepByLength(self._parallel.compile_train_step(update), "training")
+        self.train_step = StepByLength(
+            self._parallel.compile_train_step(update),
+            "training",
+            step_identity(graphs.train, self.config, rates, weights, self.total_steps),
+        )
         self._logged_rates = highest_rates(rates, config.train, self.total_steps)
         self._evaluator = Evaluator(graphs.eval, self.config, tokenizer, self._parallel, self.stream.buckets)
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch

@@ -1,0 +1,187 @@
+"""Compiled steps kept between processes, and loaded without being traced and lowered again.
+
+What is loaded is machine code, in a pickle. So it is read only from a folder that nobody but this user can write to.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import os
+import pickle
+import platform
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import serialize_executable
+
+from amsdff_jax.base.cache import evict_oldest
+from amsdff_jax.base.files import atomic_write
+
+SUFFIX = ".executable"
+LARGEST = 1 << 30  # bytes of all entries; a step of minilm-l6 has about 5 MB
+DIGEST_SIZE = 32
+CACHE_HIT = "/jax/compilation_cache/cache_hits"  # an event of JAX's
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")  # whose code a step is made of
+
+
+class ExecutableCache:
+    """A folder of compiled functions, by a key of all that a compilation depends on."""
+
+    def __init__(self, folder: Path):
+        """Makes the folder, readable by its owner alone, and deletes the oldest entries beyond `LARGEST` bytes.
+
+        Raises:
+          OSError: it cannot be made, or others than this user could write to it.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_private(folder.lstat()):
+            raise PermissionError(0, "others than you may write there")
+        evict_oldest(folder, f"*{SUFFIX}", LARGEST)
+        self._folder = folder
+        _listen()
+
+    def load_or_compile(self, key: str, lower: Callable[[], jax.stages.Lowered], devices: list[int]) -> Any:
+        """The function that was kept under `key`, or else a new one, which is kept.
+
+        Args:
+          lower: what makes it.
+          devices: numbers of those that it runs on, in their order.
+        """
+        executable = self.read(key)
+        if executable is None:
+            lowered = lower()
+            _thread.hit = False
+            executable = lowered.compile()
+            # What JAX has loaded from its own cache lacks the code of its kernels when it is serialized again.
+            if not _thread.hit:
+                self.write(key, executable, devices)
+        return executable
+
+    def read(self, key: str) -> jax.stages.Compiled | None:
+        """The function that was kept under `key`; None where there is none, or it is damaged or another user's."""
+        try:
+            with open(os.open(self._folder / (key + SUFFIX), os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
+                if not _is_private(os.fstat(stream.fileno())):
+                    return None
+                digest, content = stream.read(DIGEST_SIZE), stream.read()
+            if hashlib.blake2b(content, digest_size=DIGEST_SIZE).digest() != digest:
+                return None
+            executable, inputs, outputs, devices = pickle.loads(content)
+            by_id = {device.id: device for device in jax.devices()}
+            return serialize_executable.deserialize_and_load(
+                executable, inputs, outputs, execution_devices=[by_id[number] for number in devices]
+            )
+        except Exception:  # whatever a damaged entry makes JAX and pickle raise: it is compiled again
+            return None
+
+    def write(self, key: str, compiled: jax.stages.Compiled, devices: list[int]) -> None:
+        """Keeps a compiled function, if it can be kept and written."""
+        try:
+            content = pickle.dumps((*serialize_executable.serialize(compiled), devices))
+        except Exception:  # such as that of `jax.pmap`, or one that holds a constant
+            return
+        digest = hashlib.blake2b(content, digest_size=DIGEST_SIZE).digest()
+        with (
+            contextlib.suppress(OSError),
+            atomic_write(self._folder / (key + SUFFIX), shared=True) as temporary,
+            open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream,
+        ):
+            stream.write(digest + content)
+
+
+_thread = threading.local()
+
+
+@functools.cache
+def _listen() -> None:
+    """Lets `_thread.hit` tell whether the last compilation of a thread was spared by JAX's own cache."""
+
+    def note(event: str, **_: object) -> None:
+        if event == CACHE_HIT:
+            _thread.hit = True
+
+    jax.monitoring.register_event_listener(note)
+
+
+@contextlib.contextmanager
+def outside_jax_cache() -> Iterator[None]:
+    """Keeps what is compiled meanwhile out of JAX's own cache, from which it would come without its code."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[name]
+    jax.config.update(name, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+def is_supported() -> bool:
+    """Whether executables can be kept: where files have an owner, and by a process that computes alone."""
+    return hasattr(os, "geteuid") and jax.process_count() == 1
+
+
+def executable_key(identity: str, arguments: tuple) -> str:
+    """The key of a compiled function.
+
+    Args:
+      identity: all that the function depends on beside its arguments and the code of this package.
+      arguments: of a call; their shapes, types and places on the devices count.
+    """
+    digest = hashlib.blake2b(digest_size=20)
+    leaves, structure = jax.tree.flatten(arguments)
+    digest.update(f"{_surroundings()}\n{identity}\n{structure}\n".encode())
+    for leaf in leaves:
+        array = jax.typeof(leaf)
+        digest.update(f"{array.str_short()} {array.weak_type} {getattr(leaf, 'sharding', None)!r}\n".encode())
+    return digest.hexdigest()
+
+
+def execution_devices(arguments: tuple) -> list[int]:
+    """Numbers of the devices on which the arguments of a call lie, in their order."""
+    for leaf in jax.tree.leaves(arguments):
+        if isinstance(leaf, jax.Array):
+            mesh = getattr(leaf.sharding, "mesh", None)
+            devices = sorted(leaf.devices(), key=lambda d: d.id) if mesh is None else mesh.devices.flat
+            return [device.id for device in devices]
+    return [jax.devices()[0].id]
+
+
+def _surroundings() -> str:
+    """What code is compiled for, with and from."""
+    settings = {
+        name: getattr(jax.config, name, None)
+        for name in sorted(jax.config.values)
+        if "cache" not in name and "log" not in name
+    }
+    device = jax.devices()[0]
+    return repr((_versions(), _processor(), device.client.platform_version, device.device_kind, settings))
+
+
+@functools.cache
+def _versions() -> tuple:
+    package = Path(__file__).parents[1]
+    source = hashlib.blake2b(digest_size=20)
+    for file in sorted(package.rglob("*.py")):
+        source.update(str(file.relative_to(package)).encode() + file.read_bytes())
+    libraries = [importlib.metadata.version(name) for name in LIBRARIES]
+    return (sys.version, libraries, source.hexdigest(), os.environ.get("XLA_FLAGS"), os.environ.get("LIBTPU_INIT_ARGS"))
+
+
+@functools.cache
+def _processor() -> tuple:
+    """What Linux says of the processor, features included; elsewhere the little that Python knows."""
+    with contextlib.suppress(OSError):
+        first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0]
+        telling = ("vendor_id", "model name", "flags", "Features", "CPU part")
+        return (*(line for line in first.splitlines() if line.startswith(telling)), os.cpu_count())
+    return (platform.machine(), platform.processor(), os.cpu_count())
+
+
+def _is_private(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
