@@ -35,20 +35,18 @@ class Format(NamedTuple):
     Attributes:
       import_writer: gives what writes it into a folder; imports what `needs` names.
       needs: modules that it or its loader imports and this package does not depend on.
-      extra: of this package, that brings them.
       length_multiple: what the loader rounds lengths up to; above 1 where every length costs a compilation.
     """
 
     import_writer: Callable[[], Writer]
     needs: tuple[str, ...] = ()
-    extra: str = ""
     length_multiple: int = 1
 
 
 FORMATS = {
     "stablehlo": Format(_stablehlo, length_multiple=32),
-    "safetensors": Format(_safetensors, ("torch",), "torch"),
-    "onnx": Format(_onnx, ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"),
+    "safetensors": Format(_safetensors, ("torch",)),
+    "onnx": Format(_onnx, ("torch", "onnx", "onnxscript", "onnxruntime")),
 }
 
 
@@ -64,6 +62,6 @@ def find_writer(name: str) -> Writer:
             import_module(needed)
         except ImportError:
             raise UserError(
-                f"--format={name}: needs {needed}, which is not installed; pip install 'amsdff-jax[{chosen.extra}]'"
+                f"--format={name}: needs {needed}, which is not installed; pip install {' '.join(chosen.needs)}"
             ) from None
     return chosen.import_writer()
