@@ -60,6 +60,13 @@ def _messages(tree):
             yield node.value
 
 
+def test_nobody_is_told_to_install_a_name_that_the_index_does_not_know():
+    for folder in ("amsdff_jax", "scripts", "configs", "docs"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix in (".py", ".j2", ".md", ".ipynb"):
+                assert not re.search(r"pip install \S*amsdff-jax", file.read_text(encoding="utf-8")), file
+
+
 def test_the_table_of_the_readme_is_that_of_the_results():
     def rows(file):
         cells = [line.strip("| ").split(" | ") for line in file.read_text(encoding="utf-8").splitlines() if "|" in line]
@@ -81,7 +88,7 @@ def test_the_tutorial_runs(tmp_path):
     (tmp_path / "tutorial.py").write_text("\n\n".join(cells), encoding="utf-8")
     result = subprocess.run(
         [sys.executable, "tutorial.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        capture_output=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "exported" / "load.py").is_file()
