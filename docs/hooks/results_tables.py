@@ -1,0 +1,29 @@
+"""Puts the tables of `results/` into the pages: `<!-- table: FOLDER -->` or `<!-- table: FOLDER DATASET -->`.
+
+They are the tables of the folder's README.md, which `amsdff experiments` writes: the first, or the one under the
+dataset's heading.
+"""
+
+import re
+from pathlib import Path
+
+from mkdocs.exceptions import PluginError
+
+MARK = re.compile(r"^<!-- table: (\S+?)(?: (\S+))? -->$", re.MULTILINE)
+TABLE = re.compile(r"^\|.*\|\n(?:\|.*\|\n?)+", re.MULTILINE)
+
+
+def on_page_markdown(markdown, page, config, **_):
+    """Replaces every mark of a page."""
+    results = Path(config.config_file_path).parent / "results"
+    return MARK.sub(lambda mark: _table(results / mark[1] / "README.md", mark[2], page.file.src_uri), markdown)
+
+
+def _table(report: Path, dataset: str | None, page: str) -> str:
+    text = report.read_text(encoding="utf-8") if report.exists() else ""
+    if dataset:
+        text = text.partition(f"\n## {dataset}:")[2]
+    found = TABLE.search(text)
+    if not found:
+        raise PluginError(f"{page}: {report} has no table{f' of {dataset}' if dataset else ''}")
+    return found[0].rstrip()
