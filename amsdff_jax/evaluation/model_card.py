@@ -125,6 +125,28 @@ def recorded_columns(folder: str | Path) -> DataConfig:
     )
 
 
+def recorded_facts(folder: str | Path) -> dict[str, Any]:
+    """What `card.json` in a model folder says; nothing where there is none or a damaged one.
+
+    Changes nothing in the folder, which may be somebody else's.
+    """
+    try:
+        return read_json(user_path(folder) / FACTS, "what a model card is made of")
+    except UserError:
+        return {}
+
+
+def record_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
+    """Puts down what `recorded_facts` found beside the same model, and writes the card.
+
+    Raises:
+      OSError: nothing can be written.
+    """
+    if facts:
+        write_json(user_path(folder) / FACTS, facts)
+    write_model_card(folder)
+
+
 def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
     """Puts down of what file, of which kind, a model folder was made, and writes the card.
 
@@ -148,13 +170,9 @@ def _read_facts(folder: Path) -> dict[str, Any]:
 
 
 def _recorded_settings(folder: str | Path, section: str) -> Config | None:
-    """Settings with the section that the model of a folder was trained with; None where its `card.json` does not tell.
-
-    Changes nothing in the folder, which may be somebody else's.
-    """
+    """Settings with the section that the model was trained with; None where its `card.json` does not tell."""
     try:
-        facts = read_json(user_path(folder) / FACTS, "what a model card is made of")
-        return Config.from_dict({section: facts["training"]["settings"][section]})
+        return Config.from_dict({section: recorded_facts(folder)["training"]["settings"][section]})
     except (KeyError, TypeError, UserError):
         return None
 
