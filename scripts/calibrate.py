@@ -23,7 +23,7 @@ def main() -> None:
     calibration = calibrate_model(
         MODEL.value,
         FILE.value,
-        DATA(),
+        DATA(MODEL.value),
         target_precision=PRECISION.value,
         coverage=COVERAGE.value,
         batch_size=BATCH.value,

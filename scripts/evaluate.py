@@ -41,7 +41,7 @@ def main() -> None:
     if WORKDIR.value:
         evaluate_run(WORKDIR.value, split=SPLIT.value, file=FILE.value)
     else:
-        evaluate_model(MODEL.value, FILE.value, DATA(), OUTPUT.value, BATCH.value)
+        evaluate_model(MODEL.value, FILE.value, DATA(MODEL.value), OUTPUT.value, BATCH.value)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ FORMAT = flags.DEFINE_enum("format", "stablehlo", list(FORMATS), "What to export
 FILE = flags.DEFINE_string(
     "file", "", "CSV, TSV, JSON, JSONL or Parquet of texts to verify on; by default movie snippets."
 )
-TEXT_COLUMN = flags.DEFINE_string("text_column", "text", "Column of the texts in --file.")
+TEXT_COLUMN = flags.DEFINE_string(
+    "text_column", "", "Column of the texts in --file, or several, as in title,body; by default as in training."
+)
 flags.mark_flags_as_required(["model", "output"])
 arguments.mark_flags_of("file", ["text_column"])
 

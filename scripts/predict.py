@@ -37,7 +37,7 @@ def main(*texts: str) -> int:
         MODEL.value,
         texts,
         FILE.value,
-        DATA(),
+        DATA(MODEL.value) if FILE.value else None,
         keep_columns=KEEP_COLUMNS.value,
         output=OUTPUT.value,
         format=FORMAT.value,

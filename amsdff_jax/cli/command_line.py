@@ -1,5 +1,6 @@
 """What the scripts share: flags with errors in one line, logging, exit codes."""
 
+import dataclasses
 import logging
 import os
 import signal
@@ -33,6 +34,8 @@ from amsdff_jax.reporting.console import accept_every_character
 EXIT_DIFFERENT = 1  # a comparison came out different
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
+
+logger = logging.getLogger(__name__)
 
 _interrupts: list[int] = []
 
@@ -138,23 +141,38 @@ def read_config(train_file: str = "") -> Config:
     return config
 
 
-def define_data_flags(labels: bool = False) -> Callable[[], DataConfig]:
-    """The flags of a script that reads a file of texts, named as in `DataConfig`; returns what gives their values.
+def define_data_flags(labels: bool = False) -> Callable[[str], DataConfig]:
+    """The flags of a script that reads a file of texts, named as in `DataConfig`.
 
     Args:
       labels: the file has labels.
+
+    Returns:
+      What gives their values, for a model folder: a column that is not given is the one that the model was trained on.
     """
+    trained = "by default as the model was trained with."
     quoting = "How a CSV or TSV file writes quotes in quoted fields; none: quotes are letters."
     holders = [
-        flags.DEFINE_string("text_column", "text", "Column of the file with the texts."),
-        flags.DEFINE_string("text_pair_column", "", "Column with second texts, for a model of pairs."),
+        flags.DEFINE_string("text_column", None, f"Column of the texts, or several, as in title,body; {trained}"),
+        flags.DEFINE_string("text_pair_column", None, f"Column with second texts, for a model of pairs; {trained}"),
         flags.DEFINE_list("column_names", [], "Columns of a CSV or TSV file without a header, in order."),
         flags.DEFINE_string("delimiter", "", "Of a CSV or TSV file, such as ';'; by default as ending and header say."),
         flags.DEFINE_enum("quoting", "auto", QUOTING, quoting),
     ]
     if labels:
-        holders.append(flags.DEFINE_string("label_column", "label", "Column with the names of the classes."))
-    return lambda: build(DataConfig, {holder.name: holder.value for holder in holders}, "--")
+        holders.append(flags.DEFINE_string("label_column", None, f"Column with the names of the classes; {trained}"))
+
+    def read(model: str) -> DataConfig:
+        from amsdff_jax.evaluation.model_card import recorded_columns  # loads Flax, which not every command needs
+
+        given = {holder.name: holder.value for holder in holders if holder.present}
+        recorded = dataclasses.asdict(recorded_columns(model))
+        for name, default in dataclasses.asdict(DataConfig()).items():
+            if name not in given and recorded[name] != default:
+                logger.info("--%s=%s, as the model was trained with", name, recorded[name])
+        return build(DataConfig, recorded | given, "--")
+
+    return read
 
 
 def run_name(train_file: str) -> str:

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import build, field_names, nearest_field, require, require_choice
 from amsdff_jax.config.class_weights import parse_class_weights
+from amsdff_jax.config.columns import split_columns
 from amsdff_jax.config.recipes import LAST_LAYER as LAST_LAYER
 from amsdff_jax.config.recipes import leave_out_new_dropout as leave_out_new_dropout
 from amsdff_jax.config.renamed import current_name, with_current_names
@@ -136,8 +137,8 @@ class DataConfig:
     train_file: str = ""  # files: CSV, TSV, JSON, JSONL or Parquet, optionally .gz
     validation_file: str = ""  # "": taken from the training file, stratified
     test_file: str = ""  # "": no test split
-    text_column: str = "text"
-    text_pair_column: str = ""  # a second text, for tasks on pairs
+    text_column: str = "text"  # or several, such as title,body: joined with a space, without those that are empty
+    text_pair_column: str = ""  # a second text, for tasks on pairs; or several, joined likewise
     label_column: str = "label"
     column_names: tuple[str, ...] = ()  # of CSV and TSV files without a header, in order; (): the header has them
     delimiter: str = ""  # of CSV and TSV files, one character or \t; "": as the ending and the header say
@@ -146,7 +147,7 @@ class DataConfig:
 
     tfds_name: str = ""  # tfds: a dataset's name, such as ag_news_subset or glue/sst2
     data_dir: str = ""  # TFDS data directory; "": TFDS' own default
-    text_features: tuple[str, ...] = ("text",)  # joined with a space when there are several
+    text_features: tuple[str, ...] = ("text",)  # several are joined as columns are
     text_pair_feature: str = ""
     label_feature: str = "label"
     train_split: str = "train"
@@ -161,6 +162,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
+        columns = [split_columns(getattr(self, name), f"data.{name}") for name in ("text_column", "text_pair_column")]
+        require(bool(columns[0]), "data.text_column", self.text_column, "the name of a column")
         require_choice("data.quoting", self.quoting, QUOTING)
         one_character = len(self.delimiter) == 1 and self.delimiter not in '"\\\r\n'
         fits, expected = one_character or self.delimiter in ("", "\\t"), "one character, such as ';', or \\t for a tab"

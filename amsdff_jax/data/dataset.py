@@ -3,14 +3,18 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
-from amsdff_jax.base.validation import first_of, nearest, require, shown
+from amsdff_jax.base.validation import build, first_of, nearest, require, shown
+from amsdff_jax.config import DataConfig
+from amsdff_jax.config.columns import write_columns
+from amsdff_jax.data.rows import listed, plain
 
 MOST_LISTED = 20  # classes in a line of the log
 
@@ -42,9 +46,9 @@ class TextDataset:
     name: str = "data"
 
     def __post_init__(self) -> None:
-        texts, labels = _listed(self.texts, f"{self.name}: texts"), _listed(self.labels, f"{self.name}: labels")
-        pairs = None if self.text_pairs is None else _listed(self.text_pairs, f"{self.name}: text_pairs")
-        ids = [] if self.ids is None else _listed(self.ids, f"{self.name}: ids")
+        texts, labels = listed(self.texts, f"{self.name}: texts"), listed(self.labels, f"{self.name}: labels")
+        pairs = None if self.text_pairs is None else listed(self.text_pairs, f"{self.name}: text_pairs")
+        ids = [] if self.ids is None else listed(self.ids, f"{self.name}: ids")
         ids = ids or range(len(texts))
         for what, values in (("labels", labels), ("text_pairs", pairs), ("ids", ids)):
             if values is not None and len(values) != len(texts):
@@ -55,7 +59,7 @@ class TextDataset:
             for row, text in enumerate(values):
                 if not isinstance(text, str):
                     raise UserError(f"{self.name}: {what}[{row}]: expected a string, got {shown(text)}")
-        names = _class_names(_listed(self.class_names, f"{self.name}: class_names"), self.name)
+        names = _class_names(listed(self.class_names, f"{self.name}: class_names"), self.name)
         fields = {
             "texts": texts,
             "labels": _indices(labels, names, self.name),
@@ -66,6 +70,89 @@ class TextDataset:
         }
         for field, value in fields.items():
             object.__setattr__(self, field, value)
+
+    @classmethod
+    def from_dict(
+        cls,
+        columns: Mapping[str, Iterable[Any]],
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        *,
+        text_pair: str | Sequence[str] = "",
+        class_names: Sequence[str] = (),
+        label_type: str = "auto",
+        name: str = "data",
+    ) -> "TextDataset":
+        """The dataset in a dict of columns. Texts and labels are read as those of files are.
+
+        Args:
+          columns: lists, arrays or columns of a data frame, by name.
+          text: the column of the texts, or several, joined with a space without those that are empty.
+          label: the column of the labels, which are names or numbers.
+          text_pair: the column, or columns, of second texts; "": texts stand alone.
+          class_names: the classes that training knows; (): take them from the labels, names sorted as text and numbers
+            as numbers. Labels that are places in a list of names are for `TextDataset(texts, labels, class_names)`.
+          label_type: "name": labels as they are written; "integer": whole numbers; "auto": numbers if most are.
+          name: what messages call the dataset.
+
+        Returns:
+          A text for every row; its id is "row 0" for the first.
+
+        Raises:
+          UserError: no such column, a value that is no text or no label; names the row, counted from 0, and the column.
+        """
+        from amsdff_jax.data.labelled_rows import column_rows, label_rows  # which make datasets
+
+        texts, pairs = _several(text), _several(text_pair)
+        config = _columns(texts, pairs, label, label_type=label_type)
+        return label_rows(column_rows(columns, [*texts, *pairs, label], name), config, class_names, name)
+
+    @classmethod
+    def from_pandas(
+        cls, frame: Any, text: str | Sequence[str] = "text", label: str = "label", **options: Any
+    ) -> "TextDataset":
+        """The dataset in a data frame of pandas, or of Polars, PyArrow or Hugging Face's datasets.
+
+        Args:
+          frame: whatever gives a column for its name in brackets, and knows these names.
+          text, label, **options: as for `from_dict`.
+
+        Returns:
+          A text for every row; its id is "row 0" for the first, whatever the frame's index calls it.
+
+        Raises:
+          UserError: as for `from_dict`.
+        """
+        return cls.from_dict(frame, text, label, **options)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        *,
+        text_pair: str | Sequence[str] = "",
+        class_names: Sequence[str] = (),
+        **settings: Any,
+    ) -> "TextDataset":
+        """The dataset in a file of CSV, or of any other kind that `read_file` reads, as its ending says.
+
+        Args:
+          path: of the file.
+          text, label, text_pair, class_names: as for `from_dict`.
+          **settings: of `DataConfig`, on how labels and tables are written: `label_type`, `delimiter`, `quoting`,
+            `column_names`.
+
+        Returns:
+          A text for every row; its id is its line, or its row where a file has no lines.
+
+        Raises:
+          UserError: a file that cannot be read, or anything wrong in it; names the line and the column.
+        """
+        from amsdff_jax.data.files import read_file  # which makes datasets
+
+        return read_file(str(path), _columns(_several(text), _several(text_pair), label, **settings), class_names)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -165,13 +252,17 @@ def by_class(class_names: Sequence[str], values: Iterable[Any]) -> str:
     return printable(first_of(listed, most=MOST_LISTED))
 
 
-def _listed(values: Iterable[Any], what: str) -> list[Any]:
-    """The values by position; a data frame's column would find its own by their labels."""
-    if hasattr(values, "__array__"):
-        values = np.asarray(values).tolist()
-    if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
-        raise UserError(f"{what}: expected a list, got {shown(values)}")
-    return list(values)
+def _several(names: str | Sequence[str]) -> list[str]:
+    names = [names] * bool(names) if isinstance(names, str) else listed(names, "columns")
+    for name in names:
+        require(isinstance(name, str), "column", name, "its name, a string")
+    return names
+
+
+def _columns(texts: Sequence[str], pairs: Sequence[str], label: str, **settings: Any) -> DataConfig:
+    """The settings of a dataset's columns; raises `UserError` for a label that is no name, or no such setting."""
+    columns = {"text_column": write_columns(texts), "text_pair_column": write_columns(pairs), "label_column": label}
+    return build(DataConfig, settings | columns, "")
 
 
 def _class_names(names: list[Any], dataset: str) -> tuple[str, ...]:
@@ -188,8 +279,7 @@ def _indices(labels: list[Any], class_names: tuple[str, ...], dataset: str) -> n
     positions = {name: index for index, name in enumerate(class_names)}
     indices = np.zeros(len(labels), np.int32)
     for row, label in enumerate(labels):
-        if hasattr(label, "__array__"):  # a number of NumPy's in a list
-            label = np.asarray(label).tolist()
+        label = plain(label)
         if isinstance(label, str):
             index = positions.get(label, -1)
         elif isinstance(label, float) and label.is_integer():  # a column with missing values was made one of floats

@@ -2,29 +2,22 @@
 
 import gzip
 import io
-import logging
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
-from amsdff_jax.base.validation import shown
 from amsdff_jax.config import DataConfig
+from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.json_rows import json_lines_rows, json_rows
-from amsdff_jax.data.labels import find_class_names, find_indices, label_of
+from amsdff_jax.data.labelled_rows import label_rows
 from amsdff_jax.data.parquet import parquet_rows
-from amsdff_jax.data.rows import Row, no_such_column
+from amsdff_jax.data.rows import Row
 from amsdff_jax.data.signatures import SIGNATURE_BYTES, name_format
-from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 from amsdff_jax.data.tables import table_rows
 
-logger = logging.getLogger(__name__)
-
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-ROWS_AFTER_ERROR = 20_000  # are read after the first bad one, to count others
-ERRORS_SHOWN = 3
 
 
 def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) -> TextDataset:
@@ -40,41 +33,8 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
       UserError: names the file, the row and the column, and what was expected there; of several bad rows
         how many there are, and the first.
     """
-    text_columns = [column for column in (config.text_column, config.text_pair_column) if column]
-    texts, labels, places, problems, rows, first_bad = [], [], [], [], 0, 0
-    for row in scan_rows(path, [*text_columns, config.label_column], config):
-        if problems and rows == first_bad + ROWS_AFTER_ERROR:
-            break
-        rows += 1
-        try:
-            if row.error:
-                raise UserError(row.error)
-            text = [text_of(row, column) for column in text_columns]
-            label = label_of(_value(row, config.label_column), f"{row.place}, column {config.label_column!r}")
-        except UserError as problem:
-            problems.append(str(problem))
-            first_bad = first_bad or rows
-        else:
-            texts.append(text)
-            labels.append(label)
-            places.append(row.place)
-    if problems:
-        raise UserError(f"{path}: {_summary(problems, rows, rows == first_bad + ROWS_AFTER_ERROR)}")
-    if not texts:
-        raise UserError(f"{path}: holds no rows; expected a header and at least one text")
-    known = tuple(class_names) or tuple(find_class_names(path, labels, places, config))
-    dataset = TextDataset(
-        texts=[text[0] for text in texts],
-        labels=find_indices(path, labels, places, config, known),
-        class_names=known,
-        text_pairs=[text[1] for text in texts] if config.text_pair_column else None,
-        ids=places,
-        name=str(path),
-    )
-    if not len(class_names):  # which else have been looked at before
-        for sentence in (*suspect_classes(dataset), *repeated_headers(dataset, config)):
-            logger.warning("%s: %s", path, sentence)
-    return dataset
+    columns = [*split_columns(config.text_column), *split_columns(config.text_pair_column), config.label_column]
+    return label_rows(scan_rows(path, columns, config), config, class_names, str(path))
 
 
 def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
@@ -133,37 +93,3 @@ def scan_rows(path: str, columns: Sequence[str] | None = None, config: DataConfi
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
         ) from None
-
-
-def text_of(row: Row, column: str) -> str:
-    """The text in a column of a row.
-
-    Raises:
-      UserError: no such column, or no text in it; names row and column.
-    """
-    value = _value(row, column)
-    if not isinstance(value, str):
-        raise UserError(f"{row.place}, column {column!r}: expected a text, got {shown(value)}")
-    return value
-
-
-def _value(row: Row, column: str) -> Any:
-    if column not in row.values:
-        raise UserError(f"{row.place}: {no_such_column(column, list(row.values))}")
-    value = row.values[column]
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode()  # older programs write texts into Parquet without saying that they are
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{row.place}, column {column!r}: not valid UTF-8 ({shown(value)}); write it as UTF-8"
-        ) from None
-
-
-def _summary(problems: Sequence[str], rows: int, stopped: bool) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    first = " ".join(f"({place}) {problem}" for place, problem in enumerate(problems[:ERRORS_SHOWN], start=1))
-    of = f"the first {rows:,}" if stopped else f"{rows:,}"
-    return f"{len(problems):,} of {of} rows cannot be read, the first of them: {first}"

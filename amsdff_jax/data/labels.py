@@ -69,7 +69,7 @@ def find_class_names(path: str, labels: list[str], places: list[str], config: Da
                 expected = "a whole number such as 1, -2 or 1.0" if whole else "a number, as other labels are"
                 raise UserError(
                     f"{path}: {place}, column {config.label_column!r}: {label!r} is not {expected}; "
-                    f"{HEADER if label == config.label_column else 'fix it, or set --config.data.label_type=name'}"
+                    f"{HEADER if label == config.label_column else 'fix it, or set label_type=name'}"
                 )
         known = {label: number for label, number in numbers.items() if number is not None}
         names = sorted(set(known.values()), key=Decimal)
@@ -163,7 +163,7 @@ def _warn_of_joined(path: str, numbers: dict[str, str]) -> None:
     joined = [" and ".join(labels) for labels in spellings.values() if len(labels) > 1]
     if joined:
         logger.warning(
-            "%s: labels that are the same number are one class: %s; --config.data.label_type=name keeps them apart",
+            "%s: labels that are the same number are one class: %s; label_type=name keeps them apart",
             path,
             first_of(joined, "; "),
         )

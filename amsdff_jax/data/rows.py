@@ -1,11 +1,13 @@
 """What the readers of all formats share: a row, and what they say of columns."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import first_of, nearest
+from amsdff_jax.base.validation import first_of, nearest, shown
 
 
 class Row(NamedTuple):
@@ -14,6 +16,80 @@ class Row(NamedTuple):
     place: str
     values: dict[str, Any]
     error: str = ""
+
+
+def value_of(row: Row, column: str) -> Any:
+    """The value in a column of a row; bytes are decoded.
+
+    Raises:
+      UserError: no such column, or bytes that are not UTF-8; names row and column.
+    """
+    if column not in row.values:
+        raise UserError(f"{row.place}: {no_such_column(column, list(row.values))}")
+    value = row.values[column]
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()  # older programs write texts into Parquet without saying that they are
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{row.place}, column {column!r}: not valid UTF-8 ({shown(value)}); write it as UTF-8"
+        ) from None
+
+
+def text_of(row: Row, columns: Sequence[str]) -> str:
+    """The text in a column of a row, or that of several, joined; a value that is missing is then an empty text.
+
+    Raises:
+      UserError: no such column, or no text in it; names row and column.
+    """
+    values = [(column, value_of(row, column)) for column in columns]
+    if len(values) > 1:
+        values = [(column, value) for column, value in values if not is_missing(value)] or values[:1]
+    for column, value in values:
+        if not isinstance(value, str):
+            raise UserError(f"{row.place}, column {column!r}: expected a text, got {shown(value)}")
+    return join_texts([text for _, text in values])
+
+
+def join_texts(parts: Sequence[str]) -> str:
+    """Texts with a space between them, without those that are empty; a single one stays as it is."""
+    return parts[0] if len(parts) == 1 else " ".join(part for part in parts if part.strip())
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is what formats and data frames have in the place of one."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def listed(values: Iterable[Any], what: str) -> list[Any]:
+    """The values by position; a data frame's column would find its own by their labels.
+
+    Raises:
+      UserError: no list; `what` names it.
+    """
+    if hasattr(values, "__array__"):
+        values = np.asarray(values).tolist()
+    if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, Iterable):
+        raise UserError(f"{what}: expected a list, got {shown(values)}")
+    return list(values)
+
+
+def plain(value: Any) -> Any:
+    """A value of a list or a column of NumPy, PyArrow or pandas as Python's own; None for pandas' missing value."""
+    if hasattr(value, "__array__"):
+        return np.asarray(value).tolist()
+    if hasattr(value, "as_py"):
+        return value.as_py()
+    return None if type(value).__name__ == "NAType" else value
+
+
+def table_columns(table: Any) -> list[Any] | None:
+    """The names of the columns of a dict or a data frame; None for what has none."""
+    if isinstance(table, Mapping):
+        return list(table)
+    names = table.column_names if hasattr(type(table), "column_names") else getattr(table, "columns", None)
+    return None if names is None else list(names)
 
 
 def require_columns(where: str, wanted: Iterable[str], found: Sequence[str], way_out: str = "") -> None:

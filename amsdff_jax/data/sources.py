@@ -14,6 +14,7 @@ from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.files import read_file, read_rows
 from amsdff_jax.data.prepare import DATASETS
+from amsdff_jax.data.rows import join_texts
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ def _tfds_builder(tfds: Any, config: DataConfig) -> Any:
 def _tfds_dataset(source: Any, config: DataConfig, label_names: tuple[str, ...], name: str) -> TextDataset:
     texts, pairs, labels = [], [], []
     for index, example in enumerate(source):
-        texts.append(" ".join(_utf8(example[feature]) for feature in config.text_features))
+        texts.append(join_texts([_utf8(example[feature]) for feature in config.text_features]))
         if config.text_pair_feature:
             pairs.append(_utf8(example[config.text_pair_feature]))
         label = int(example[config.label_feature])

@@ -9,7 +9,9 @@ import numpy as np
 
 from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import DataConfig
+from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.rows import join_texts
 
 # What pandas, R, SQL and spreadsheets write where there is no value.
 MISSING = frozenset(
@@ -53,7 +55,8 @@ def repeated_headers(dataset: TextDataset, config: DataConfig) -> list[str]:
     if config.label_column not in dataset.class_names:
         return []
     rows = np.flatnonzero(dataset.labels == dataset.class_names.index(config.label_column))
-    places = [dataset.ids[row] for row in rows.tolist() if dataset.texts[row].strip() == config.text_column]
+    header = join_texts(split_columns(config.text_column))
+    places = [dataset.ids[row] for row in rows.tolist() if dataset.texts[row].strip() == header]
     if not places:
         return []
     what = "1 row is" if len(places) == 1 else f"{len(places):,} rows are"

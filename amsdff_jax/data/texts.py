@@ -1,7 +1,6 @@
 """Texts as users hand them over: lists, columns of tables, streams."""
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.rows import plain, table_columns
 
 Text = str | tuple[str, str]
 Tag = TypeVar("Tag")
@@ -27,9 +27,9 @@ def numbered(texts: Iterable[Text]) -> Iterator[tuple[int, Text]]:
     if isinstance(texts, str):
         raise UserError(f"expected a list of texts, got one text, {texts[:40]!r}; put it into a list")
     name = type(texts).__name__
-    columns = texts if isinstance(texts, Mapping) else getattr(texts, "column_names", getattr(texts, "columns", None))
+    columns = table_columns(texts)
     if columns is not None:
-        listing = ", ".join(repr(column) for column in itertools.islice(columns, 5))
+        listing = ", ".join(map(repr, columns[:5]))
         raise UserError(f"expected a list of texts, got a {name} of {listing}; give its column of texts")
     if isinstance(texts, (set, frozenset)):
         raise UserError(f"expected a list of texts, got a {name}, which has no order; put it into a list")
@@ -44,7 +44,7 @@ def numbered(texts: Iterable[Text]) -> Iterator[tuple[int, Text]]:
 
 def _numbered(items: Iterator[Any]) -> Iterator[tuple[int, Any]]:
     for place, text in enumerate(items):
-        text = text.as_py() if hasattr(text, "as_py") else text  # a value of PyArrow
+        text = plain(text)
         if text is None:  # which in a record stands for a text that could not be read
             raise UserError(f"texts[{place}]: expected a string, got None")
         yield place, text

@@ -15,7 +15,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_path, write_json, write_text
 from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.base.validation import flatten
-from amsdff_jax.config import Config, LossConfig
+from amsdff_jax.config import Config, DataConfig, LossConfig
 from amsdff_jax.config.field_roles import PATHS
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import has_tokenizer
@@ -107,15 +107,45 @@ def record_metrics(folder: str | Path, metrics: Mapping[str, Mapping[str, Any]])
 
 
 def recorded_loss(folder: str | Path) -> LossConfig:
-    """The loss that the model of a folder was trained with; cross-entropy where its `card.json` does not tell.
+    """The loss that the model of a folder was trained with; cross-entropy where its `card.json` does not tell."""
+    recorded = _recorded_settings(folder, "loss")
+    return recorded.loss if recorded else LossConfig(ce=1.0, focal=0.0, label_smoothing=0.0)
+
+
+def recorded_columns(folder: str | Path) -> DataConfig:
+    """The columns of the files that the model of a folder was trained on; the defaults where `card.json` does not tell.
+
+    All that is not the name of a column is at its default.
+    """
+    recorded = _recorded_settings(folder, "data")
+    if recorded is None or recorded.data.source != "files":
+        return DataConfig()
+    data = recorded.data
+    return DataConfig(
+        text_column=data.text_column, text_pair_column=data.text_pair_column, label_column=data.label_column
+    )
+
+
+def recorded_facts(folder: str | Path) -> dict[str, Any]:
+    """What `card.json` in a model folder says; nothing where there is none or a damaged one.
 
     Changes nothing in the folder, which may be somebody else's.
     """
     try:
-        facts = read_json(user_path(folder) / FACTS, "what a model card is made of")
-        return Config.from_dict({"loss": facts["training"]["settings"]["loss"]}).loss
-    except (KeyError, TypeError, UserError):
-        return LossConfig(ce=1.0, focal=0.0, label_smoothing=0.0)
+        return read_json(user_path(folder) / FACTS, "what a model card is made of")
+    except UserError:
+        return {}
+
+
+def record_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
+    """Puts down what `recorded_facts` found beside the same model, and writes the card.
+
+    Raises:
+      OSError: nothing can be written.
+    """
+    if facts:
+        write_json(user_path(folder) / FACTS, facts)
+    write_model_card(folder)
 
 
 def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
@@ -138,6 +168,14 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         set_aside(file, UserError(f"{file}: no model card can be made of it ({error!r})"))
         return {}
     return facts
+
+
+def _recorded_settings(folder: str | Path, section: str) -> Config | None:
+    """Settings with the section that the model was trained with; None where its `card.json` does not tell."""
+    try:
+        return Config.from_dict({section: recorded_facts(folder)["training"]["settings"][section]})
+    except (KeyError, TypeError, UserError):
+        return None
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:

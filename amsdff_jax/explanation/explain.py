@@ -94,6 +94,12 @@ class Explanation:
                 totals[token.word] += value
         return totals
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: probabilities, and the words shaded by what they say of the target."""
+        from amsdff_jax.explanation.write import make_cell  # which reads explanations
+
+        return make_cell(self)
+
     def contribution(self, part: LeftOut) -> float:
         """How much lower the target's logit is without `part`."""
         return float(self.logits[self.target] - part.logits[self.target])

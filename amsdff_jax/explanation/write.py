@@ -87,6 +87,12 @@ def make_page(explanations: Sequence[Explanation], model: str, compare: bool = F
     )
 
 
+def make_cell(explanation: Explanation) -> str:
+    """The probabilities and the shaded words of one text, as HTML for a notebook."""
+    facts = text_facts(explanation)
+    return render("notebook.html.j2", classes=facts["classes"], words=facts["words"], target=facts["target"], notes=[])
+
+
 def _check_writable(file: Path) -> None:
     """Raises `UserError` before anything is computed in vain."""
     if file.is_dir():

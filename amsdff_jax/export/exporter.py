@@ -13,6 +13,7 @@ from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_pa
 from amsdff_jax.base.validation import require_choice
 from amsdff_jax.data.tokenization import pad_token_id
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
+from amsdff_jax.evaluation.model_card import recorded_columns
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def export_model(
-    folder: str | Path, output: str | Path, format: str = "stablehlo", file: str = "", text_column: str = "text"
+    folder: str | Path, output: str | Path, format: str = "stablehlo", file: str = "", text_column: str = ""
 ) -> Verification:
     """Exports a model, and keeps the export if it says the same as the model, run by its own loader.
 
@@ -35,7 +36,7 @@ def export_model(
       output: a new folder, or an export to be replaced.
       format: one of `FORMATS`.
       file: CSV, TSV, JSONL or Parquet of texts to verify on; "": movie snippets.
-      text_column: of that file.
+      text_column: of that file, or several, as in `DataConfig`; "": as the model was trained with.
 
     Returns:
       How far the two are apart. Unless they are `equal`, nothing has been written.
@@ -47,7 +48,7 @@ def export_model(
     folder, output = user_path(folder), user_path(output).resolve()
     _check_replaceable(output)
     write = find_writer(format)
-    texts = read_texts(file, text_column)
+    texts = read_texts(file, text_column or recorded_columns(folder).text_column)
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
     calibration = read_calibration(folder, saved.class_names)

@@ -16,11 +16,12 @@ import numpy as np
 from flax import nnx
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import first_of, nearest
 from amsdff_jax.config import Config, DataConfig
+from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.batches import training_buckets
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_rows
+from amsdff_jax.data.rows import text_of
 from amsdff_jax.data.sources import load_data
 from amsdff_jax.data.tokenization import tokenize
 from amsdff_jax.evaluation.calibration import softmax
@@ -58,6 +59,10 @@ class Verification(NamedTuple):
 def read_texts(file: str, column: str) -> list[str]:
     """The texts of a file, or, without a name, `DEFAULT_TEXTS` made of the bundled movie snippets.
 
+    Args:
+      file: CSV, TSV, JSON, JSONL or Parquet.
+      column: of the texts, or several, as in `DataConfig`.
+
     Raises:
       UserError: the file cannot be read or has no such column.
     """
@@ -65,13 +70,13 @@ def read_texts(file: str, column: str) -> list[str]:
         snippets = iter(load_data(DataConfig(source="bundled")).require_test().texts)
         numbers = islice(cycle(SNIPPETS_PER_TEXT), DEFAULT_TEXTS)
         return [" ".join(islice(snippets, number)) for number in numbers]
+    columns = split_columns(column, "--text_column")
     texts = []
-    for row in read_rows(file, [column]):
-        text = row.values.get(column)
-        if not isinstance(text, str):
-            found = f"found columns {first_of(list(map(repr, row.values)))}{nearest(column, row.values)}"
-            raise UserError(f"{file}: {row.place}: expected a text in column {column!r}, {found}; --text_column=NAME")
-        texts.append(text)
+    for row in read_rows(file, columns):
+        try:
+            texts.append(text_of(row, columns))
+        except UserError as error:
+            raise UserError(f"{file}: {error}; --text_column=NAME") from None
     return texts
 
 

@@ -1,7 +1,9 @@
 """The folder of a trained model: everything that is needed to use it, here or in PyTorch."""
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,15 +66,36 @@ class FolderConfig(NamedTuple):
 
 
 def save_model(folder: str | Path, saved: SavedModel) -> None:
-    """Writes `config.json`, `model.safetensors` (PyTorch's names and layout) and the tokenizer's files.
+    """Writes a model folder; one that is there already is replaced once the new one is complete.
 
-    A model folder that is there already is replaced once the new one is complete.
+    Raises:
+      UserError: the folder cannot be written, or holds something else.
+    """
+    with replace_model_folder(folder) as partial:
+        write_model(partial, saved)
+
+
+@contextlib.contextmanager
+def replace_model_folder(folder: str | Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of a model folder at the end.
 
     Raises:
       UserError: the folder cannot be written, or holds something else.
     """
     folder = user_path(folder).resolve()
     _check_replaceable(folder)
+    with user_errors(folder, "written", "make room or choose another folder"), atomic_folder(folder) as partial:
+        yield partial
+
+
+def write_model(folder: Path, saved: SavedModel) -> None:
+    """Writes `config.json`, `model.safetensors` (PyTorch's names and layout) and the tokenizer's files into a folder.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    encoder = saved.model.config.encoder
+    encoder = user_path(encoder).name if encoder and user_path(encoder).is_dir() else encoder  # others lack the folder
     config = {
         "model_type": MODEL_TYPE,
         "architectures": [type(saved.model).__name__],
@@ -80,14 +103,16 @@ def save_model(folder: str | Path, saved: SavedModel) -> None:
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "reads_pairs": saved.reads_pairs,
-        "model": dataclasses.asdict(saved.model.config),
+        "model": dataclasses.asdict(saved.model.config) | {"encoder": encoder},
         "encoder": dataclasses.asdict(saved.model.encoder_config),
     }
-    with user_errors(folder, "written", "make room or choose another folder"), atomic_folder(folder) as partial:
-        if saved.tokenizer is not None:
-            saved.tokenizer.save_pretrained(partial)
-        write_safetensors(partial / WEIGHTS, to_state_dict(saved.model))
-        write_json(partial / "config.json", config)
+    if saved.tokenizer is not None:
+        # What the last call has left there is no part of it.
+        saved.tokenizer.backend_tokenizer.no_truncation()
+        saved.tokenizer.backend_tokenizer.no_padding()
+        saved.tokenizer.save_pretrained(folder)
+    write_safetensors(folder / WEIGHTS, to_state_dict(saved.model))
+    write_json(folder / "config.json", config)
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -14,7 +14,7 @@ from amsdff_jax.evaluation.calibration import (
     calibrate,
     write_calibration,
 )
-from amsdff_jax.evaluation.model_card import write_model_card
+from amsdff_jax.evaluation.model_card import recorded_columns, write_model_card
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import check_pairs
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def calibrate_model(
     model: str,
     file: str,
-    data: DataConfig,
+    data: DataConfig | None = None,
     *,
     target_precision: float = 0.0,
     coverage: float = 0.0,
@@ -38,7 +38,7 @@ def calibrate_model(
     Args:
       model: the folder.
       file: labelled texts that the model was not trained on, and that are like those it will see.
-      data: names of the file's columns.
+      data: names of the file's columns; None: as the model was trained with.
       target_precision: of the predictions that the model does not abstain from; 0: it never abstains.
       coverage: share of label sets that are to hold the truth; 0: no label sets.
       batch_size: texts that go through the model together.
@@ -49,7 +49,7 @@ def calibrate_model(
     Raises:
       UserError: anything wrong with the folder or the file, or more asked for than the model and the texts can give.
     """
-    saved = read_model_folder(model)
+    saved, data = read_model_folder(model), data or recorded_columns(model)
     check_pairs(saved.reads_pairs, data.text_pair_column)
     dataset = read_file(file, data, saved.class_names)
     pairs = dataset.text_pairs

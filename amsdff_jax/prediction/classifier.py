@@ -15,10 +15,11 @@ from amsdff_jax.base.validation import require
 from amsdff_jax.data.chunks import Pause, chunks, until_error
 from amsdff_jax.data.texts import Tag, Text, characters, checked, is_pair, numbered, unlabelled
 from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
-from amsdff_jax.evaluation.calibration import Calibration, read_calibration
+from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
 from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, make_forward, require_finite
+from amsdff_jax.evaluation.model_card import record_facts, recorded_facts
 from amsdff_jax.explanation.explain import Explainer, Explanation
-from amsdff_jax.models.model_folder import SavedModel, read_model_folder
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder, replace_model_folder, write_model
 from amsdff_jax.models.variables import Variables, graph_identity, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel, Device
 from amsdff_jax.parallel.forks import claim_process
@@ -90,6 +91,7 @@ class Classifier:
         # A tokenizer holds its last call's settings, and the explainer has the same one.
         self._tokenizing = threading.Lock()
         self._explainer: Explainer | None = None
+        self._facts: dict[str, Any] = {}
 
     @classmethod
     def from_pretrained(
@@ -114,7 +116,28 @@ class Classifier:
         claim_process()
         saved = read_model_folder(folder, **({"compute_dtype": compute_dtype} if compute_dtype else {}))
         calibration = read_calibration(folder, saved.class_names)
-        return cls(saved, calibration, batch_size=batch_size, devices=devices)
+        classifier = cls(saved, calibration, batch_size=batch_size, devices=devices)
+        classifier._facts = recorded_facts(folder)
+        return classifier
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a model folder that `from_pretrained` makes the same classifier of, its calibration included.
+
+        The model card is that of the folder that this was read from. A model folder that is there already is replaced
+        once the new one is complete; it may be that folder itself.
+
+        Args:
+          folder: a new folder, or a model folder.
+
+        Raises:
+          UserError: the folder cannot be written, or holds something else.
+        """
+        with replace_model_folder(folder) as partial:
+            with self._tokenizing:
+                write_model(partial, self.saved)
+            if self.calibration is not None:
+                write_calibration(partial, self.calibration)
+            record_facts(partial, self._facts)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -126,13 +149,13 @@ class Classifier:
         """Tokens that a text is truncated to, special ones included."""
         return self.saved.max_length
 
-    def predict(self, texts: Iterable[Text] | Text, top_k: int = 1) -> list[Prediction] | Prediction:
+    def predict(self, texts: Iterable[Text] | Text, top_k: int | None = 1) -> list[Prediction] | Prediction:
         """Labels texts, or a single one.
 
         Args:
           texts: strings, or tuples of two, in a list or a column of a table. A string alone is one text; a tuple of two
             strings alone is one text of a model that was trained on pairs, and two of any other.
-          top_k: as many classes are in `Prediction.top_k`.
+          top_k: as many classes are in `Prediction.top_k`; None: all.
 
         Returns:
           A prediction for each text in their order; for a single text its prediction, without a list.
@@ -145,7 +168,7 @@ class Classifier:
             return next(self.stream(only, top_k))
         return list(self.stream(texts, top_k))
 
-    def stream(self, texts: Iterable[Text], top_k: int = 1) -> Iterator[Prediction]:
+    def stream(self, texts: Iterable[Text], top_k: int | None = 1) -> Iterator[Prediction]:
         """Labels any number of texts in bounded memory, in order.
 
         A few thousand texts are read ahead of the prediction that is yielded.
@@ -157,14 +180,14 @@ class Classifier:
         claim_process()
         return self._stream(numbered(texts), top_k)
 
-    def _stream(self, texts: Iterable[tuple[int, Text]], top_k: int) -> Iterator[Prediction]:
+    def _stream(self, texts: Iterable[tuple[int, Text]], top_k: int | None) -> Iterator[Prediction]:
         for place, prediction in self.annotate(texts, top_k):
             if prediction is None:
                 raise UserError(f"texts[{place}]: {NOT_FINITE}")
             yield prediction
 
     def annotate(
-        self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1
+        self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int | None = 1
     ) -> Iterator[tuple[Tag, Prediction | None]]:
         """Labels the texts of records, in order: (anything, text) becomes (the same thing, prediction).
 
@@ -177,7 +200,7 @@ class Classifier:
         return itertools.chain.from_iterable(self.annotate_chunks(items, top_k))
 
     def annotate_chunks(
-        self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int = 1, skip: int = 0
+        self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int | None = 1, skip: int = 0
     ) -> Iterator[list[tuple[Tag, Prediction | None]]]:
         """Labels the texts of records in lists, as they go through the model together.
 
@@ -186,13 +209,13 @@ class Classifier:
 
         Args:
           items: (anything, text).
-          top_k: as many classes are in `Prediction.top_k`.
+          top_k: as many classes are in `Prediction.top_k`; None: all.
           skip: so many items at the beginning are divided with the others, but neither labelled nor yielded.
 
         Raises:
           UserError: something that is no text, once it is reached.
         """
-        require(top_k >= 1, "top_k", top_k, "at least 1")
+        require(top_k is None or top_k >= 1, "top_k", top_k, "at least 1, or None for all classes")
         for chunk, logits, truncated in self._run(items, skip):
             predictions = make_predictions(logits, truncated, self._calibration, top_k)
             yield [(tag, None if text is None else next(predictions)) for tag, text in chunk]

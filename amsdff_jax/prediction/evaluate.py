@@ -10,7 +10,7 @@ from amsdff_jax.config import Config, DataConfig, TrainConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.sources import load_data
-from amsdff_jax.evaluation.model_card import record_metrics, recorded_loss
+from amsdff_jax.evaluation.model_card import record_metrics, recorded_columns, recorded_loss
 from amsdff_jax.evaluation.report import write_metrics
 from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors
 from amsdff_jax.models.model_folder import read_model_folder
@@ -57,14 +57,18 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
 
 
 def evaluate_model(
-    model: str | Path, file: str, data: DataConfig, output: str | Path = "", batch_size: int = BATCH_SIZE
+    model: str | Path,
+    file: str,
+    data: DataConfig | None = None,
+    output: str | Path = "",
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, Any]:
     """Evaluates any model folder, a converted or received one too, which stays as it is, and writes the report.
 
     Args:
       model: the folder.
       file: labelled texts.
-      data: names of the file's columns.
+      data: names of the file's columns; None: as the model was trained with.
       output: folder of the report; "": `<name of the model>-report/<name of the file>/`, beside the model.
       batch_size: texts that go through the model together.
 
@@ -75,6 +79,7 @@ def evaluate_model(
       UserError: anything wrong with the folder, the file or the output.
     """
     model = user_path(model)
+    data = data or recorded_columns(model)
     saved = read_model_folder(model)
     saved.require_tokenizer(model)
     check_pairs(saved.reads_pairs, data.text_pair_column)

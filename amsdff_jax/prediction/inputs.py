@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import DataConfig
+from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.chunks import Pause, with_pauses
-from amsdff_jax.data.files import scan_rows, text_of
+from amsdff_jax.data.files import scan_rows
 from amsdff_jax.data.lines import decode_lines
+from amsdff_jax.data.rows import text_of
 
 PATIENCE = 0.2  # seconds without a line after which those that came are labelled
 LINES_AHEAD = 1024
@@ -81,14 +83,14 @@ def file_records(path: str, data: DataConfig, keep_columns: Sequence[str] = ()) 
     Raises:
       UserError: the file cannot be read, or is a table without one of the columns.
     """
-    columns = [column for column in (data.text_column, data.text_pair_column) if column]
-    for number, row in enumerate(scan_rows(path, [*columns, *keep_columns], data), start=1):
+    columns, pair_columns = split_columns(data.text_column), split_columns(data.text_pair_column)
+    for number, row in enumerate(scan_rows(path, [*columns, *pair_columns, *keep_columns], data), start=1):
         text, error = None, row.error
         if not error:
             try:
-                text = text_of(row, data.text_column)
-                if data.text_pair_column:
-                    text = text, text_of(row, data.text_pair_column)
+                text = text_of(row, columns)
+                if pair_columns:
+                    text = text, text_of(row, pair_columns)
             except UserError as problem:
                 error = str(problem)
         yield Record(number, text, {column: row.values.get(column) for column in keep_columns}, error)

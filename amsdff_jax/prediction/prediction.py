@@ -7,13 +7,21 @@ from typing import NamedTuple
 import numpy as np
 
 from amsdff_jax.evaluation.calibration import Calibration
+from amsdff_jax.reporting.escape import percent
+from amsdff_jax.reporting.render import render
+from amsdff_jax.reporting.table import Column, Table, columns
 
 
 class ScoredLabel(NamedTuple):
-    """A class and its probability."""
+    """A class and its probability, which other libraries call its score."""
 
     label: str
     probability: float
+
+    @property
+    def score(self) -> float:
+        """The probability."""
+        return self.probability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +46,24 @@ class Prediction:
     abstained: bool = False
     label_set: tuple[str, ...] | None = None
 
+    @property
+    def score(self) -> float:
+        """The probability, under the name that other libraries have for it."""
+        return self.probability
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the classes of `top_k`, and what is to be known of the label."""
+        notes = ["The text was truncated to the model's maximal length."] * self.truncated
+        notes += ["The model abstains: the probability is below its threshold."] * self.abstained
+        if self.label_set is not None:
+            notes.append(f"Label set: {', '.join(self.label_set)}")
+        rows = [(label, percent(probability), probability) for label, probability in self.top_k]
+        classes = Table([*columns("Class", "Probability"), Column("", "weight")], rows)
+        return render("notebook.html.j2", classes=classes, notes=notes, words=None)
+
 
 def make_predictions(
-    logits: np.ndarray, truncated: np.ndarray, calibration: Calibration, top_k: int
+    logits: np.ndarray, truncated: np.ndarray, calibration: Calibration, top_k: int | None
 ) -> Iterator[Prediction | None]:
     """A prediction for every row of logits, None for one that is not finite.
 
@@ -48,7 +71,7 @@ def make_predictions(
       logits: [N,C] float32.
       truncated: [N] bool, whether the text was truncated.
       calibration: of the model.
-      top_k: as many classes are in `Prediction.top_k`.
+      top_k: as many classes are in `Prediction.top_k`; None: all.
     """
     finite = np.all(np.isfinite(logits), axis=-1, keepdims=True)[:, 0]
     probabilities = calibration.probabilities(np.where(finite[:, None], logits, 0))

@@ -12,6 +12,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.texts import Text
+from amsdff_jax.evaluation.model_card import recorded_columns
 from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, file_records, standard_input_records
 from amsdff_jax.prediction.lines import Layout, choose_format, error_of
@@ -44,7 +45,7 @@ def predict(
       model: a model folder.
       texts: given one by one.
       file: CSV, TSV, JSON, JSONL or Parquet, gzipped or not.
-      data: names of the file's columns, and how a table is written; None: the column `text`.
+      data: names of the file's columns, and how a table is written; None: as the model was trained with.
       keep_columns: of the input, to be written beside the prediction.
       output: a file; "": the standard output.
       format: "jsonl" or "csv"; "": by the ending of `output`.
@@ -66,7 +67,8 @@ def predict(
         raise UserError(f"expected texts or --file, got both ({texts[0][:40]!r} and {file})")
     if resume and not output:
         raise UserError("--resume: continues a file; name it with --output")
-    format, data = choose_format(output, format), data or DataConfig()
+    format = choose_format(output, format)
+    data = (data or recorded_columns(model)) if file else DataConfig()
     records: Iterator[Record | Pause]
     if file:
         records = _begun(file_records(file, data, keep_columns))

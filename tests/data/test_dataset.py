@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import jax.numpy as jnp
 import numpy as np
+import pyarrow
 import pytest
 
 from amsdff_jax import UserError
@@ -114,6 +115,96 @@ def test_what_is_no_dataset_is_one_line_with_the_row(fields, message):
         TextDataset(**{"texts": ["a", "b"], "labels": [0, 1], "class_names": ("neg", "pos"), "name": "mine"} | fields)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+class Frame:
+    """What data frames of pandas and Polars have in common: names of columns, and a column for a name in brackets."""
+
+    def __init__(self, columns):
+        self._columns = {name: Column(values, range(9, 9 - len(values), -1)) for name, values in columns.items()}
+        self.columns = iter(columns)
+
+    def __getitem__(self, name):
+        return self._columns[name]
+
+
+class NAType:
+    """As pandas' sign of a missing value, which is neither equal to itself nor unequal."""
+
+
+COLUMNS = {"text": ["a", "b", "c"], "more": ["d", None, "f"], "kind": ["pos", "neg", "pos"], "stars": [10, 9, 10]}
+
+
+@pytest.mark.parametrize(
+    "table", [COLUMNS, {name: np.array(values, object) for name, values in COLUMNS.items()}, pyarrow.table(COLUMNS)]
+)
+def test_tables_in_memory_are_read_as_files_are(table, tmp_path):
+    dataset = TextDataset.from_pandas(table, ["text", "more"], "kind", text_pair="text")
+    assert (dataset.texts, dataset.text_pairs, dataset.class_names) == (
+        ["a d", "b", "c f"],
+        list("abc"),
+        ("neg", "pos"),
+    )
+    assert dataset.labels.tolist() == [1, 0, 1]
+    assert dataset.ids == ["row 0", "row 1", "row 2"]
+    numbers = TextDataset.from_dict(table, label="stars", name="mine")
+    assert (numbers.class_names, numbers.labels.tolist(), numbers.name) == (("9", "10"), [1, 0, 1], "mine")
+    part = TextDataset.from_dict({"text": ["x"], "label": ["pos"]}, class_names=dataset.class_names)
+    assert part.labels.tolist() == [1]
+    path = tmp_path / "d.csv"
+    path.write_text("text;more;kind;stars\na;d;pos;10\nb;;neg;9\nc;f;pos;10\n")
+    file = TextDataset.from_csv(path, ["text", "more"], "kind", text_pair="text", delimiter=";")
+    assert file.fingerprint == dataset.fingerprint
+    assert (file.class_names, file.ids) == (dataset.class_names, ["line 2", "line 3", "line 4"])
+
+
+def test_rows_of_a_frame_are_counted_whatever_its_index():
+    dataset = TextDataset.from_pandas(Frame({"text": ["a", "b", "c"], "label": ["x", "y", "x"], "other": [1, 2, 3]}))
+    assert (dataset.texts, dataset.labels.tolist()) == (["a", "b", "c"], [0, 1, 0])
+    scalars = {"text": ["a", "b", "c"], "label": [np.int64(3), np.float32(4), True]}
+    assert TextDataset.from_dict(scalars, label_type="name").class_names == ("3", "4.0", "True")
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"label": ["x", None, "y"]}, {}, r"row 1, column 'label': expected a class name or a number, got None"),
+        ({"label": ["x", NAType(), "y"]}, {}, r"row 1, column 'label': expected a class name or a number, got None"),
+        ({"label": [0.0, float("nan"), 1.0]}, {}, r"row 1, column 'label': .* got nan"),
+        ({"label": ["x"] * 3}, {}, "column 'label' holds a single class, 'x'"),
+        ({"label": ["1", "2", "x"]}, {}, r"row 2, column 'label': 'x' is not a number, .* or set label_type=name$"),
+        ({"label": ["x", "y", "z"]}, {"class_names": ("x", "y")}, r"row 2, column 'label': .* never saw the label 'z'"),
+        ({"text": ["a", 3, "c"]}, {}, r"row 1, column 'text': expected a text, got 3"),
+        ({"text": ["a", 3, None]}, {}, r"2 of 3 rows cannot be read, the first of them: \(1\) row 1, column 'text'"),
+        ({"text": ["a"]}, {}, r"column 'label' has 3 values, but column 'text' has 1"),
+        ({"text": "abc"}, {}, r"column 'text': expected a list, got 'abc'"),
+        ({"text": [], "label": []}, {}, "holds no rows"),
+        ({}, {"text": "txet"}, r"no column 'txet', only 'text', 'label'; did you mean text\?"),
+        ({}, {"text": ["text", "labl"]}, r"no column 'labl', only 'text', 'label'; did you mean label\?"),
+    ],
+)
+def test_what_is_wrong_with_a_table_names_row_and_column(columns, options, message):
+    with pytest.raises(UserError, match="^mine: " + message) as caught:
+        TextDataset.from_dict({"text": ["a", "b", "c"], "label": ["x", "y", "x"]} | columns, name="mine", **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TextDataset.from_pandas(["a"]), r"data: expected a dict of columns or a data frame, got \['a'\]"),
+        (lambda: TextDataset.from_dict(COLUMNS, text=0), "columns: expected a list, got 0"),
+        (lambda: TextDataset.from_dict(COLUMNS, text=[0]), "column: expected its name, a string, got 0"),
+        (lambda: TextDataset.from_dict(COLUMNS, text=[]), "data.text_column: expected the name of a column"),
+        (lambda: TextDataset.from_dict(COLUMNS, label=0), "label_column: expected a string, got 0"),
+        (lambda: TextDataset.from_csv("d.csv", delimeter=";"), r"delimeter: no such field; did you mean delimiter\?"),
+        (lambda: TextDataset.from_csv("/no/d.csv"), "/no/d.csv: cannot be read"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(make, message):
+    with pytest.raises(UserError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
 
 
 def test_take_by_mask_and_by_index():

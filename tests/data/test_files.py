@@ -75,6 +75,44 @@ def test_pairs_and_column_names(tmp_path):
     assert dataset.ids == ["line 2", "line 3"]
 
 
+PARTS = [
+    {"title": "one", "body": "two", "more, or less": "three", "label": "x"},
+    {"title": "", "body": "  ", "more, or less": " four\n", "label": "y"},
+    {"title": "five", "body": "", "more, or less": "six", "label": "x"},
+]
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.json", "d.jsonl", "d.parquet"])
+def test_several_columns_make_one_text_of_what_is_not_empty(name, tmp_path):
+    path, table = tmp_path / name, pyarrow.Table.from_pylist(PARTS)
+    nulls = [{key: value if value.strip() else None for key, value in row.items()} for row in PARTS]
+    if "parquet" in name:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(nulls), path)
+    elif "json" in name:
+        path.write_text(json.dumps(nulls) if name == "d.json" else "\n".join(map(json.dumps, nulls)))
+    else:
+        delimiter = "\t" if "tsv" in name else ","
+        rows = [table.column_names, *(row.values() for row in PARTS)]
+        path.write_text("".join(delimiter.join(map(quoted, row)) + "\n" for row in rows))
+    config = DataConfig(text_column='title,body,"more, or less"')
+    assert read_file(str(path), config).texts == ["one two three", " four\n", "five six"]
+    pairs = read_file(str(path), DataConfig(text_column='"more, or less"', text_pair_column='title,"more, or less"'))
+    assert pairs.texts == ["three", " four\n", "six"]  # a single one as it is
+    assert pairs.text_pairs == ["one three", " four\n", "five six"]
+    with pytest.raises(UserError, match=r"no column 'bodi', only .*; did you mean body\?") as caught:
+        read_file(str(path), DataConfig(text_column="title,bodi"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_row_of_nothing_but_missing_values_is_told(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"title": null, "body": null, "label": "x"}\n{"title": "a", "body": 3, "label": "y"}\n')
+    with pytest.raises(
+        UserError, match=r"2 of 2 rows .*line 1, column 'title': expected a text, got None .*line 2, co"
+    ):
+        read_file(str(path), DataConfig(text_column="title,body"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -95,7 +95,7 @@ MIXED = ["0", "1.0", "1", "-0.0", "2.00"]
 def test_two_spellings_of_a_number_are_one_class_and_both_are_named(read, caplog):
     dataset = read(MIXED)
     assert (dataset.class_names, dataset.labels.tolist()) == (("0", "1", "2"), [0, 1, 1, 0, 2])
-    assert "one class: -0.0 and 0; 1 and 1.0; --config.data.label_type=name keeps them apart" in caplog.text
+    assert "one class: -0.0 and 0; 1 and 1.0; label_type=name keeps them apart" in caplog.text
     assert read(MIXED, label_type="integer").class_names == ("0", "1", "2")
     assert read(MIXED, label_type="name").class_names == tuple(sorted(MIXED))
 

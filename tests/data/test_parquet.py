@@ -10,7 +10,8 @@ import pytest
 from amsdff_jax import UserError
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data import parquet
-from amsdff_jax.data.files import read_file, scan_rows, text_of
+from amsdff_jax.data.files import read_file, scan_rows
+from amsdff_jax.data.rows import text_of
 
 TEXTS = ["good", "bad"]
 LABELS = ["pos", "neg"]
@@ -72,9 +73,9 @@ def test_text_as_bytes_is_text_and_what_is_not_utf8_is_one_bad_row(tmp_path):
     assert read_file(write(tmp_path / "d.parquet", text=[b"good", b"bad"], label=LABELS), DataConfig()).texts == TEXTS
     for name in ("broken", "bytes"):
         rows = list(scan_rows(write(tmp_path / "e.parquet", text=ODD[name]), ["text"]))
-        assert text_of(rows[0], "text") == "a"
+        assert text_of(rows[0], ["text"]) == "a"
         with pytest.raises(UserError, match="row 2, column 'text': not valid UTF-8"):
-            text_of(rows[1], "text")
+            text_of(rows[1], ["text"])
 
 
 @pytest.mark.parametrize("value", ["w" * 2000, list(range(2000))])

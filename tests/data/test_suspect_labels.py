@@ -53,6 +53,11 @@ def test_two_files_put_together_are_told_when_they_are_read(tmp_path, caplog):
     read = read_file(str(path), DataConfig())
     assert repeated_headers(read, DataConfig()) == ["2 rows are the header again (line 4, line 6); remove it"]
     assert not repeated_headers(read, DataConfig(text_column="t"))
+    path.with_name("two.csv").write_text("title,body,label\na,b,pos\ntitle,body,label\nc,d,neg\n")
+    two = DataConfig(text_column="title,body")
+    assert repeated_headers(read_file(str(path.with_name("two.csv")), two), two)
+    caplog.clear()
+    read = read_file(str(path), DataConfig())
     assert [record.getMessage().removeprefix(f"{path}: ").split(":")[0][:30] for record in caplog.records] == [
         "1 class reads like a missing v", "classes that differ only in ca", "2 rows are the header again (l",
     ]  # fmt: skip

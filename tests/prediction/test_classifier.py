@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import threading
 
@@ -20,10 +21,11 @@ from amsdff_jax.data.chunks import PAUSE
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, write_calibration
 from amsdff_jax.evaluation.evaluator import Evaluator
+from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.prediction.prediction import ScoredLabel
+from amsdff_jax.prediction.prediction import Prediction, ScoredLabel
 from tests.conftest import TINY_HEAD, make_texts
 
 NAMES = ("low", "high", "other")
@@ -105,7 +107,16 @@ def test_top_k(classifier):
         best = np.argsort(-row)[:2]
         assert prediction.top_k == tuple(ScoredLabel(NAMES[label], row[label]) for label in best)
         assert (prediction.label, prediction.probability) == prediction.top_k[0]
-    assert len(classifier.predict(texts, top_k=99)[0].top_k) == 3
+        assert [best.score for best in prediction.top_k] == [best.probability for best in prediction.top_k]
+        assert prediction.score == prediction.probability
+    assert (
+        classifier.predict(texts, top_k=99)
+        == classifier.predict(texts, top_k=None)
+        == list(classifier.stream(texts, None))
+    )
+    assert sorted(best.label for best in classifier.predict(texts[0], top_k=None).top_k) == sorted(NAMES)
+    with pytest.raises(UserError, match="top_k: expected at least 1, or None for all classes, got 0"):
+        classifier.predict(texts, top_k=0)
 
 
 def test_a_stream_reads_ahead_no_further_than_it_must(classifier):
@@ -303,6 +314,64 @@ def test_a_model_of_pairs_takes_pairs_only(classifier):
     single = Classifier(classifier.saved._replace(reads_pairs=False), batch_size=16, devices=jax.devices()[:1])
     with pytest.raises(UserError, match="expected a string, got"):
         single.predict([("w1", "w2")])
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "config.json"}
+
+
+def test_a_saved_classifier_is_the_same_one(folders, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    for file in (folders / "masked").iterdir():
+        (first / file.name).write_bytes(file.read_bytes())
+    write_calibration(first, Calibration(NAMES, 0.37, 0.5, target_precision=0.9, texts=7))
+    record_conversion(first, "origin.pt", "a checkpoint")
+    classifier = Classifier.from_pretrained(first, batch_size=16, devices=jax.devices()[:1])
+    texts = make_texts(21, 5)[0]
+    expected = classifier.predict(texts, top_k=None)
+    classifier.save(second)
+    assert contents(second) == contents(first)
+    config = json.loads((second / "config.json").read_text())
+    assert str(tmp_path) not in json.dumps(config)  # where it was read from is nobody's business
+    assert config["class_names"] == list(NAMES)
+    shutil.rmtree(first)
+    again = Classifier.from_pretrained(second, batch_size=16, devices=jax.devices()[:1])
+    assert again.predict(texts, top_k=None) == expected  # to the last bit
+    before = contents(second)
+    again.save(second)  # onto itself
+    assert contents(second) == before
+    half = Classifier.from_pretrained(second, compute_dtype="bfloat16", batch_size=16, devices=jax.devices()[:1])
+    half.save(tmp_path / "half")
+    same = Classifier.from_pretrained(tmp_path / "half", batch_size=16, devices=jax.devices()[:1])
+    np.testing.assert_array_equal(same.logits(texts), half.logits(texts))
+
+
+def test_a_classifier_overwrites_nothing_but_models(classifier, tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(UserError, match=r"holds thesis\.txt, which is no part of a model, and is left alone"):
+        classifier.save(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_notebook_shows_predictions_and_explanations_with_everything_escaped(classifier):
+    hostile = "<script>alert(1)</script>"
+    best = (ScoredLabel(hostile, 0.75), ScoredLabel("y", 0.25))
+    shown = Prediction(*best[0], best, truncated=True, abstained=True, label_set=(hostile,))._repr_html_()
+    assert hostile not in shown
+    assert shown.count("&lt;script&gt;") == 2
+    for told in ("75.0 %", "25.0 %", "truncated", "abstains", "Label set"):
+        assert told in shown
+    plain = classifier.predict("w1 w2")._repr_html_()
+    assert not re.search("truncated to|abstains|Label set", plain)
+    explained = classifier.explain("w1 <b>w2</b>")._repr_html_()
+    assert "<b>w2" not in explained
+    assert 'class="mark' in explained
+    for page in (shown, plain, explained):
+        assert (page.count("<div"), page.count("<style>")) == (page.count("</div>"), 1)
+        style = page[page.index("<style>") : page.index("</style>")]
+        assert style.split()[1:3] == [".amsdff", "{"]  # the rules are nested: those of the notebook stay as they are
+        assert style.count("{") == style.count("}")
 
 
 def test_calibration_is_obeyed(folders, classifier, tmp_path):

@@ -23,6 +23,7 @@ from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.prediction.calibrate_model import calibrate_model, print_calibration
+from amsdff_jax.prediction.evaluate import evaluate_model
 from amsdff_jax.prediction.inputs import Record
 from amsdff_jax.prediction.lines import Layout
 from amsdff_jax.prediction.outputs import Output
@@ -120,6 +121,56 @@ def test_csv_has_the_same_with_fixed_columns(folder, predictions, tmp_path):
     assert [(row["label"], row["label_2"]) for row in rows] == [
         tuple(best.label for best in prediction.top_k) for prediction in predictions
     ]
+
+
+@pytest.fixture
+def trained(folder, tmp_path):
+    """The model as if it had been trained on files of several columns, which its card tells."""
+    model = shutil.copytree(folder, tmp_path / "trained")
+
+    def record(**data):
+        facts = {"training": {"settings": {"data": {"text_column": "title,body", "label_column": "kind"} | data}}}
+        (model / "card.json").write_text(json.dumps(facts))
+        return str(model)
+
+    return record
+
+
+def test_a_model_knows_the_columns_it_was_trained_on(trained, tmp_path):
+    rows = [
+        ("title", "body", "kind"),
+        ("w1", "w2 w3", "low"),
+        ("w4", "", "high"),
+        ("", "w5", "low"),
+        *[("a", "b", "low")] * 4,
+    ]
+    with (tmp_path / "d.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    file, output = str(tmp_path / "d.csv"), tmp_path / "out.jsonl"
+    model = trained()
+    predict(model, file=file, output=str(output))
+    expected = Classifier.from_pretrained(model).predict(["w1 w2 w3", "w4", "w5"])
+    for line, prediction in zip(read_lines(output), expected, strict=False):
+        assert (line["label"], line["probability"]) == (
+            prediction.label,
+            pytest.approx(prediction.probability, abs=1e-5),
+        )
+    predict(model, file=file, data=DataConfig(text_column="body"), output=str(tmp_path / "body.jsonl"))
+    assert read_lines(tmp_path / "body.jsonl")[0]["probability"] != read_lines(output)[0]["probability"]
+    metrics = evaluate_model(model, file, output=tmp_path / "report")
+    assert [each["support"] for each in metrics["per_class"]] == [6, 1, 0]
+    with pytest.raises(UserError, match=r"d\.csv: line 1: no column 'headline', only 'title', 'body', 'kind'"):
+        predict(trained(text_column="headline,body"), file=file)
+    with pytest.raises(UserError, match="line 1: no column 'text'"):  # a card of other data says nothing of files
+        predict(trained(source="tfds"), file=file)
+    assert calibrate_model(trained(), file).texts == 7
+
+
+def test_columns_of_training_are_not_those_of_texts_given_one_by_one(trained, tmp_path):
+    model = trained(text_pair_column="second")
+    output = tmp_path / "out.jsonl"
+    assert predict(model, ["w1"], output=str(output))
+    assert json.loads((tmp_path / "out.jsonl.progress").read_text().split("\n")[0])["flags"]["text_column"] == "text"
 
 
 BROKEN = b'{"text": "w1"}\n{"text": \n{"text": 3}\n{"body": "w2"}\n{"text": "w\xff"}\n\n{"text": "\\ud800 w3"}\n'
