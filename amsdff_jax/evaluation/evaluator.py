@@ -64,7 +64,7 @@ class Evaluator:
           buckets: padded lengths that are worth compiling; (): chosen from the first dataset.
         """
         self._inference = Inference(
-            make_forward(graph), parallel, config.train.eval_batch_size, "evaluation", graph_identity(graph)
+            make_forward(graph), parallel, config.train.eval_batch_size, "evaluation", identity=graph_identity(graph)
         )
         self._prepare = parallel.compile_eval_step(make_inference_variables(graph))
         self._config = config

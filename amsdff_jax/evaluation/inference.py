@@ -44,8 +44,8 @@ class Inference:
         parallel: DataParallel,
         batch_size: int,
         name: str,
-        identity: str | None = None,
         make_batch: Callable[[Any, PlannedBatch, slice], Any] = make_batch,
+        identity: str | None = None,
     ):
         """Prepares the function; nothing is compiled yet.
 
@@ -54,8 +54,8 @@ class Inference:
           parallel: the devices.
           batch_size: rounded up to what the devices divide.
           name: what messages call it.
-          identity: of the function, as in `StepByLength`; for what `make_forward` makes `graph_identity` gives it.
           make_batch: (texts, planned batch, rows) -> these rows of the batch, with an `attention_mask`.
+          identity: of the function, as in `StepByLength`; for what `make_forward` makes `graph_identity` gives it.
         """
         self.batch_size = parallel.round_up(batch_size)
         self._function = StepByLength(parallel.compile_eval_step(function), name, identity)

@@ -80,7 +80,7 @@ class Classifier:
         model = saved.model.for_platform(parallel.platform)
         graph = nnx.graphdef(model)
         self._inference, self._small_inference = (
-            Inference(make_forward(graph), parallel, size, "prediction", graph_identity(graph))
+            Inference(make_forward(graph), parallel, size, "prediction", identity=graph_identity(graph))
             for size in (batch_size, min(batch_size, SMALL_BATCH_SIZE))
         )
         prepare = parallel.compile_eval_step(make_inference_variables(graph))
