@@ -22,7 +22,7 @@ from amsdff_jax.data.normalizer_growth import check_growth
 _given = os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS")
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 try:
-    from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+    from transformers import BertTokenizer, PreTrainedTokenizerFast
     from transformers.utils import logging as transformers_logging
 finally:
     del os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"]
@@ -39,6 +39,9 @@ FILES = (
 LARGEST_FILE = 1 << 26
 
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# What `AutoTokenizer` reads as `BertTokenizer` too, in an encoder's or a trained model's folder.
+BERT_CLASSES = {"BertTokenizer", "BertTokenizerFast"}
+BERT_MODELS = {"amsdff", "bert", "distilbert"}
 PROBE = "Aé 的 \U00012000 \U0001f600"  # words that few vocabularies know
 
 TEXTS_PER_CALL = 1000  # enough to keep all cores busy, few enough to bound the memory of the encodings
@@ -187,6 +190,12 @@ def _read(folder: Path) -> PreTrainedTokenizerFast:
     configs = [folder / name for name in ("tokenizer_config.json", "config.json") if (folder / name).exists()]
     settings = [read_json(file, "a tokenizer's or encoder's configuration") for file in configs]
     if (folder / "tokenizer.json").exists() or any("tokenizer_class" in values for values in settings):
+        classes = {values["tokenizer_class"] for values in settings if "tokenizer_class" in values}
+        models = {values["model_type"] for values in settings if "model_type" in values}
+        if classes and classes <= BERT_CLASSES and models <= BERT_MODELS:
+            return BertTokenizer.from_pretrained(str(folder), local_files_only=True)
+        from transformers import AutoTokenizer  # which imports PyTorch where it is installed: 1.6 s
+
         return AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True, trust_remote_code=False)
     vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
     missing = [token for token in BERT_TOKENS if token not in vocabulary]
