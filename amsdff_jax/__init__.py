@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from amsdff_jax.models.amsdff import AMSDFFOutput, EnhancedAMSDFF
     from amsdff_jax.models.model_folder import load_model
     from amsdff_jax.prediction.classifier import Classifier
+    from amsdff_jax.prediction.estimator import AmsdffClassifier
     from amsdff_jax.prediction.prediction import Prediction
     from amsdff_jax.training.trainer import Trainer
 
 # Each name is loaded when it is first used: whoever reads a file need not wait for JAX, nor have PyTorch.
 _MODULES = {
     "AMSDFFOutput": "models.amsdff",
+    "AmsdffClassifier": "prediction.estimator",
     "Classifier": "prediction.classifier",
     "Config": "config",
     "EnhancedAMSDFF": "models.amsdff",
@@ -37,6 +39,7 @@ _MODULES = {
 
 __all__ = [
     "AMSDFFOutput",
+    "AmsdffClassifier",
     "Classifier",
     "Config",
     "EnhancedAMSDFF",

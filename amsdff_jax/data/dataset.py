@@ -115,7 +115,9 @@ class TextDataset:
 
         Args:
           frame: whatever gives a column for its name in brackets, and knows these names.
-          text, label, **options: as for `from_dict`.
+          text: the column of the texts, or several.
+          label: the column of the labels.
+          **options: as for `from_dict`.
 
         Returns:
           A text for every row; its id is "row 0" for the first, whatever the frame's index calls it.
@@ -140,7 +142,10 @@ class TextDataset:
 
         Args:
           path: of the file.
-          text, label, text_pair, class_names: as for `from_dict`.
+          text: the column of the texts, or several, as for `from_dict`.
+          label: the column of the labels.
+          text_pair: the column, or columns, of second texts; "": texts stand alone.
+          class_names: the classes that training knows; (): take them from the labels.
           **settings: of `DataConfig`, on how labels and tables are written: `label_type`, `delimiter`, `quoting`,
             `column_names`.
 

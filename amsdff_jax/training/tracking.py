@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import write_json
+from amsdff_jax.base.files import user_errors, write_json
 from amsdff_jax.base.records import read_record
 from amsdff_jax.base.validation import flatten
 from amsdff_jax.config import Config
@@ -187,7 +187,8 @@ def check_trackers(names: Iterable[str]) -> None:
     """Raises `UserError` for a tracker that is not installed; imports none."""
     for name in names:
         module, package, _ = _TRACKERS[name]
-        if importlib.util.find_spec(module) is None:
+        found = importlib.util.find_spec(module)
+        if found is None or found.origin is None:  # the second of a mere folder of that name, such as W&B makes
             raise UserError(f"train.trackers: {name} is not installed; pip install {package}, or leave it out")
 
 
@@ -208,13 +209,13 @@ class Trackers:
           resumed: whether there was a session before.
 
         Raises:
-          UserError: a tracker of a new run cannot be started.
-          OSError: the ids of the run cannot be written.
+          UserError: a tracker of a new run cannot be started, or the ids of the run not written.
         """
         self._trackers: dict[str, Tracker] = {}
         if not is_first_host():
             return
-        known = read_record(workdir / FILE, "the ids of a run in its trackers") if resumed else {}
+        file = workdir / FILE
+        known = read_record(file, "the ids of a run in its trackers") if resumed else {}
         settings = flatten(without_paths(dataclasses.asdict(config)))
         for name in config.train.tracker_names:
             run = TrackedRun(workdir, settings, first_step, str(known.get(name, "")))
@@ -228,8 +229,9 @@ class Trackers:
                     ) from error
                 self._tell(name, error, first_step)
         ids = known | {name: tracker.run_id for name, tracker in self._trackers.items() if tracker.run_id}
-        if ids != known or not resumed:
-            write_json(workdir / FILE, ids)
+        if ids != known or (file.exists() and not resumed):
+            with user_errors(file, "written", "make room and run the same command again"):
+                write_json(file, ids)
 
     def log(self, kind: str, step: int, values: Mapping[str, object]) -> None:
         """Gives the numbers among `values` to all trackers, under the names `kind/name`."""

@@ -9,6 +9,7 @@ import pytest
 from amsdff_jax import Trainer, UserError, load_model
 from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.models.state_dict import to_state_dict
+from amsdff_jax.training.checkpoint import has_checkpoint
 
 
 @pytest.fixture
@@ -91,10 +92,11 @@ def test_on_evaluation_sees_each_evaluation_and_may_end_the_run(make, tiny_data)
         ({"on_evaluation": lambda *_: {}}, {}, r"on_evaluation: failed \(TypeError: it gave {}, expected True"),
     ],
 )
-def test_an_error_of_the_callers_is_named_and_the_run_kept(hooks, settings, message, make):
+def test_an_error_of_the_callers_is_named_and_the_run_kept(hooks, settings, message, make, tmp_path):
     with pytest.raises(UserError, match=f"{message}.*the run is saved at step 3") as error:
         make(**hooks, **settings).train()
     assert "\n" not in str(error.value)
+    assert has_checkpoint(tmp_path / "run")
     kept = {name: {"bad": hits} for name in hooks if name == "metrics"}
     resumed = make(**kept, **settings)
     resumed.train()
