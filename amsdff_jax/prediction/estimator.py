@@ -26,7 +26,7 @@ SETTINGS = {  # parameters of the estimator that are settings, by their names in
     "model": "model.name",
     "epochs": "train.epochs",
     "batch_size": "train.batch_size",
-    "head_learning_rate": "train.learning_rate",
+    "head_learning_rate": "train.head_learning_rate",
     "encoder_learning_rate": "train.encoder_learning_rate",
     "max_length": "data.max_length",
     "validation_fraction": "data.validation_fraction",

@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import tarfile
+import textwrap
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,26 @@ def test_the_library_leaves_the_environment_and_says_nothing_of_pytorch():
     )
     assert result.returncode == 0, result.stderr
     assert "PyTorch" not in result.stderr
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs PyTorch")
+def test_a_prediction_imports_no_pytorch_and_no_scipy():
+    code = """
+        import sys
+        from flax import nnx
+        from amsdff_jax import Classifier, EnhancedAMSDFF, load_tokenizer
+        from amsdff_jax.config import EncoderConfig, ModelConfig
+        from amsdff_jax.interop.hub import find_encoder
+        from amsdff_jax.models.model_folder import SavedModel
+
+        sizes = EncoderConfig(dim=24, n_layers=1, n_heads=2, hidden_dim=8)
+        model = EnhancedAMSDFF(ModelConfig(encoder="", num_classes=2), sizes, rngs=nnx.Rngs(0))
+        Classifier(SavedModel(model, load_tokenizer(find_encoder("minilm-l6")), ("a", "b"), 8)).predict("a film")
+        assert not {"torch", "scipy", "sklearn", "matplotlib", "tensorflow", "tensorboardX"} & set(sys.modules)
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True
+    )
 
 
 def test_a_verb_shows_its_own_name_and_flags(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from amsdff_jax import TextDataset, UserError
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer, tokenize
@@ -47,6 +48,22 @@ def test_a_vocabulary_alone_is_read_as_berts_and_its_capitals_tell_the_case(word
     if beside:
         (tmp_path / beside).write_text('{"model_type": "bert"}')
     assert load_tokenizer(tmp_path)(text).input_ids == [2, 5, 5, 6, 1, 3]
+
+
+@pytest.mark.parametrize("tokenizer_class", ["BertTokenizer", "BertTokenizerFast"])
+@pytest.mark.parametrize("model_type", ["", "bert", "distilbert", "amsdff"])
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_berts_tokenizer_is_what_transformers_finds_by_itself(tokenizer_class, model_type, lower_case, folder):
+    settings = {"tokenizer_class": tokenizer_class, "do_lower_case": lower_case, "unk_token": "[UNK]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    if model_type:
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    own, found = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    found.backend_tokenizer.no_padding()
+    found.backend_tokenizer.no_truncation()
+    assert type(own) is type(found)
+    assert own.backend_tokenizer.to_str() == found.backend_tokenizer.to_str()
+    assert (own.special_tokens_map, own.pad_token_id) == (found.special_tokens_map, found.pad_token_id)
 
 
 def test_what_a_configuration_says_of_the_case_holds(tmp_path):
