@@ -21,7 +21,7 @@ from amsdff_jax.experiments.experiment_report import write_experiment_report
 from amsdff_jax.experiments.settings import ExperimentConfig
 from amsdff_jax.parallel.stop import StopRequest
 
-CONFIG = command_line.DEFINE_CONFIG("config", "configs/experiments.py", "Datasets, models and how to train them.")
+CONFIG = command_line.DEFINE_CONFIG("config", "experiments", "Datasets, models and how to train them.")
 DATASETS = flags.DEFINE_list("datasets", [], "Only these.")
 MODELS = flags.DEFINE_list("models", [], "Only these.")
 SEEDS = flags.DEFINE_integer("seeds", 0, "Runs of each model on each dataset; 0: as the config says.", lower_bound=0)

@@ -149,7 +149,7 @@ def assert_one_line(code, output, message):
         ("train.py", ["--config={tmp}/nothing.py"], "expected get_config to return a ConfigDict, got NoneType"),
         ("train.py", [FILES, "--config.loss.focal=0", "--config.loss.focal_gamma=3"],
          "--config.loss.focal_gamma=3.0: decides nothing, because loss.focal=0"),
-        ("run_experiments.py", ["--config.mode=x"], "--config: no file 'configs/experiments.py'"),
+        ("run_experiments.py", ["--config.mode=x"], "mode: expected one of 'finetuned', 'frozen', got 'x'"),
         ("predict.py", ["--model=x", "-1 point for this"], "comes after --, as in: -- '-1 point for this'"),
         ("predict.py", ["--model=x", "--nice"], "a text that begins with - comes after --"),
         ("explain.py", ["--model=", "a"], "--model: given without a value"),
