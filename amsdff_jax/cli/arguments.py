@@ -19,7 +19,7 @@ from amsdff_jax.base.validation import field_names, nearest, nearest_field
 from amsdff_jax.cli.config_file import SUFFIXES, read_settings
 from amsdff_jax.cli.main import in_own_words
 from amsdff_jax.cli.packaged import CONFIGS
-from amsdff_jax.config.renamed import current_name
+from amsdff_jax.config.renamed import current_name, tell
 
 HELP = frozenset({"--help", "-help", "-h"})
 
@@ -133,6 +133,7 @@ def _rename_flag(arguments: list[str], former: str, name: str) -> None:
     place, value = given[former]
     if name in given and given[name][1] != value:
         raise UserError(f"--{former}: the former name of --{name}, which is given too; leave one of them out")
+    tell(former.removeprefix("config."), name.removeprefix("config."))
     arguments[place] = f"--{name}{value}"
 
 

@@ -22,7 +22,7 @@ from amsdff_jax.config.class_weights import parse_class_weights
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.config.recipes import LAST_LAYER as LAST_LAYER
 from amsdff_jax.config.recipes import leave_out_new_dropout as leave_out_new_dropout
-from amsdff_jax.config.renamed import current_name, with_current_names
+from amsdff_jax.config.renamed import current_name, tell, with_current_names
 
 # What is larger is a mistake, which would take all memory or time before it came out.
 LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000
@@ -317,7 +317,10 @@ class Config:
         values = dataclasses.asdict(self)
         names = [*field_names(values), *(name for name in values if isinstance(values[name], dict))]
         for name, value in fields.items():
-            name = current_name(name.replace("__", "."))
+            given = name.replace("__", ".")
+            name = current_name(given)
+            if name != given:
+                tell(given, name)
             if name not in names:
                 raise UserError(f"{name}: no such field{nearest_field(name, names)}")
             *sections, last = name.split(".")

@@ -23,7 +23,6 @@ def current_name(name: str) -> str:
     """The name of today of a setting, or of a flag that ends in its name; any other is left as it is."""
     for current, former in FORMER_NAMES.items():
         if f".{name}".endswith(f".{former}"):
-            tell(former, current)
             return name.removesuffix(former) + current
     return name
 
