@@ -1,6 +1,5 @@
 """A model taken apart: its numbers beside its graph, as functions of explicit state take them."""
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple, Self, TypeVar
 
@@ -51,9 +50,15 @@ def graph_identity(graph: nnx.GraphDef) -> str | None:
 
     None for a model with layers or functions that are neither of this package nor Flax's: their code may change.
     """
-    modules = (getattr(node, "type", nnx.Module).__module__.partition(".")[0] for node in graph.nodes)
-    text = re.sub(r"<function promote_dtype at 0x[0-9a-f]+>", "promote_dtype", repr(graph))
-    return None if set(modules) - {"amsdff_jax", "flax"} or " at 0x" in text else text
+    statics = [(key, getattr(value, "value", value)) for key, value in graph.attributes]
+    functions = [value for _, value in statics if callable(value)]
+    code = [*functions, *(node.type for node in graph.nodes if hasattr(node, "type"))]
+    if {part.__module__.partition(".")[0] for part in code} - {"amsdff_jax", "flax", "jax"}:
+        return None
+    named = [(key, value.__qualname__ if callable(value) else value) for key, value in statics]
+    text = f"{graph.nodes}\n{named}"
+    # Of a function without a name of its own, or of an object that only says where it lies, too little is known.
+    return None if " at 0x" in text or "<lambda>" in text or "<locals>" in text else text
 
 
 def abstract_model(make: Callable[[nnx.Rngs], M]) -> M:

@@ -54,7 +54,7 @@ class RunLog:
     is set aside.
     """
 
-    def __init__(self, directory: Path, first_step: int, trackers: Trackers):
+    def __init__(self, directory: Path, first_step: int, trackers: Trackers | None = None):
         self._file, self._trackers = directory / "metrics.jsonl", trackers
         self._writes = is_first_host()
         if self._writes:
@@ -72,7 +72,8 @@ class RunLog:
             return
         with self._errors_told():
             self._stream.write((to_json({"kind": kind, "step": step, **values}) + "\n").encode())
-        self._trackers.log(kind, step, values)
+        if self._trackers:
+            self._trackers.log(kind, step, values)
 
     def __enter__(self) -> "RunLog":
         return self

@@ -22,7 +22,10 @@ SHOWN = r"[/v2] [red]x[/] :smile: \x1b[31m\u202e"
 
 
 def print_report():
-    print_metrics({NAME: {"examples": 3, "accuracy": 0.5, "macro_f1": 0.5, "loss": 1.0, "ece": 0.1}}, ROOT / NAME)
+    print_metrics(
+        {NAME: {"examples": 3, "accuracy": 0.5, "macro_f1": 0.5, "loss": 1.0, "cross_entropy": 1.0, "ece": 0.1}},
+        ROOT / NAME,
+    )
 
 
 def print_calibrated():

@@ -132,9 +132,9 @@ def test_what_the_table_leaves_out_has_the_rate_of_encoder_or_new_layers():
     names = ["transformer.embeddings.LayerNorm.bias", "transformer.transformer.layer.0.ffn.lin1.weight",
              "classifier.0.weight", "classifier.8.weight"]  # fmt: skip
     table = (("embeddings", 0.0), (r"^classifier\.8", 3e-3), ("LayerNorm|classifier", 9.0))
-    config = TrainConfig(learning_rate=5e-4, encoder_learning_rate=2e-5, learning_rate_table=table[:2])
+    config = TrainConfig(head_learning_rate=5e-4, encoder_learning_rate=2e-5, learning_rate_table=table[:2])
     assert list(peak_learning_rates(names, config).values()) == [0.0, 2e-5, 5e-4, 3e-3]
-    config = TrainConfig(learning_rate=5e-4, encoder_learning_rate=2e-5, learning_rate_table=table)
+    config = TrainConfig(head_learning_rate=5e-4, encoder_learning_rate=2e-5, learning_rate_table=table)
     assert list(peak_learning_rates(names, config).values()) == [0.0, 2e-5, 9.0, 3e-3]
 
 
@@ -182,7 +182,7 @@ def test_schedule_rises_and_falls_to_zero():
 
 def test_a_waiting_encoder_stays_as_it_is_and_then_warms_up():
     model = make_model()
-    config = TrainConfig(learning_rate=2e-3, encoder_learning_rate=1e-3, encoder_delay=0.4, warmup_ratio=0.25)
+    config = TrainConfig(head_learning_rate=2e-3, encoder_learning_rate=1e-3, encoder_delay=0.4, warmup_ratio=0.25)
     rates = peak_learning_rates(parameter_names(model), config)
     variables = split_model(model, rates)[1]
     optimizer = make_optimizer(variables.trainable, rates, config, total_steps=20)
