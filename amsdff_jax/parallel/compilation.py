@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,6 @@ from amsdff_jax.parallel.executables import (
     ExecutableCache,
     executable_key,
     execution_devices,
-    is_supported,
     outside_jax_cache,
 )
 
@@ -39,7 +39,7 @@ def keep_compiled_steps() -> None:
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if is_supported():
+            if hasattr(os, "geteuid"):  # elsewhere nothing tells whose a file is
                 _executables = ExecutableCache(folder.with_name("executables"))
         except OSError as error:
             logger.warning("%s: compiled steps cannot be kept there (%s)", folder, error.strerror)
@@ -86,9 +86,10 @@ class StepByLength:
         if not missing or not hasattr(self._function, "lower"):
             return
         start = time.perf_counter()
-        kept = _executables is not None and self._identity is not None
+        kept = _executables is not None and self._identity is not None and jax.process_count() == 1
+        make = self._load_or_compile if kept else self._compile
         with outside_jax_cache() if kept else contextlib.nullcontext(), ThreadPoolExecutor(len(missing)) as threads:
-            executables = threads.map(lambda length: self._load_or_compile(examples[length]), missing)
+            executables = threads.map(lambda length: make(examples[length]), missing)
             self._executables.update(zip(missing, executables, strict=True))
         lengths, seconds = ", ".join(map(str, sorted(missing))), time.perf_counter() - start
         megabytes = max(temporary_bytes(self._executables[length]) for length in missing) / 1e6
@@ -97,11 +98,13 @@ class StepByLength:
             "of memory beside weights and batches"
         )
 
+    def _compile(self, arguments: tuple) -> jax.stages.Compiled:
+        return self._function.lower(*arguments).compile()
+
     def _load_or_compile(self, arguments: tuple) -> jax.stages.Compiled:
-        if _executables is None or self._identity is None:
-            return self._function.lower(*arguments).compile()
-        key = executable_key(self._identity, arguments)
-        return _executables.load_or_compile(key, lambda: self._function.lower(*arguments), execution_devices(arguments))
+        assert _executables is not None and self._identity is not None
+        key, devices = executable_key(self._identity, arguments), execution_devices(arguments)
+        return _executables.load_or_compile(key, lambda: self._function.lower(*arguments), devices)
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
         """The results for a batch."""

@@ -96,6 +96,7 @@ class ExecutableCache:
 
 
 _thread = threading.local()
+_compiling = threading.Lock()
 
 
 @functools.cache
@@ -113,17 +114,13 @@ def _listen() -> None:
 def outside_jax_cache() -> Iterator[None]:
     """Keeps what is compiled meanwhile out of JAX's own cache, from which it would come without its code."""
     name = "jax_persistent_cache_min_compile_time_secs"
-    before = jax.config.values[name]
-    jax.config.update(name, float("inf"))
-    try:
-        yield
-    finally:
-        jax.config.update(name, before)
-
-
-def is_supported() -> bool:
-    """Whether executables can be kept: where files have an owner, and by a process that computes alone."""
-    return hasattr(os, "geteuid") and jax.process_count() == 1
+    with _compiling:  # the setting is one for all threads
+        before = jax.config.values[name]
+        jax.config.update(name, float("inf"))
+        try:
+            yield
+        finally:
+            jax.config.update(name, before)
 
 
 def executable_key(identity: str, arguments: tuple) -> str:

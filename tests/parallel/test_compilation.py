@@ -3,6 +3,9 @@
 import logging
 import os
 import re
+import subprocess
+import sys
+import textwrap
 
 import jax
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.parallel import compilation
 from amsdff_jax.parallel.compilation import StepByLength, keep_compiled_steps
+from tests.processes import ROOT
 
 
 def make_batch(length):
@@ -67,6 +71,20 @@ def test_a_cache_that_cannot_be_made_is_told_once(tmp_path, monkeypatch, caplog)
     finally:
         jax.config.update("jax_compilation_cache_dir", told)
     assert caplog.text.count("file/compiled: compiled steps cannot be kept there (Not a directory)") == 1
+
+
+def test_devices_and_hosts_can_be_chosen_after_it(tmp_path):
+    code = """
+        import jax
+        from amsdff_jax.parallel import compilation
+        compilation.keep_compiled_steps()
+        assert compilation._executables is not None
+        jax.config.update("jax_num_cpu_devices", 3)
+        assert len(jax.devices("cpu")) == 3
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment |= {"PYTHONPATH": str(ROOT), "AMSDFF_CACHE": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=environment, check=True)
 
 
 def test_what_is_kept_between_processes_stays_within_a_limit(tmp_path, monkeypatch):
