@@ -52,7 +52,8 @@ def graph_identity(graph: nnx.GraphDef) -> str | None:
     """
     statics = [(key, getattr(value, "value", value)) for key, value in graph.attributes]
     functions = [value for _, value in statics if callable(value)]
-    code = [*functions, *(node.type for node in graph.nodes if hasattr(node, "type"))]
+    types = (getattr(node, "type", None) for node in graph.nodes)
+    code = [*functions, *filter(None, types)]
     if {part.__module__.partition(".")[0] for part in code} - {"amsdff_jax", "flax", "jax"}:
         return None
     named = [(key, value.__qualname__ if callable(value) else value) for key, value in statics]
