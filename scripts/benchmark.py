@@ -16,7 +16,7 @@ from absl import flags
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path, write_json
-from amsdff_jax.benchmark.compare import compare, prepare_model, print_comparison
+from amsdff_jax.benchmark.compare import compare, prepare_model, print_comparison, require_torch
 from amsdff_jax.cli import arguments, command_line
 
 PRESET = flags.DEFINE_enum("preset", "minilm", ["minilm", "distilbert"], "Sizes of the encoder.")
@@ -36,6 +36,7 @@ def main() -> int:
         raise UserError(f"--shapes: expected batches such as 32x64,16x256, got {','.join(SHAPES.value)}")
     if MODEL.value and flags.FLAGS["preset"].present:
         raise UserError(f"--preset={PRESET.value}: decides nothing beside --model={MODEL.value}; give one of them")
+    require_torch()
     shapes = [tuple(map(int, shape.split("x"))) for shape in SHAPES.value]
     epoch = dataclasses.asdict(command_line.read_config()) if CONFIG.value else None
     with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as folder:

@@ -40,6 +40,12 @@ ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 CLASSES = 4
 
 
+def require_torch() -> None:
+    """Raises `UserError` unless PyTorch is installed."""
+    if find_spec("torch") is None:
+        raise UserError("PyTorch is what this measures against, and it is not installed: pip install torch")
+
+
 def prepare_model(preset: str, folder: Path) -> None:
     """Writes a model of the preset's size with four classes and a random head: what both sides load.
 
@@ -81,8 +87,7 @@ def compare(
       UserError: PyTorch is not installed; the system tells no process its memory; or a process failed, whose last line
         says why.
     """
-    if find_spec("torch") is None:
-        raise UserError("PyTorch is what this measures against, and it is not installed: pip install torch")
+    require_torch()
     if find_spec("resource") is None:  # Windows
         raise UserError(
             "Python's module resource tells the memory that this takes, and Windows has none: use Linux or macOS"
