@@ -48,13 +48,13 @@ def make_inference_variables(graph: nnx.GraphDef) -> Callable[[Variables], Varia
 def graph_identity(graph: nnx.GraphDef) -> str | None:
     """All that a model computes but for its numbers and the code of its classes: equal in every process.
 
-    None for a model with layers or functions that are neither of this package nor Flax's: their code may change.
+    None for a model with layers or functions that are not of this package, Flax, JAX or Python: their code may change.
     """
     statics = [(key, getattr(value, "value", value)) for key, value in graph.attributes]
     functions = [value for _, value in statics if callable(value)]
     types = (getattr(node, "type", None) for node in graph.nodes)
     code = [*functions, *filter(None, types)]
-    if {part.__module__.partition(".")[0] for part in code} - {"amsdff_jax", "flax", "jax"}:
+    if {part.__module__.partition(".")[0] for part in code} - {"amsdff_jax", "flax", "jax", "builtins"}:
         return None
     named = [(key, value.__qualname__ if callable(value) else value) for key, value in statics]
     text = f"{graph.nodes}\n{named}"
