@@ -12,12 +12,7 @@ from typing import Any
 import jax
 
 from amsdff_jax.base.cache import cache_folder, evict_oldest
-from amsdff_jax.parallel.executables import (
-    ExecutableCache,
-    executable_key,
-    execution_devices,
-    outside_jax_cache,
-)
+from amsdff_jax.parallel.executables import ExecutableCache, outside_jax_cache
 
 LARGEST_CACHE = 2 << 30  # bytes; a run on a CPU leaves about 5 MB
 
@@ -77,7 +72,7 @@ class StepByLength:
         self._executables: dict[int, Any] = {}
 
     def compile(self, examples: Mapping[int, tuple]) -> None:
-        """Compiles every length that has not been so yet, side by side, and logs what that took.
+        """Compiles every length that has not been so yet, or loads it, side by side, and logs what that took.
 
         Args:
           examples: the arguments of a call by length; only their shapes, types and places on the devices matter.
@@ -89,22 +84,22 @@ class StepByLength:
         kept = _executables is not None and self._identity is not None and jax.process_count() == 1
         make = self._load_or_compile if kept else self._compile
         with outside_jax_cache() if kept else contextlib.nullcontext(), ThreadPoolExecutor(len(missing)) as threads:
-            executables = threads.map(lambda length: make(examples[length]), missing)
-            self._executables.update(zip(missing, executables, strict=True))
+            made = list(threads.map(lambda length: make(examples[length]), missing))
+        self._executables.update(zip(missing, (executable for executable, _ in made), strict=True))
+        how = "compiled" if any(is_new for _, is_new in made) else "loaded"
         lengths, seconds = ", ".join(map(str, sorted(missing))), time.perf_counter() - start
-        megabytes = max(temporary_bytes(self._executables[length]) for length in missing) / 1e6
+        megabytes = max(temporary_bytes(executable) for executable, _ in made) / 1e6
         logger.info(
-            f"{self._name}: compiled for texts of {lengths} tokens in {seconds:.1f} s; takes up to {megabytes:.0f} MB "
+            f"{self._name}: {how} for texts of {lengths} tokens in {seconds:.1f} s; takes up to {megabytes:.0f} MB "
             "of memory beside weights and batches"
         )
 
-    def _compile(self, arguments: tuple) -> jax.stages.Compiled:
-        return self._function.lower(*arguments).compile()
+    def _compile(self, arguments: tuple) -> tuple[jax.stages.Compiled, bool]:
+        return self._function.lower(*arguments).compile(), True
 
-    def _load_or_compile(self, arguments: tuple) -> jax.stages.Compiled:
+    def _load_or_compile(self, arguments: tuple) -> tuple[jax.stages.Compiled, bool]:
         assert _executables is not None and self._identity is not None
-        key, devices = executable_key(self._identity, arguments), execution_devices(arguments)
-        return _executables.load_or_compile(key, lambda: self._function.lower(*arguments), devices)
+        return _executables.load_or_compile(self._identity, arguments, lambda: self._function.lower(*arguments))
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
         """The results for a batch."""

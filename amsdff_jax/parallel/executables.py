@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 from jax.experimental import serialize_executable
@@ -46,24 +45,30 @@ class ExecutableCache:
         self._folder = folder
         _listen()
 
-    def load_or_compile(self, key: str, lower: Callable[[], jax.stages.Lowered], devices: list[int]) -> Any:
-        """The function that was kept under `key`, or else a new one, which is kept.
+    def load_or_compile(
+        self, identity: str, arguments: tuple, lower: Callable[[], jax.stages.Lowered]
+    ) -> tuple[jax.stages.Compiled, bool]:
+        """The function that was kept for such arguments, or else a new one, which is kept; and whether it is new.
 
         Args:
-          lower: what makes it.
-          devices: numbers of those that it runs on, in their order.
+          identity: all that the function depends on beside its arguments and the code of this package.
+          arguments: of a call; their shapes, types and places on the devices count.
+          lower: what makes the function.
         """
-        executable = self.read(key)
-        if executable is None:
+        devices = _devices_of(arguments)
+        key = executable_key(identity, arguments, devices)
+        executable = self._read(key, devices)
+        is_new = executable is None
+        if is_new:
             lowered = lower()
             _thread.hit = False
             executable = lowered.compile()
             # What JAX has loaded from its own cache lacks the code of its kernels when it is serialized again.
             if not _thread.hit:
-                self.write(key, executable, devices)
-        return executable
+                self._write(key, executable)
+        return executable, is_new
 
-    def read(self, key: str) -> jax.stages.Compiled | None:
+    def _read(self, key: str, devices: list) -> jax.stages.Compiled | None:
         """The function that was kept under `key`; None where there is none, or it is damaged or another user's."""
         try:
             with open(os.open(self._folder / (key + SUFFIX), os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
@@ -72,18 +77,16 @@ class ExecutableCache:
                 digest, content = stream.read(DIGEST_SIZE), stream.read()
             if hashlib.blake2b(content, digest_size=DIGEST_SIZE).digest() != digest:
                 return None
-            executable, inputs, outputs, devices = pickle.loads(content)
-            by_id = {device.id: device for device in jax.devices()}
             return serialize_executable.deserialize_and_load(
-                executable, inputs, outputs, execution_devices=[by_id[number] for number in devices]
+                *pickle.loads(content), backend=devices[0].client, execution_devices=devices
             )
         except Exception:  # whatever a damaged entry makes JAX and pickle raise: it is compiled again
             return None
 
-    def write(self, key: str, compiled: jax.stages.Compiled, devices: list[int]) -> None:
+    def _write(self, key: str, compiled: jax.stages.Compiled) -> None:
         """Keeps a compiled function, if it can be kept and written."""
         try:
-            content = pickle.dumps((*serialize_executable.serialize(compiled), devices))
+            content = pickle.dumps(serialize_executable.serialize(compiled))
         except Exception:  # such as that of `jax.pmap`, or one that holds a constant
             return
         digest = hashlib.blake2b(content, digest_size=DIGEST_SIZE).digest()
@@ -123,41 +126,35 @@ def outside_jax_cache() -> Iterator[None]:
             jax.config.update(name, before)
 
 
-def executable_key(identity: str, arguments: tuple) -> str:
-    """The key of a compiled function.
-
-    Args:
-      identity: all that the function depends on beside its arguments and the code of this package.
-      arguments: of a call; their shapes, types and places on the devices count.
-    """
+def executable_key(identity: str, arguments: tuple, devices: list) -> str:
+    """The key of a function that is compiled for such arguments, on these devices."""
     digest = hashlib.blake2b(digest_size=20)
     leaves, structure = jax.tree.flatten(arguments)
-    digest.update(f"{_surroundings()}\n{identity}\n{structure}\n".encode())
+    digest.update(f"{_surroundings(devices)}\n{identity}\n{structure}\n".encode())
     for leaf in leaves:
         array = jax.typeof(leaf)
         digest.update(f"{array.str_short()} {array.weak_type} {getattr(leaf, 'sharding', None)!r}\n".encode())
     return digest.hexdigest()
 
 
-def execution_devices(arguments: tuple) -> list[int]:
-    """Numbers of the devices on which the arguments of a call lie, in their order."""
+def _devices_of(arguments: tuple) -> list:
+    """The devices on which the arguments of a call lie, in their order."""
     for leaf in jax.tree.leaves(arguments):
         if isinstance(leaf, jax.Array):
             mesh = getattr(leaf.sharding, "mesh", None)
-            devices = sorted(leaf.devices(), key=lambda d: d.id) if mesh is None else mesh.devices.flat
-            return [device.id for device in devices]
-    return [jax.devices()[0].id]
+            return sorted(leaf.devices(), key=lambda device: device.id) if mesh is None else list(mesh.devices.flat)
+    return jax.devices()[:1]
 
 
-def _surroundings() -> str:
+def _surroundings(devices: list) -> str:
     """What code is compiled for, with and from."""
     settings = {
         name: getattr(jax.config, name, None)
         for name in sorted(jax.config.values)
         if "cache" not in name and "log" not in name
     }
-    device = jax.devices()[0]
-    return repr((_versions(), _processor(), device.client.platform_version, device.device_kind, settings))
+    kinds = [(device.platform, device.device_kind, device.id) for device in devices]
+    return repr((_versions(), _processor(), devices[0].client.platform_version, kinds, settings))
 
 
 @functools.cache

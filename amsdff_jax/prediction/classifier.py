@@ -215,7 +215,8 @@ class Classifier:
         Raises:
           UserError: something that is no text, once it is reached.
         """
-        require(top_k is None or top_k >= 1, "top_k", top_k, "at least 1, or None for all classes")
+        fits = top_k is None or (isinstance(top_k, (int, np.integer)) and top_k >= 1)
+        require(fits, "top_k", top_k, "at least 1, or None for all classes")
         for chunk, logits, truncated in self._run(items, skip):
             predictions = make_predictions(logits, truncated, self._calibration, top_k)
             yield [(tag, None if text is None else next(predictions)) for tag, text in chunk]

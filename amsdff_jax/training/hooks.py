@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import shown
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import NAMES
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -41,8 +42,15 @@ class Hooks:
           best_metric: the metric that must be a number.
 
         Raises:
-          UserError: a name that is taken, or that trackers would refuse.
+          UserError: a name that is taken, or that trackers would refuse; something that is no function.
         """
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise UserError(f'metrics: expected functions by name, such as {{"name": f}}, got {shown(metrics)}')
+        functions: dict[str, Any] = {f"metrics: {name!r}": metric for name, metric in (metrics or {}).items()}
+        functions["on_evaluation"] = on_evaluation
+        for name, function in functions.items():
+            if not callable(function) and not (name == "on_evaluation" and function is None):
+                raise UserError(f"{name}: expected a function, got {shown(function)}")
         self._metrics, self._on_evaluation = dict(metrics or {}), on_evaluation
         self._best_metric, self._parallel = best_metric, parallel
         for name in self._metrics:

@@ -100,10 +100,10 @@ class Trainer:
         """
         config = config if isinstance(config, Config) else Config.from_dict(config)
         self.model, self.config = model, dataclasses.replace(config, model=model.config)
-        check_run(model, self.config, train_data, val_data, metrics or ())
-        check_trackers(config.train.tracker_names)
         self._parallel = DataParallel(config.parallel.mode, devices)
         self._hooks = Hooks(metrics, on_evaluation, config.train.best_metric, self._parallel)
+        check_run(model, self.config, train_data, val_data, metrics or ())
+        check_trackers(config.train.tracker_names)
         self._parallel.check_batch_size(config.train.batch_size, config.train.accumulation_steps)
         if tokenizer is None:
             tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, model.config.encoder))

@@ -115,8 +115,9 @@ def test_top_k(classifier):
         == list(classifier.stream(texts, None))
     )
     assert sorted(best.label for best in classifier.predict(texts[0], top_k=None).top_k) == sorted(NAMES)
-    with pytest.raises(UserError, match="top_k: expected at least 1, or None for all classes, got 0"):
-        classifier.predict(texts, top_k=0)
+    for wrong in (0, "all"):
+        with pytest.raises(UserError, match=f"top_k: expected at least 1, or None for all classes, got {wrong!r}"):
+            classifier.predict(texts, top_k=wrong)
 
 
 def test_a_stream_reads_ahead_no_further_than_it_must(classifier):

@@ -54,6 +54,20 @@ def test_a_metric_of_the_callers_may_choose_the_best_and_greater_is_better(make)
 
 
 @pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        ({"metrics": [len]}, "metrics: expected functions by name"),
+        ({"metrics": {"f": 3}}, "metrics: 'f': expected a function, got 3"),
+        ({"on_evaluation": "f"}, "on_evaluation: expected a function, got 'f'"),
+    ],
+)
+def test_what_is_no_function_is_refused_before_anything_is_made(hooks, message, make, tmp_path):
+    with pytest.raises(UserError, match=message):
+        make(**hooks)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
     ("name", "message"), [("ece", "'ece' is computed already"), ("top 5", "names of letters, .* got 'top 5'")]
 )
 def test_names_that_cannot_be_used_are_refused_before_anything_is_made(name, message, make, tmp_path):
