@@ -60,16 +60,23 @@ def test_a_run_compiles_nothing_after_its_first_step(tiny_trainer, caplog):
     assert "not compiled ahead of time" not in caplog.text
 
 
-def test_a_cache_that_cannot_be_made_is_told_once(tmp_path, monkeypatch, caplog):
+@pytest.fixture
+def told_no_folder(monkeypatch):
+    """JAX as in a process of a user, who has told it no cache folder; what a test makes of that is undone."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
+    monkeypatch.setattr(compilation, "_executables", None)
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_a_cache_that_cannot_be_made_is_told_once(told_no_folder, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path / "file"))
-    told = jax.config.jax_compilation_cache_dir
-    try:
-        jax.config.update("jax_compilation_cache_dir", None)
-        keep_compiled_steps()
-        assert jax.config.jax_compilation_cache_dir is None
-    finally:
-        jax.config.update("jax_compilation_cache_dir", told)
+    keep_compiled_steps()
+    assert jax.config.jax_compilation_cache_dir is None
     assert caplog.text.count("file/compiled: compiled steps cannot be kept there (Not a directory)") == 1
 
 
@@ -87,7 +94,9 @@ def test_devices_and_hosts_can_be_chosen_after_it(tmp_path):
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=environment, check=True)
 
 
-def test_what_is_kept_between_processes_stays_within_a_limit(tmp_path, monkeypatch):
+@pytest.fixture
+def full_folder(tmp_path, monkeypatch):
+    """30 bytes in three entries, where 25 are allowed."""
     folder = tmp_path / "compiled"
     folder.mkdir()
     for age, name in enumerate(("newest", "middle", "oldest")):
@@ -95,14 +104,16 @@ def test_what_is_kept_between_processes_stays_within_a_limit(tmp_path, monkeypat
         os.utime(folder / f"{name}-cache", (1000 - age,) * 2)
     monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path))
     monkeypatch.setattr(compilation, "LARGEST_CACHE", 25)
-    told = jax.config.jax_compilation_cache_dir
-    keep_compiled_steps()  # JAX has been told a folder, so this one is not ours to keep small
-    assert len(list(folder.iterdir())) == 3
-    try:
-        jax.config.update("jax_compilation_cache_dir", None)
-        keep_compiled_steps()
-        assert jax.config.jax_compilation_cache_dir == str(folder)
-    finally:
-        jax.config.update("jax_compilation_cache_dir", told)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    assert {file.name for file in folder.iterdir()} == {"newest-cache", "middle-cache"}
+    return folder
+
+
+def test_what_is_kept_between_processes_stays_within_a_limit(told_no_folder, full_folder):
+    keep_compiled_steps()
+    assert jax.config.jax_compilation_cache_dir == str(full_folder)
+    assert {file.name for file in full_folder.iterdir()} == {"newest-cache", "middle-cache"}
+
+
+def test_a_folder_that_the_user_told_jax_is_left_alone(full_folder):
+    keep_compiled_steps()
+    assert len(list(full_folder.iterdir())) == 3
+    assert compilation._executables is None
