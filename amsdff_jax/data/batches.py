@@ -119,8 +119,11 @@ def plan_sample(lengths: np.ndarray, number: int, seed: int) -> PlannedBatch:
 
 
 def plan_lengths(plan: Sequence[PlannedBatch]) -> list[PlannedBatch]:
-    """The first batch of every length in `plan`."""
-    return list({planned.length: planned for planned in reversed(plan)}.values())
+    """The first batch of every length in `plan`, in their order there."""
+    first: dict[int, PlannedBatch] = {}
+    for planned in plan:
+        first.setdefault(planned.length, planned)
+    return list(first.values())
 
 
 def make_batch(dataset: TokenizedDataset, planned: PlannedBatch, rows: slice = slice(None)) -> Batch:

@@ -36,7 +36,7 @@ class BatchStream:
         return prefetch(map(self._make_batch, self.plan(first, last)))
 
     def batch_by_length(self, first: int, last: int) -> dict[int, Batch]:
-        """One batch of every padded length that there is among the steps after `first` up to `last`."""
+        """The first batch of every padded length among the steps after `first` up to `last`, in their order."""
         return {planned.length: self._make_batch(planned) for planned in plan_lengths([*self.plan(first, last)])}
 
     def _make_batch(self, planned: PlannedBatch) -> Batch:

@@ -26,12 +26,19 @@ from amsdff_jax.reporting.table import Table, columns, to_rich
 class Reporter:
     """Evaluates datasets with a saved model, writes their tables and then, asked for it, draws their pictures."""
 
-    def __init__(self, saved: SavedModel, config: Config):
+    def __init__(self, saved: SavedModel, config: Config, buckets: tuple[int, ...] = ()):
+        """Takes the model.
+
+        Args:
+          saved: with its tokenizer.
+          config: of the run.
+          buckets: rising padded lengths, such as those of the training; (): chosen from the first dataset.
+        """
         parallel = DataParallel()
         model = saved.model.for_platform(parallel.platform)
         self._variables = parallel.replicate(Variables.of(model))
         self._config = dataclasses.replace(config, model=model.config)
-        self._evaluator = Evaluator(nnx.graphdef(model), self._config, saved.require_tokenizer(), parallel)
+        self._evaluator = Evaluator(nnx.graphdef(model), self._config, saved.require_tokenizer(), parallel, buckets)
         self._environment = describe_environment(model)
         self._class_names = saved.class_names
         self._evaluations: dict[Path, Evaluation] = {}

@@ -45,7 +45,7 @@ def write_stablehlo(saved: SavedModel, folder: Path) -> None:
     tokens = jax.ShapeDtypeStruct(_shape(saved), jnp.int32)
     exported = jax.export.export(jax.jit(logits), platforms=PLATFORMS)(weights, tokens, tokens)
     (folder / PROGRAM).write_bytes(exported.serialize())
-    np.savez(folder / WEIGHTS, allow_pickle=False, **weights)
+    np.savez(folder / WEIGHTS, **weights)
 
 
 def _shape(saved: SavedModel) -> Sequence[Any]:

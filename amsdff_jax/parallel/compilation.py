@@ -5,14 +5,14 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 
 from amsdff_jax.base.cache import cache_folder, evict_oldest
-from amsdff_jax.parallel.executables import ExecutableCache, outside_jax_cache
+from amsdff_jax.parallel.executables import ExecutableCache
 
 LARGEST_CACHE = 2 << 30  # bytes; a run on a CPU leaves about 5 MB
 
@@ -69,7 +69,7 @@ class StepByLength:
         """
         self._function: Any = function  # with `lower` or without
         self._name, self._identity = name, identity
-        self._executables: dict[int, Any] = {}
+        self._executables: dict[int, Future] = {}
 
     def compile(self, examples: Mapping[int, tuple]) -> None:
         """Compiles every length that has not been so yet, or loads it, side by side, and logs what that took.
@@ -77,29 +77,64 @@ class StepByLength:
         Args:
           examples: the arguments of a call by length; only their shapes, types and places on the devices matter.
         """
+        with self._compiling(examples, os.cpu_count() or 1) as tasks:
+            for task in tasks:
+                task.result()
+
+    @contextlib.contextmanager
+    def compiling(self, examples: Mapping[int, tuple]) -> Iterator[None]:
+        """Does the same beside what the caller does meanwhile, who begins when the first length is there.
+
+        A call waits for its length. When the caller is done, no compilation is begun any more.
+
+        Args:
+          examples: as for `compile`, in the order in which they will be needed.
+        """
+        # One compilation keeps about two cores busy.
+        with self._compiling(examples, (os.cpu_count() or 1) // 2 or 1) as tasks:
+            # XLA chooses kernels for a GPU by their times there, which a step would disturb.
+            for task in tasks if jax.default_backend() == "gpu" else tasks[:1]:
+                task.result()
+            yield
+
+    @contextlib.contextmanager
+    def _compiling(self, examples: Mapping[int, tuple], at_once: int) -> Iterator[list[Future]]:
+        """Yields the tasks: one for each length that is missing, and the last that logs what they took."""
         missing = [length for length in examples if length not in self._executables]
         if not missing or not hasattr(self._function, "lower"):
+            yield []
             return
         start = time.perf_counter()
-        kept = _executables is not None and self._identity is not None and jax.process_count() == 1
-        make = self._load_or_compile if kept else self._compile
-        with outside_jax_cache() if kept else contextlib.nullcontext(), ThreadPoolExecutor(len(missing)) as threads:
-            made = list(threads.map(lambda length: make(examples[length]), missing))
-        self._executables.update(zip(missing, (executable for executable, _ in made), strict=True))
+        # Of the arrays themselves some may be donated to a step before the last length is compiled.
+        arguments = {length: jax.tree.map(_abstract, examples[length]) for length in missing}
+        threads = ThreadPoolExecutor(min(at_once, len(missing)), "compilation")
+        tasks = {length: threads.submit(self._load_or_compile, arguments[length]) for length in missing}
+        self._executables |= tasks
+        try:
+            yield [*tasks.values(), threads.submit(self._log, tasks, start)]
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            for length, task in tasks.items():
+                if task.cancelled():
+                    del self._executables[length]
+
+    def _load_or_compile(self, arguments: tuple) -> tuple[jax.stages.Compiled, bool]:
+        def lower() -> jax.stages.Lowered:
+            return self._function.lower(*arguments)
+
+        if _executables is None or self._identity is None or jax.process_count() > 1:
+            return lower().compile(), True
+        return _executables.load_or_compile(self._identity, arguments, lower)
+
+    def _log(self, tasks: Mapping[int, Future], start: float) -> None:
+        made = [task.result() for task in tasks.values()]
         how = "compiled" if any(is_new for _, is_new in made) else "loaded"
-        lengths, seconds = ", ".join(map(str, sorted(missing))), time.perf_counter() - start
+        lengths, seconds = ", ".join(map(str, sorted(tasks))), time.perf_counter() - start
         megabytes = max(temporary_bytes(executable) for executable, _ in made) / 1e6
         logger.info(
             f"{self._name}: {how} for texts of {lengths} tokens in {seconds:.1f} s; takes up to {megabytes:.0f} MB "
             "of memory beside weights and batches"
         )
-
-    def _compile(self, arguments: tuple) -> tuple[jax.stages.Compiled, bool]:
-        return self._function.lower(*arguments).compile(), True
-
-    def _load_or_compile(self, arguments: tuple) -> tuple[jax.stages.Compiled, bool]:
-        assert _executables is not None and self._identity is not None
-        return _executables.load_or_compile(self._identity, arguments, lambda: self._function.lower(*arguments))
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
         """The results for a batch."""
@@ -107,5 +142,16 @@ class StepByLength:
         if length not in self._executables:
             if hasattr(self._function, "lower"):
                 logger.warning("%s: texts of %d tokens were not compiled ahead of time", self._name, length)
-            self._executables[length] = self._function
-        return self._executables[length](state, batch, *others)
+            self._executables[length] = Future()
+            self._executables[length].set_result((self._function, True))
+        executable, _ = self._executables[length].result()
+        return executable(state, batch, *others)
+
+
+def _abstract(leaf: Any) -> Any:
+    """What an array is like, without its numbers; anything else as it is."""
+    if not isinstance(leaf, jax.Array):
+        return leaf
+    kind = jax.typeof(leaf)
+    sharding = leaf.sharding if leaf.committed else None
+    return jax.ShapeDtypeStruct(kind.shape, kind.dtype, sharding=sharding, weak_type=kind.weak_type)

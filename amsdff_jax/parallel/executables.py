@@ -13,7 +13,7 @@ import platform
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -52,7 +52,8 @@ class ExecutableCache:
 
         Args:
           identity: all that the function depends on beside its arguments and the code of this package.
-          arguments: of a call; their shapes, types and places on the devices count.
+          arguments: of a call, arrays or what `jax.ShapeDtypeStruct` says of them; their shapes, types and places on
+            the devices count.
           lower: what makes the function.
         """
         devices = _devices_of(arguments)
@@ -99,7 +100,6 @@ class ExecutableCache:
 
 
 _thread = threading.local()
-_compiling = threading.Lock()
 
 
 @functools.cache
@@ -111,19 +111,6 @@ def _listen() -> None:
             _thread.hit = True
 
     jax.monitoring.register_event_listener(note)
-
-
-@contextlib.contextmanager
-def outside_jax_cache() -> Iterator[None]:
-    """Keeps what is compiled meanwhile out of JAX's own cache, from which it would come without its code."""
-    name = "jax_persistent_cache_min_compile_time_secs"
-    with _compiling:  # the setting is one for all threads
-        before = jax.config.values[name]
-        jax.config.update(name, float("inf"))
-        try:
-            yield
-        finally:
-            jax.config.update(name, before)
 
 
 def executable_key(identity: str, arguments: tuple, devices: list) -> str:
@@ -140,9 +127,11 @@ def executable_key(identity: str, arguments: tuple, devices: list) -> str:
 def _devices_of(arguments: tuple) -> list:
     """The devices on which the arguments of a call lie, in their order."""
     for leaf in jax.tree.leaves(arguments):
-        if isinstance(leaf, jax.Array):
-            mesh = getattr(leaf.sharding, "mesh", None)
-            return sorted(leaf.devices(), key=lambda device: device.id) if mesh is None else list(mesh.devices.flat)
+        sharding = getattr(leaf, "sharding", None)
+        if sharding is not None:
+            mesh = getattr(sharding, "mesh", None)
+            devices = sorted(sharding.device_set, key=lambda device: device.id)
+            return devices if mesh is None else list(mesh.devices.flat)
     return jax.devices()[:1]
 
 

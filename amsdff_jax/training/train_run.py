@@ -80,7 +80,8 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
         logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
         return True
     splits = {name: dataset for name, dataset in data._asdict().items() if dataset is not None}
-    reporter = Reporter(read_model_folder(workdir / "model"), trainer.config)
+    # With the lengths of the training, whose evaluation has been compiled for them.
+    reporter = Reporter(read_model_folder(workdir / "model"), trainer.config, trainer.stream.buckets)
     try:
         metrics = {
             name: reporter.evaluate(dataset, report, should_stop) for name, dataset in splits.items() if name != "train"

@@ -232,15 +232,11 @@ class Trainer:
 
     def _train(self, first: int, last: int, should_stop: Callable[[], bool], resumed: bool) -> None:
         """Makes the steps after `first` up to `last`, with the evaluations and checkpoints that fall due."""
-        self.train_step.compile(
-            {
-                length: (self.state, batch, self.key)
-                for length, batch in self.stream.batch_by_length(first, last).items()
-            }
-        )
+        batches = self.stream.batch_by_length(first, last)
+        examples = {length: (self.state, batch, self.key) for length, batch in batches.items()}
         stop = StopCheck(self._parallel, should_stop)
-        self._clock = time.perf_counter()
         with (
+            self.train_step.compiling(examples),
             Trackers(self.config, self.workdir, first, resumed) as trackers,
             RunLog(self.workdir, first, trackers) as log,
             TrainingDisplay(self.total_steps, first) as display,
@@ -248,6 +244,7 @@ class Trainer:
             recorder = StepRecorder(
                 self._progress, log, display, self._logged_rates, self.steps_per_epoch, self.config.train.log_every
             )
+            self._clock = time.perf_counter()
             try:
                 if self._evaluation_is_due(first):  # the session before was stopped in the middle of it
                     self._evaluate_and_save(first, recorder, should_stop)

@@ -6,8 +6,10 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -44,6 +46,68 @@ def test_lengths_are_compiled_once_and_ahead(step, traced, caplog):
     assert [float(step(1.0, make_batch(length))) for length in (8, 5, 8)] == [17.0, 11.0, 17.0]
     assert sorted(traced) == [5, 8]
     assert "not compiled" not in caplog.text
+
+
+def test_work_begins_with_the_first_length_and_the_others_follow_beside_it(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)  # so one length at a time
+    traced, may_trace_8 = [], threading.Event()
+
+    def count(state, batch):
+        length = batch.input_ids.shape[-1]
+        traced.append(length)
+        if length == 8:
+            may_trace_8.wait()
+        return state + batch.input_ids.sum()
+
+    step = StepByLength(jax.jit(count, donate_argnums=0), "training")
+    state = jnp.float32(1)
+    with step.compiling({length: (state, make_batch(length)) for length in (5, 8, 3, 9)}):
+        state = step(state, make_batch(5))  # donates the state that the others are compiled for
+        assert 3 not in traced
+        may_trace_8.set()
+        assert [float(step(jnp.float32(1), make_batch(length))) for length in (3, 8)] == [7.0, 17.0]
+        assert float(step(state, make_batch(9))) == 29.0
+    assert traced == [5, 8, 3, 9]
+    assert len(re.findall("compiled for texts of 3, 5, 8, 9 tokens", caplog.text)) == 1
+    assert "not compiled" not in caplog.text
+
+
+def test_what_is_no_longer_needed_is_not_compiled(monkeypatch, caplog):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    traced, tracing_8, may_trace_8 = [], threading.Event(), threading.Event()
+
+    def count(state, batch):
+        length = batch.input_ids.shape[-1]
+        traced.append(length)
+        if length == 8:
+            tracing_8.set()
+            may_trace_8.wait()
+        return state + batch.input_ids.sum()
+
+    step = StepByLength(jax.jit(count), "training")
+    with step.compiling({length: (1.0, make_batch(length)) for length in (5, 8, 3)}):
+        tracing_8.wait()
+    may_trace_8.set()
+    step.compile({8: (1.0, make_batch(8))})
+    assert traced == [5, 8]
+    step.compile({3: (1.0, make_batch(3))})
+    assert float(step(1.0, make_batch(3))) == 7.0
+    assert traced == [5, 8, 3]
+    assert "not compiled" not in caplog.text
+
+
+def test_a_compilation_that_fails_says_so_where_its_length_is_needed():
+    def count(state, batch):
+        if batch.input_ids.shape[-1] == 8:
+            raise FloatingPointError("of 8")
+        return state + batch.input_ids.sum()
+
+    step = StepByLength(jax.jit(count), "training")
+    with step.compiling({length: (1.0, make_batch(length)) for length in (5, 8)}):
+        assert float(step(1.0, make_batch(5))) == 11.0
+        with pytest.raises(FloatingPointError, match="of 8"):
+            step(1.0, make_batch(8))
 
 
 def test_a_later_compilation_is_told(step, traced, caplog):

@@ -92,7 +92,7 @@ def test_killed_run_resumes_from_the_last_checkpoint(tiny_trainer, tmp_path):
         recorded.append(batch)
         return step(state, batch, key)
 
-    dies_at_step_7.compile = step.compile
+    dies_at_step_7.compiling = step.compiling
     stopped.train_step = dies_at_step_7
     with pytest.raises(Killed):
         stopped.train()
