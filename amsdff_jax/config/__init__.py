@@ -86,7 +86,7 @@ class ModelConfig:
     expert_dropout_rate: float = 0.1
     pooling_dropout_rate: float = 0.1  # `pooling_fusion`
     classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)
-    compute_dtype: str = "auto"  # float32 or bfloat16, type of the products; auto: bfloat16 on GPUs and TPUs
+    compute_dtype: str = "auto"  # float32 or bfloat16, of the products; auto: bfloat16 where the device multiplies it
     rematerialize: bool = False  # compute the encoder's blocks again in the backward pass: less memory, more time
     attention: str = "auto"  # or xla; auto: cuDNN's fused attention on a GPU where it applies, else XLA's
 

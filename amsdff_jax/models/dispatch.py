@@ -3,11 +3,19 @@
 A platform is what `jax.Device.platform` names: "cpu", "gpu" or "tpu".
 """
 
+import os
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+
+from amsdff_jax.base.processor import processor_info
+
+# x86 with instructions that multiply bfloat16, as Linux and as XLA name them. (Of Arm's nothing has been measured.)
+NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+XLA_WITH_BFLOAT16 = ("AVX512_BF16", "AMX")
 
 
 def default_platform() -> str:
@@ -19,8 +27,15 @@ def default_platform() -> str:
 def choose_compute_dtype(asked: str, platform: str) -> jnp.dtype:
     """The type of the matrix products for `model.compute_dtype`, which for "auto" is bfloat16 where it is native."""
     if asked == "auto":
-        asked = "bfloat16" if platform in ("gpu", "tpu") else "float32"
+        asked = "bfloat16" if platform in ("gpu", "tpu") or _cpu_multiplies_bfloat16() else "float32"
     return jnp.dtype(asked)
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the processor does, and XLA has not been told to do without."""
+    limit = re.search(r"--xla_cpu_max_isa=(\w+)", os.environ.get("XLA_FLAGS", ""))
+    allowed = limit is None or limit[1].upper().startswith(XLA_WITH_BFLOAT16)
+    return allowed and not NATIVE_BFLOAT16.isdisjoint(processor_info().get("flags", "").split())
 
 
 def choose_attention(asked: str, platform: str) -> str:

@@ -43,7 +43,7 @@ class PretrainedClassifier(nnx.Module):
 
     name: ClassVar[str]
     can_fit_new_layers: ClassVar[bool] = False
-    needs_data_init = False
+    needs_data_init: bool
     config: ModelConfig
     encoder_config: EncoderConfig
     platform: str
@@ -175,6 +175,7 @@ class PretrainedClassifier(nnx.Module):
         self.config = dataclasses.replace(config, name=self.name)
         self.encoder_config = encoder_config
         self.platform = platform
+        self.needs_data_init = False  # one attribute more or less would make it another graph
         number_dropout_sites(self)
         implementation = choose_attention(config.attention, platform)
         self.set_attributes(SelfAttention, MultiheadAttention, implementation=implementation, raise_if_not_found=False)

@@ -1,11 +1,13 @@
 """A model taken apart: its numbers beside its graph, as functions of explicit state take them."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Self, TypeVar
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self, TypeVar
 
 import jax
 from flax import nnx
 
+from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.layers import Linear
 
@@ -50,16 +52,27 @@ def graph_identity(graph: nnx.GraphDef) -> str | None:
 
     None for a model with layers or functions that are not of this package, Flax, JAX or Python: their code may change.
     """
-    statics = [(key, getattr(value, "value", value)) for key, value in graph.attributes]
+    statics = [(key, _without_origin(getattr(value, "value", value))) for key, value in graph.attributes]
     functions = [value for _, value in statics if callable(value)]
     types = (getattr(node, "type", None) for node in graph.nodes)
     code = [*functions, *filter(None, types)]
     if {part.__module__.partition(".")[0] for part in code} - {"amsdff_jax", "flax", "jax", "builtins"}:
         return None
     named = [(key, value.__qualname__ if callable(value) else value) for key, value in statics]
-    text = f"{graph.nodes}\n{named}"
+    text = f"{[*map(_without_order, graph.nodes)]}\n{named}"
     # Of a function without a name of its own, or of an object that only says where it lies, too little is known.
     return None if " at 0x" in text or "<lambda>" in text or "<locals>" in text else text
+
+
+def _without_origin(value: Any) -> Any:
+    """Settings without those that say where weights came from: a saved model computes what the trained one did."""
+    return dataclasses.replace(value, encoder="", encoder_config="") if isinstance(value, ModelConfig) else value
+
+
+def _without_order(node: Any) -> Any:
+    """A node of a graph; of a variable's definition what is equal where only the order of its metadata differs."""
+    metadata = getattr(node, "metadata", None)
+    return (node.type, node.index, sorted(metadata.items())) if isinstance(metadata, Mapping) else node
 
 
 def abstract_model(make: Callable[[nnx.Rngs], M]) -> M:

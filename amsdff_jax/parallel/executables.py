@@ -21,6 +21,7 @@ from jax.experimental import serialize_executable
 
 from amsdff_jax.base.cache import evict_oldest
 from amsdff_jax.base.files import atomic_write
+from amsdff_jax.base.processor import processor_info
 
 SUFFIX = ".executable"
 LARGEST = 1 << 30  # bytes of all entries; a step of minilm-l6 has about 5 MB
@@ -137,13 +138,15 @@ def _devices_of(arguments: tuple) -> list:
 
 def _surroundings(devices: list) -> str:
     """What code is compiled for, with and from."""
+    telling = ("vendor_id", "model name", "flags", "Features", "CPU part")
+    processor = (platform.machine(), *(processor_info().get(name) for name in telling), os.cpu_count())
     settings = {
         name: getattr(jax.config, name, None)
         for name in sorted(jax.config.values)
         if "cache" not in name and "log" not in name
     }
     kinds = [(device.platform, device.device_kind, device.id) for device in devices]
-    return repr((_versions(), _processor(), devices[0].client.platform_version, kinds, settings))
+    return repr((_versions(), processor, devices[0].client.platform_version, kinds, settings))
 
 
 @functools.cache
@@ -154,16 +157,6 @@ def _versions() -> tuple:
         source.update(str(file.relative_to(package)).encode() + file.read_bytes())
     libraries = [importlib.metadata.version(name) for name in LIBRARIES]
     return (sys.version, libraries, source.hexdigest(), os.environ.get("XLA_FLAGS"), os.environ.get("LIBTPU_INIT_ARGS"))
-
-
-@functools.cache
-def _processor() -> tuple:
-    """What Linux says of the processor, features included; elsewhere the little that Python knows."""
-    with contextlib.suppress(OSError):
-        first = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0]
-        telling = ("vendor_id", "model name", "flags", "Features", "CPU part")
-        return (*(line for line in first.splitlines() if line.startswith(telling)), os.cpu_count())
-    return (platform.machine(), platform.processor(), os.cpu_count())
 
 
 def _is_private(status: os.stat_result) -> bool:

@@ -10,6 +10,7 @@ from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.attention import attend, attend_with_weights
 from amsdff_jax.models.baselines import LinearClassifier
+from amsdff_jax.models import dispatch
 from amsdff_jax.models.dispatch import choose_attention, choose_compute_dtype, fits_cudnn
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.fusion import DynamicFusion
@@ -140,10 +141,29 @@ def test_where_cudnn_fits(changes, expected):
     assert fits_cudnn(**usual | changes) == expected
 
 
+@pytest.mark.parametrize(
+    ("features", "xla_flags", "expected"),
+    [
+        ("avx2 avx512f avx512_bf16", "", "bfloat16"),
+        ("avx512f amx_bf16 amx_tile", "--xla_dump_to=x", "bfloat16"),
+        ("avx512f amx_bf16", "--xla_cpu_max_isa=AMX_FP16", "bfloat16"),
+        ("avx512f avx512_bf16", "--xla_cpu_max_isa=avx512_bf16 --xla_dump_to=x", "bfloat16"),
+        ("avx512f avx512_bf16", "--xla_cpu_max_isa=AVX512_VNNI", "float32"),
+        ("avx2 avx512f", "", "float32"),
+        ("", "", "float32"),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it(features, xla_flags, expected, monkeypatch):
+    monkeypatch.setattr(dispatch, "processor_info", lambda: {"flags": features})
+    monkeypatch.setenv("XLA_FLAGS", xla_flags)
+    assert choose_compute_dtype("auto", "cpu") == expected
+    assert choose_compute_dtype("float32", "cpu") == jnp.float32
+
+
 def test_choices_by_platform():
     platforms = ("gpu", "tpu", "cpu")
     dtypes = [choose_compute_dtype("auto", platform) for platform in platforms]
-    assert dtypes == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+    assert dtypes == [jnp.bfloat16, jnp.bfloat16, jnp.float32]  # of the CPU as the tests have it, see conftest.py
     assert choose_compute_dtype("float32", "gpu") == jnp.float32
     assert [choose_attention("auto", platform) for platform in platforms] == ["cudnn", "xla", "xla"]
     assert choose_attention("xla", "gpu") == "xla"

@@ -13,8 +13,10 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.data.batches import Batch
+from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.layers import Linear
+from amsdff_jax.models.model_folder import SavedModel, load_model, save_model
 from amsdff_jax.models.variables import graph_identity
 from amsdff_jax.parallel import compilation
 from amsdff_jax.parallel.compilation import StepByLength
@@ -194,6 +196,13 @@ def test_a_models_identity_tells_what_it_computes(tiny_model):
     training = graph_identity(nnx.graphdef(tiny_model))
     tiny_model.pooling_strategy.pooling_fusion[2].rate += 0.1
     assert len({identity, training, graph_identity(nnx.graphdef(tiny_model))}) == 3
+
+
+def test_a_saved_model_computes_what_the_trained_one_did(tiny_model, tiny_encoder, tmp_path):
+    tiny_model.needs_data_init = False  # as training leaves it
+    save_model(tmp_path / "model", SavedModel(tiny_model, load_tokenizer(str(tiny_encoder)), ("a", "b"), 24))
+    saved = load_model(tmp_path / "model")
+    assert graph_identity(nnx.graphdef(saved)) == graph_identity(nnx.graphdef(tiny_model))
 
 
 def test_a_model_with_layers_of_its_own_has_no_identity(tiny_model, tiny_config):
