@@ -28,7 +28,8 @@ _given = os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS")
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 try:
     from transformers import BertTokenizer, PreTrainedTokenizerFast
-    from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
+    from transformers.tokenization_utils_base import TruncationStrategy
+    from transformers.utils import PaddingStrategy
     from transformers.utils import logging as transformers_logging
 finally:
     del os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"]
@@ -86,7 +87,7 @@ class TokenizedDataset:
         """A digest of tokens and labels: the same texts through the same tokenizer have the same."""
         digest = hashlib.blake2b(digest_size=16)
         for numbers in (self.token_ids, self.offsets, self.labels):
-            digest.update(np.ascontiguousarray(numbers))
+            digest.update(np.ascontiguousarray(numbers).data)
         return digest.hexdigest()
 
 
@@ -236,7 +237,7 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
         lengths += map(len, ids)
         truncated += [bool(encoding.overflowing) for encoding in encodings]
         # An array grows in place, where joining pieces would hold all tokens twice.
-        token_ids.frombytes(np.fromiter(itertools.chain.from_iterable(ids), np.int32).tobytes())
+        token_ids.frombytes(np.fromiter(itertools.chain.from_iterable(ids), np.int32).data)
     offsets = np.cumsum([0, *lengths], dtype=np.int64)
     return TokenizedDataset(
         np.frombuffer(token_ids, np.int32), offsets, dataset.labels, np.array(truncated, bool), padding
@@ -245,9 +246,9 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
 
 def _encode(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Iterator[list[Encoding]]:
     """The encodings of all texts in order, as many at a time as one call makes."""
-    texts: Iterator[str | tuple[str, str]] = map(whole_characters, dataset.texts)
-    if dataset.text_pairs is not None:
-        texts = zip(texts, map(whole_characters, dataset.text_pairs), strict=True)
+    alone = map(whole_characters, dataset.texts)
+    pairs = dataset.text_pairs
+    texts = alone if pairs is None else zip(alone, map(whole_characters, pairs), strict=True)
     first = 1
     for chunk in chunks(texts, TEXTS_PER_CALL, TEXTS_PER_CALL, _characters, CHARACTERS_PER_CALL):
         last = first + len(chunk) - 1
