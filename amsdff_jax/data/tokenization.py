@@ -29,8 +29,8 @@ os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 try:
     from transformers import BertTokenizer, PreTrainedTokenizerFast
     from transformers.tokenization_utils_base import TruncationStrategy
-    from transformers.utils import PaddingStrategy
     from transformers.utils import logging as transformers_logging
+    from transformers.utils.generic import PaddingStrategy
 finally:
     del os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"]
     if _given is not None:
@@ -237,7 +237,7 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
         lengths += map(len, ids)
         truncated += [bool(encoding.overflowing) for encoding in encodings]
         # An array grows in place, where joining pieces would hold all tokens twice.
-        token_ids.frombytes(np.fromiter(itertools.chain.from_iterable(ids), np.int32).data)
+        token_ids.frombytes(np.fromiter(itertools.chain.from_iterable(ids), np.int32).tobytes())
     offsets = np.cumsum([0, *lengths], dtype=np.int64)
     return TokenizedDataset(
         np.frombuffer(token_ids, np.int32), offsets, dataset.labels, np.array(truncated, bool), padding
