@@ -11,7 +11,8 @@ import tokenizers
 from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, TokenizedDataset, pad_token_id, tokenize
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, pad_token_id, tokenize
+from amsdff_jax.data.tokens import TokenizedDataset
 
 LARGEST_CACHE = 1 << 30  # bytes; beyond it, what was not used for the longest time goes
 

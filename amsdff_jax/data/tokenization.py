@@ -1,14 +1,12 @@
 """Texts to token ids, with the encoder's own fast tokenizer."""
 
 import contextlib
-import dataclasses
-import hashlib
 import itertools
 import logging
 import os
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from amsdff_jax.data.chunks import chunks
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.normalizer_growth import check_growth
 from amsdff_jax.data.prefetch import prefetch
+from amsdff_jax.data.tokens import TokenizedDataset
 
 # transformers says when it is imported that PyTorch is missing, which tokenizers do not need. The variable is left as
 # it was: what else the process does with transformers is not ours.
@@ -54,41 +53,6 @@ PROBE = "Aé 的 \U00012000 \U0001f600"  # words that few vocabularies know
 # Of one call of the tokenizer: enough to keep all cores busy, few enough to bound the memory of the encodings.
 TEXTS_PER_CALL = 1000
 CHARACTERS_PER_CALL = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizedDataset:
-    """Token ids of N texts, end to end.
-
-    Attributes:
-      token_ids: [T] int32, all texts one after the other.
-      offsets: [N+1] int64; text i is `token_ids[offsets[i]:offsets[i + 1]]`, at least one token.
-      labels: [N] int32.
-      truncated: [N] bool, whether the text was truncated to the maximal length.
-      pad_token_id: what fills a row up.
-    """
-
-    token_ids: np.ndarray
-    offsets: np.ndarray
-    labels: np.ndarray
-    truncated: np.ndarray
-    pad_token_id: int
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[N] int64, tokens of each text, special ones included."""
-        return np.diff(self.offsets)
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of tokens and labels: the same texts through the same tokenizer have the same."""
-        digest = hashlib.blake2b(digest_size=16)
-        for numbers in (self.token_ids, self.offsets, self.labels):
-            digest.update(np.ascontiguousarray(numbers).data)
-        return digest.hexdigest()
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
@@ -227,9 +191,16 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
     Raises:
       UserError: the tokenizer fails on a text.
     """
+    return tokenize_rows(dataset, range(len(dataset)), tokenizer, max_length)
+
+
+def tokenize_rows(
+    dataset: TextDataset, rows: Sequence[int], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> TokenizedDataset:
+    """What `tokenize` gives for some of the texts, or for none, in the order of `rows`."""
     padding, nothing = pad_token_id(tokenizer), [unknown_id(tokenizer)]
-    encoded = _encode(dataset, tokenizer, max_length)
-    if len(dataset) > TEXTS_PER_CALL:
+    encoded = _encode(dataset, rows, tokenizer, max_length)
+    if len(rows) > TEXTS_PER_CALL:
         encoded = prefetch(encoded, depth=1)  # Rust encodes the next texts while Python takes the ids of these
     token_ids, lengths, truncated = array("i"), [], []
     for encodings in encoded:
@@ -238,21 +209,27 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
         truncated += [bool(encoding.overflowing) for encoding in encodings]
         # An array grows in place, where joining pieces would hold all tokens twice.
         token_ids.frombytes(np.fromiter(itertools.chain.from_iterable(ids), np.int32).tobytes())
-    offsets = np.cumsum([0, *lengths], dtype=np.int64)
     return TokenizedDataset(
-        np.frombuffer(token_ids, np.int32), offsets, dataset.labels, np.array(truncated, bool), padding
+        token_ids=np.asarray(token_ids),
+        offsets=np.cumsum([0, *lengths], dtype=np.int64),
+        labels=dataset.labels[np.asarray(rows, int)],
+        truncated=np.array(truncated, bool),
+        pad_token_id=padding,
     )
 
 
-def _encode(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Iterator[list[Encoding]]:
-    """The encodings of all texts in order, as many at a time as one call makes."""
-    alone = map(whole_characters, dataset.texts)
+def _encode(
+    dataset: TextDataset, rows: Sequence[int], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> Iterator[list[Encoding]]:
+    """The encodings of some texts in order, as many at a time as one call makes."""
+    alone = (whole_characters(dataset.texts[row]) for row in rows)
     pairs = dataset.text_pairs
-    texts = alone if pairs is None else zip(alone, map(whole_characters, pairs), strict=True)
-    first = 1
+    texts = alone if pairs is None else zip(alone, (whole_characters(pairs[row]) for row in rows), strict=True)
+    first = 0
     for chunk in chunks(texts, TEXTS_PER_CALL, TEXTS_PER_CALL, _characters, CHARACTERS_PER_CALL):
         last = first + len(chunk) - 1
-        with tokenizer_errors_told(f"the tokenizer cannot read one of the texts {first} to {last}"):
+        what = f"the tokenizer cannot read one of the texts {rows[first] + 1} to {rows[last] + 1}"
+        with tokenizer_errors_told(what):
             encodings = _encode_chunk(chunk, tokenizer, max_length)
         yield encodings
         first = last + 1
