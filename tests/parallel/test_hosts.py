@@ -2,14 +2,13 @@
 
 import json
 import signal
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.parallel.conftest import outcome, records
-from tests.processes import ROOT, Disturbance, Script, run_script
+from tests.parallel.conftest import newest_checkpoint, outcome, records
+from tests.processes import ROOT, Disturbance, Script, free_port, run_script
 
 pytestmark = [pytest.mark.slow, pytest.mark.interruption]
 
@@ -19,12 +18,6 @@ HELD = r"--config.train.learning_rate_table=(('\\.scale_convs\\.\\d+\\.[01]\\.bi
 
 def devices(number: int) -> dict[str, str]:
     return {"JAX_NUM_CPU_DEVICES": str(number)}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def start_together(folder: Path, *arguments: str, disturbances=(None, None), script="train.py") -> list[Script]:
@@ -69,6 +62,8 @@ def test_processes_give_the_numbers_of_one_and_share_the_texts(mode, processes, 
         one, two = logged(tmp_path / "one", name), logged(tmp_path / "two", name)
         assert len(one) == 10
         np.testing.assert_allclose(two, one, rtol=1e-5)
+    fingerprints = [newest_checkpoint(tmp_path / run)["progress"]["data_fingerprint"] for run in ("one", "two")]
+    assert fingerprints[0] == fingerprints[1]
     metrics = [json.loads((tmp_path / run / "report" / "metrics.json").read_text()) for run in ("one", "two")]
     assert metrics[1]["test"]["examples"] == 31
     for split in ("validation", "test"):
