@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import sys
 import threading
 import time
@@ -74,6 +75,13 @@ class Script:
     def output(self) -> str:
         """What it has printed so far, errors included."""
         return self._output.read_text(encoding="utf-8", errors="replace")
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def run_script(output: Path, script: str, *arguments: str, **options) -> tuple[int, str]:

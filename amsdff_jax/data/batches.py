@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.data.tokens import Tokens
 
 FILLER = -1  # index of a row that stands for no text
 BUCKET_MULTIPLE = 8  # lengths of buckets, so that shapes suit the hardware
@@ -126,18 +126,15 @@ def plan_lengths(plan: Sequence[PlannedBatch]) -> list[PlannedBatch]:
     return list(first.values())
 
 
-def make_batch(dataset: TokenizedDataset, planned: PlannedBatch, rows: slice = slice(None)) -> Batch:
+def make_batch(dataset: Tokens, planned: PlannedBatch, rows: slice = slice(None)) -> Batch:
     """Lays the texts of a planned batch, or of some of its rows, into arrays."""
     indices = planned.indices[rows]
-    shape = (len(indices), planned.length)
-    input_ids = np.full(shape, dataset.pad_token_id, np.int32)
-    attention_mask = np.zeros(shape, np.int32)
-    labels = np.zeros(shape[0], np.int32)
-    for row, index in enumerate(indices):
-        if index == FILLER:
-            continue
-        tokens = dataset.token_ids[dataset.offsets[index] : dataset.offsets[index + 1]]
-        input_ids[row, : len(tokens)] = tokens
-        attention_mask[row, : len(tokens)] = 1
-        labels[row] = dataset.labels[index]
+    real = indices != FILLER
+    texts = dataset.select(indices[real])
+    attention_mask = np.zeros((len(indices), planned.length), np.int32)
+    attention_mask[real] = np.arange(planned.length) < texts.lengths[:, None]
+    input_ids = np.full_like(attention_mask, dataset.pad_token_id)
+    input_ids[attention_mask == 1] = texts.token_ids
+    labels = np.zeros(len(indices), np.int32)
+    labels[real] = texts.labels
     return Batch(input_ids, attention_mask, labels)

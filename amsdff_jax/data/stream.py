@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batches, plan_lengths, training_buckets
 from amsdff_jax.data.prefetch import prefetch
-from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.parallel.data_parallel import DataParallel
 
 
@@ -18,7 +18,7 @@ class BatchStream:
       steps_per_epoch: batches in which every text is seen once.
     """
 
-    def __init__(self, dataset: TokenizedDataset, config: Config, parallel: DataParallel):
+    def __init__(self, dataset: Tokens, config: Config, parallel: DataParallel):
         self.buckets = training_buckets(dataset.lengths, config)
         self.steps_per_epoch = math.ceil(len(dataset) / config.train.batch_size)
         self._dataset, self._parallel = dataset, parallel

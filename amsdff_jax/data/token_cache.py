@@ -11,7 +11,8 @@ import tokenizers
 from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, TokenizedDataset, pad_token_id, tokenize
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, pad_token_id, tokenize
+from amsdff_jax.data.tokens import TokenizedDataset
 
 LARGEST_CACHE = 1 << 30  # bytes; beyond it, what was not used for the longest time goes
 
@@ -43,7 +44,12 @@ def content_digest(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
-    special = (tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.truncation_side)
+    special = (
+        tokenizer.unk_token_id,
+        tokenizer.pad_token_id,
+        tokenizer.truncation_side,
+        tokenizer.split_special_tokens,
+    )
     add(f"1 {tokenizers.__version__} {max_length} {special} {len(dataset)} {dataset.text_pairs is not None}")
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
     # These two are what the last call has left there.

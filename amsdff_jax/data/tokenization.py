@@ -1,21 +1,25 @@
 """Texts to token ids, with the encoder's own fast tokenizer."""
 
 import contextlib
-import dataclasses
-import hashlib
+import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Encoding
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import check_regular, read_json, user_errors
+from amsdff_jax.data.chunks import chunks
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.normalizer_growth import check_growth
+from amsdff_jax.data.prefetch import prefetch
+from amsdff_jax.data.tokens import TokenizedDataset
 
 # transformers says when it is imported that PyTorch is missing, which tokenizers do not need. The variable is left as
 # it was: what else the process does with transformers is not ours.
@@ -23,7 +27,9 @@ _given = os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS")
 os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
 try:
     from transformers import BertTokenizer, PreTrainedTokenizerFast
+    from transformers.tokenization_utils_base import TruncationStrategy
     from transformers.utils import logging as transformers_logging
+    from transformers.utils.generic import PaddingStrategy
 finally:
     del os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"]
     if _given is not None:
@@ -44,42 +50,9 @@ BERT_CLASSES = {"BertTokenizer", "BertTokenizerFast"}
 BERT_MODELS = {"amsdff", "bert", "distilbert"}
 PROBE = "Aé 的 \U00012000 \U0001f600"  # words that few vocabularies know
 
-TEXTS_PER_CALL = 1000  # enough to keep all cores busy, few enough to bound the memory of the encodings
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizedDataset:
-    """Token ids of N texts, end to end.
-
-    Attributes:
-      token_ids: [T] int32, all texts one after the other.
-      offsets: [N+1] int64; text i is `token_ids[offsets[i]:offsets[i + 1]]`, at least one token.
-      labels: [N] int32.
-      truncated: [N] bool, whether the text was truncated to the maximal length.
-      pad_token_id: what fills a row up.
-    """
-
-    token_ids: np.ndarray
-    offsets: np.ndarray
-    labels: np.ndarray
-    truncated: np.ndarray
-    pad_token_id: int
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """[N] int64, tokens of each text, special ones included."""
-        return np.diff(self.offsets)
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of tokens and labels: the same texts through the same tokenizer have the same."""
-        digest = hashlib.blake2b(digest_size=16)
-        for array in (self.token_ids, self.offsets, self.labels):
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+# Of one call of the tokenizer: enough to keep all cores busy, few enough to bound the memory of the encodings.
+TEXTS_PER_CALL = 1000
+CHARACTERS_PER_CALL = 1 << 20
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
@@ -88,8 +61,6 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     Raises:
       UserError: the folder holds no tokenizer that can be read, or one that fails on some texts.
     """
-    # The library warns of forked processes; nothing here forks.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     folder = Path(folder)
     if not has_tokenizer(folder):
         raise UserError(
@@ -212,7 +183,7 @@ def _read(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedDataset:
-    """Tokenizes all texts; a text of no token at all becomes a single unknown token.
+    """Tokenizes all texts, on all cores; a text of no token at all becomes a single unknown token.
 
     Args:
       max_length: longer texts are truncated to so many tokens, special ones included.
@@ -220,27 +191,65 @@ def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_lengt
     Raises:
       UserError: the tokenizer fails on a text.
     """
-    pieces, truncated = [], np.zeros(len(dataset), bool)
+    return tokenize_rows(dataset, range(len(dataset)), tokenizer, max_length)
+
+
+def tokenize_rows(
+    dataset: TextDataset, rows: Sequence[int], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> TokenizedDataset:
+    """What `tokenize` gives for some of the texts, or for none, in the order of `rows`."""
     padding, nothing = pad_token_id(tokenizer), [unknown_id(tokenizer)]
-    for start in range(0, len(dataset), TEXTS_PER_CALL):
-        chunk = slice(start, start + TEXTS_PER_CALL)
-        with tokenizer_errors_told(
-            f"the tokenizer cannot read one of the texts {start + 1} to {min(start + TEXTS_PER_CALL, len(dataset))}"
-        ):
-            batch = tokenizer(
-                list(map(whole_characters, dataset.texts[chunk])),
-                None if dataset.text_pairs is None else list(map(whole_characters, dataset.text_pairs[chunk])),
-                truncation=True,
-                max_length=max_length,
-                padding=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )
-        for index, encoding in enumerate(batch.encodings or (), start=start):
-            pieces.append(np.array(encoding.ids or nothing, np.int32))
-            truncated[index] = bool(encoding.overflowing)
-    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
-    return TokenizedDataset(np.concatenate(pieces), offsets.astype(np.int64), dataset.labels, truncated, padding)
+    encoded = _encode(dataset, rows, tokenizer, max_length)
+    if len(rows) > TEXTS_PER_CALL:
+        encoded = prefetch(encoded, depth=1)  # Rust encodes the next texts while Python takes the ids of these
+    token_ids, lengths, truncated = array("i"), [], []
+    for encodings in encoded:
+        ids = [encoding.ids or nothing for encoding in encodings]
+        lengths += map(len, ids)
+        truncated += [bool(encoding.overflowing) for encoding in encodings]
+        # An array grows in place, where joining pieces would hold all tokens twice.
+        token_ids.frombytes(np.fromiter(itertools.chain.from_iterable(ids), np.int32).tobytes())
+    return TokenizedDataset(
+        token_ids=np.asarray(token_ids),
+        offsets=np.cumsum([0, *lengths], dtype=np.int64),
+        labels=dataset.labels[np.asarray(rows, int)],
+        truncated=np.array(truncated, bool),
+        pad_token_id=padding,
+    )
+
+
+def _encode(
+    dataset: TextDataset, rows: Sequence[int], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> Iterator[list[Encoding]]:
+    """The encodings of some texts in order, as many at a time as one call makes."""
+    alone = (whole_characters(dataset.texts[row]) for row in rows)
+    pairs = dataset.text_pairs
+    texts = alone if pairs is None else zip(alone, (whole_characters(pairs[row]) for row in rows), strict=True)
+    first = 0
+    for chunk in chunks(texts, TEXTS_PER_CALL, TEXTS_PER_CALL, _characters, CHARACTERS_PER_CALL):
+        last = first + len(chunk) - 1
+        what = f"the tokenizer cannot read one of the texts {rows[first] + 1} to {rows[last] + 1}"
+        with tokenizer_errors_told(what):
+            encodings = _encode_chunk(chunk, tokenizer, max_length)
+        yield encodings
+        first = last + 1
+
+
+def _encode_chunk(
+    chunk: list[str | tuple[str, str]], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> list[Encoding]:
+    """What `tokenizer(chunk, truncation=True, max_length=max_length)` encodes, without positions in the texts."""
+    backend = tokenizer.backend_tokenizer
+    tokenizer.set_truncation_and_padding(
+        PaddingStrategy.DO_NOT_PAD, TruncationStrategy.LONGEST_FIRST, max_length, 0, None, None
+    )
+    if backend.encode_special_tokens != tokenizer.split_special_tokens:
+        backend.encode_special_tokens = tokenizer.split_special_tokens
+    return backend.encode_batch_fast(chunk)
+
+
+def _characters(text: str | tuple[str, str]) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def whole_characters(text: str) -> str:

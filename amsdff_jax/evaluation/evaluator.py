@@ -10,8 +10,9 @@ from flax import nnx
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import choose_buckets, training_buckets
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, TokenizedDataset
+from amsdff_jax.data.host_tokens import tokenize_on_hosts
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast
+from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
 from amsdff_jax.models.variables import Variables, graph_identity, make_inference_variables
@@ -74,7 +75,7 @@ class Evaluator:
     def evaluate(
         self,
         variables: Variables,
-        dataset: TextDataset | TokenizedDataset,
+        dataset: TextDataset | Tokens,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Evaluation:
         """Runs every text of `dataset` through the model once.
@@ -89,7 +90,7 @@ class Evaluator:
         """
         texts = dataset
         if isinstance(dataset, TextDataset):
-            dataset = tokenize_once(dataset, self._tokenizer, self._config.data.max_length)
+            dataset = tokenize_on_hosts(dataset, self._tokenizer, self._config.data.max_length)
         variables, buckets = self._prepare(variables), self._buckets_for(dataset)
         self._inference.compile(variables, dataset, buckets)
         start = time.perf_counter()
@@ -99,7 +100,7 @@ class Evaluator:
         require_finite(logits, lambda row: f"{named.name}, {named.ids[row]}" if named else f"text {row + 1}")
         return Evaluation(dataset.labels, logits, int(dataset.truncated.sum()), seconds)
 
-    def _buckets_for(self, dataset: TokenizedDataset) -> tuple[int, ...]:
+    def _buckets_for(self, dataset: Tokens) -> tuple[int, ...]:
         longest = int(dataset.lengths.max())
         if not self._buckets:
             self._buckets = training_buckets(dataset.lengths, self._config)

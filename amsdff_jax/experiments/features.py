@@ -14,7 +14,7 @@ from flax import nnx
 from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch
-from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.data.tokens import TokenizedDataset
 from amsdff_jax.evaluation.inference import Inference
 from amsdff_jax.models.encoder import DistilBertEncoder
 from amsdff_jax.models.state_dict import to_state_dict

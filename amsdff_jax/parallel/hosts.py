@@ -18,6 +18,7 @@ from amsdff_jax.base.validation import require
 
 HEARTBEAT_TIMEOUT = 100  # seconds after which a silent process counts as dead; JAX's own default
 CONNECTION_TIMEOUT = 300  # seconds that a process waits for the others to start; JAX's own default
+LARGEST_PIECE = 1 << 20  # numbers that processes send each other at once
 
 # Set for the tasks of `srun` and `mpirun`, but not in the shell of a job that starts python by itself.
 _TASKS_OF_A_CLUSTER = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -96,6 +97,60 @@ def require_same_on_all_hosts(what: str, digest: str) -> None:
         raise UserError(
             f"process {others[0]} has other {what} than process 0; give all processes the same files and flags"
         )
+
+
+@contextlib.contextmanager
+def errors_on_all_hosts() -> Iterator[None]:
+    """Raises `UserError` on every process if the block does on any, so that none waits for one that has ended."""
+    error = None
+    try:
+        yield
+    except UserError as raised:
+        error = raised
+    failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
+    if len(failed):
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            wait_for_all_hosts("errors")
+        raise error or UserError(f"process {failed[0]} had to stop, as its own message says")
+
+
+def own_share(number: int) -> range:
+    """Which of `number` things this process prepares: one after the other, as many as every other does, or one less."""
+    return _share(number, jax.process_index())
+
+
+def gather_shares(share: np.ndarray, number: int) -> np.ndarray:
+    """The `number` rows of which each process has its own share, on all of them.
+
+    Args:
+      share: [n,...], a row for each of `own_share(number)`; of a type that JAX keeps, such as int32.
+    """
+    padded = np.zeros((-(-number // jax.process_count()), *share.shape[1:]), share.dtype)
+    padded[: len(share)] = share
+    gathered = multihost_utils.process_allgather(padded)
+    return np.concatenate([rows[: len(_share(number, process))] for process, rows in enumerate(gathered)])
+
+
+def stream_shares(share: np.ndarray) -> Iterator[np.ndarray]:
+    """The arrays [n] of all processes, each of any length, one after the other, in pieces that bound the memory.
+
+    All processes must take all pieces.
+    """
+    lengths = multihost_utils.process_allgather(np.int32(len(share)))
+    size = int(min(lengths.max(), LARGEST_PIECE))
+    for process, length in enumerate(lengths):
+        for start in range(0, length, size):
+            piece = np.zeros(size, share.dtype)
+            if process == jax.process_index():
+                own = share[start : start + size]
+                piece[: len(own)] = own
+            piece = multihost_utils.broadcast_one_to_all(piece, is_source=process == jax.process_index())
+            yield piece[: length - start]
+
+
+def _share(number: int, process: int) -> range:
+    processes = jax.process_count()
+    return range(number * process // processes, number * (process + 1) // processes)
 
 
 def lost_host_error(error: Exception) -> UserError:

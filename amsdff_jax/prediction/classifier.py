@@ -14,7 +14,8 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import require
 from amsdff_jax.data.chunks import Pause, chunks, until_error
 from amsdff_jax.data.texts import Tag, Text, characters, checked, is_pair, numbered, unlabelled
-from amsdff_jax.data.tokenization import TokenizedDataset, tokenize
+from amsdff_jax.data.tokenization import tokenize
+from amsdff_jax.data.tokens import TokenizedDataset
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
 from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, make_forward, require_finite
 from amsdff_jax.evaluation.model_card import record_facts, recorded_facts

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from amsdff_jax.base.files import to_json, user_errors
 from amsdff_jax.base.records import read_log, write_log
 from amsdff_jax.data.dataset import by_class
-from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import NAMES
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.reporting.console import make_console
@@ -35,9 +35,7 @@ class NotFiniteError(ArithmeticError):
     """The loss or the gradient of a step is infinite or not a number."""
 
 
-def log_data(
-    class_names: Sequence[str], train_tokens: TokenizedDataset, val_tokens: TokenizedDataset, max_length: int
-) -> None:
+def log_data(class_names: Sequence[str], train_tokens: Tokens, val_tokens: Tokens, max_length: int) -> None:
     """Logs how many texts there are of each class, how long they are, and how many `max_length` truncates."""
     counts = np.bincount(train_tokens.labels, minlength=len(class_names))
     logger.info("%d classes, with so many training texts: %s", len(counts), by_class(class_names, counts))

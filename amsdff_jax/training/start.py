@@ -16,7 +16,7 @@ from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import make_batch, plan_sample
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.encoder import DistilBertEncoder
@@ -85,7 +85,7 @@ def start_run(
     model: PretrainedClassifier,
     config: Config,
     rates: Mapping[str, float],
-    train_tokens: TokenizedDataset,
+    train_tokens: Tokens,
     workdir: Path,
     total_steps: int,
     parallel: DataParallel,
@@ -137,22 +137,18 @@ def resume_run(
     return restored.state, saved
 
 
-def require_same_start(
-    config: Config, train_tokens: TokenizedDataset, val_tokens: TokenizedDataset, state: TrainState
-) -> None:
-    """Raises `UserError` on every host unless all of them start the same run."""
-    if jax.process_count() == 1:
-        return
-    for what, digest in {
-        "settings": hashlib.blake2b(repr(config).encode(), digest_size=16).hexdigest(),
-        "training texts": train_tokens.fingerprint,
-        "validation texts": val_tokens.fingerprint,
-        "weights": f"{checksum(state):08x}",
-    }.items():
-        require_same_on_all_hosts(what, digest)
+def require_same_settings(config: Config) -> None:
+    """Raises `UserError` on every host unless all of them have the same settings."""
+    require_same_on_all_hosts("settings", hashlib.blake2b(repr(config).encode(), digest_size=16).hexdigest())
 
 
-def fit_new_layers(model: PretrainedClassifier, tokens: TokenizedDataset, seed: int) -> None:
+def require_same_weights(state: TrainState) -> None:
+    """Raises `UserError` on every host unless all of them start from the same weights."""
+    if jax.process_count() > 1:  # for the sum takes a while
+        require_same_on_all_hosts("weights", f"{checksum(state):08x}")
+
+
+def fit_new_layers(model: PretrainedClassifier, tokens: Tokens, seed: int) -> None:
     """Fits the random layers of `model` to some texts of `tokens`, chosen by `seed`."""
     batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed))
     mask = jnp.asarray(batch.attention_mask, bool)

@@ -14,8 +14,8 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.host_tokens import tokenize_on_hosts
 from amsdff_jax.data.stream import BatchStream
-from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.inference import StoppedError
@@ -35,7 +35,7 @@ from amsdff_jax.training.inputs import RunInputs, SplitRecord
 from amsdff_jax.training.optimizer import highest_rates, peak_learning_rates
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, RunLog, StepRecorder, TrainingDisplay, log_data
-from amsdff_jax.training.start import check_run, require_same_start, resume_run, start_run
+from amsdff_jax.training.start import check_run, require_same_settings, require_same_weights, resume_run, start_run
 from amsdff_jax.training.step import make_train_step, step_identity, update_model
 from amsdff_jax.training.tracking import Trackers, check_trackers
 from amsdff_jax.training.workdir import lock_workdir, open_workdir
@@ -114,8 +114,9 @@ class Trainer:
 
         rates = peak_learning_rates(parameter_names(model), config.train)
         weights = class_weights(config.loss, train_data.labels, self.class_names)
-        train_tokens = tokenize_once(train_data, tokenizer, config.data.max_length)
-        self._val_tokens = tokenize_once(val_data, tokenizer, config.data.max_length)
+        require_same_settings(self.config)
+        train_tokens = tokenize_on_hosts(train_data, tokenizer, config.data.max_length)
+        self._val_tokens = tokenize_on_hosts(val_data, tokenizer, config.data.max_length)
         log_data(self.class_names, train_tokens, self._val_tokens, config.data.max_length)
         self.stream = BatchStream(train_tokens, self.config, self._parallel)
         self.steps_per_epoch = self.stream.steps_per_epoch
@@ -125,7 +126,7 @@ class Trainer:
         graphs, optimizer, state = start_run(
             model, self.config, rates, train_tokens, self.workdir, self.total_steps, self._parallel
         )
-        require_same_start(self.config, train_tokens, self._val_tokens, state)
+        require_same_weights(state)
         self.state, self._first_step = self._parallel.replicate(state), int(state.step)
         self.key = self._parallel.random_key(self.config.seed)
         self.trained_parameters = sum(value.size for value in jax.tree.leaves(state.variables.trainable))

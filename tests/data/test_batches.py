@@ -10,7 +10,7 @@ from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_bat
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.stream import BatchStream
-from amsdff_jax.data.tokenization import load_tokenizer, tokenize, whole_characters
+from amsdff_jax.data.tokenization import load_tokenizer, tokenize
 from amsdff_jax.parallel.data_parallel import DataParallel
 
 LENGTHS = np.random.default_rng(0).integers(3, 90, 217)
@@ -63,27 +63,6 @@ def test_buckets_never_exceed_the_maximal_length():
 def tokenized(tiny_encoder):
     texts = ["w1 w2 w3", "", "W4 unknown", "w5 " * 50]
     return tokenize(TextDataset(texts, [0, 1, 1, 0], ("a", "b")), load_tokenizer(tiny_encoder), max_length=10)
-
-
-def test_tokens_are_the_encoders_own(tokenized):
-    rows = [tokenized.token_ids[a:b].tolist() for a, b in zip(tokenized.offsets, tokenized.offsets[1:], strict=False)]
-    assert rows == [[2, 6, 7, 8, 3], [2, 3], [2, 9, 1, 3], [2, *[10] * 8, 3]]
-    assert tokenized.truncated.tolist() == [False, False, False, True]
-
-
-def test_pairs_are_two_segments(tiny_encoder):
-    dataset = TextDataset(["w1", "w2"], [0, 1], ("a", "b"), text_pairs=["w3 w4", "w5"])
-    tokenized = tokenize(dataset, load_tokenizer(tiny_encoder), max_length=10)
-    assert tokenized.token_ids[: tokenized.offsets[1]].tolist() == [2, 6, 3, 8, 9, 3]
-
-
-def test_halves_of_characters_are_data():
-    assert [whole_characters(text) for text in ("a\ud800b", "😀", "\ud83d\ude00", "\0")] == [
-        "a\ufffdb",
-        "😀",
-        "😀",
-        "\0",
-    ]
 
 
 def test_batch_pads_behind_and_masks_filler(tokenized):

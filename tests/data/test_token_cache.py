@@ -47,16 +47,18 @@ def test_other_labels_are_those_asked_for(tokenizer):
 
 def test_everything_that_tokens_depend_on_is_in_the_digest(tokenizer, tiny_encoder):
     usual = content_digest(dataset("w1", "w2"), tokenizer, 6)
-    changed = load_tokenizer(tiny_encoder)
+    changed, literal = load_tokenizer(tiny_encoder), load_tokenizer(tiny_encoder)
     changed.add_tokens(["w1 w2"])
+    literal.split_special_tokens = True
     others = [
         content_digest(dataset("w1", "w3"), tokenizer, 6),
         content_digest(dataset("w1w2", ""), tokenizer, 6),
         content_digest(dataset("w1", "w2", pairs=("", "")), tokenizer, 6),
         content_digest(dataset("w1", "w2"), tokenizer, 7),
         content_digest(dataset("w1", "w2"), changed, 6),
+        content_digest(dataset("w1", "w2"), literal, 6),
     ]
-    assert len({usual, *others}) == 6
+    assert len({usual, *others}) == 7
 
 
 def packed(**arrays):

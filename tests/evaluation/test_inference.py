@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amsdff_jax.data.tokenization import TokenizedDataset
+from amsdff_jax.data.tokens import TokenizedDataset
 from amsdff_jax.evaluation.inference import BATCHES_IN_FLIGHT, Inference, StoppedError
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel

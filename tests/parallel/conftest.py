@@ -36,10 +36,15 @@ def records(workdir: Path) -> list[dict]:
     ]
 
 
+def newest_checkpoint(workdir: Path) -> dict:
+    """What the newest checkpoint of a run says of itself, and the name of its file."""
+    newest = max((workdir / "checkpoints" / "latest").glob("*.json"), key=lambda file: int(file.stem))
+    return json.loads(newest.read_text(encoding="utf-8")) | {"file": newest.stem}
+
+
 def outcome(workdir: Path) -> dict:
     """All that a finished run has come to: weights, training state, best metric, history, log, results."""
-    newest = max((workdir / "checkpoints" / "latest").glob("*.json"), key=lambda file: int(file.stem))
-    saved = json.loads(newest.read_text(encoding="utf-8"))
+    saved = newest_checkpoint(workdir)
     del saved["progress"]["seconds"], saved["progress_checksum"]  # the sum is over the seconds too
     for record in saved["progress"]["history"]:
         record["validation"].pop("examples_per_second")
@@ -48,5 +53,5 @@ def outcome(workdir: Path) -> dict:
         del split["examples_per_second"], split["device"]
     return {
         "weights": (workdir / "model" / "model.safetensors").read_bytes(),
-        "checkpoint": (newest.stem, saved), "log": records(workdir), "metrics": metrics,
+        "checkpoint": saved, "log": records(workdir), "metrics": metrics,
     }  # fmt: skip

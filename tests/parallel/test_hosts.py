@@ -2,38 +2,32 @@
 
 import json
 import signal
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.parallel.conftest import outcome, records
-from tests.processes import Disturbance, Script, run_script
+from tests.parallel.conftest import newest_checkpoint, outcome, records
+from tests.processes import ROOT, Disturbance, Script, free_port, run_script
 
 pytestmark = [pytest.mark.slow, pytest.mark.interruption]
 
 # The idle biases before BatchNorm stay where they are, see `reproducibility.hold_idle_biases`.
-HELD = r"--config.train.head_learning_rate_table=(('\\.scale_convs\\.\\d+\\.[01]\\.bias$', 0.0), ('', 1e-3))"
+HELD = r"--config.train.learning_rate_table=(('\\.scale_convs\\.\\d+\\.[01]\\.bias$', 0.0), ('', 1e-3))"
 
 
 def devices(number: int) -> dict[str, str]:
     return {"JAX_NUM_CPU_DEVICES": str(number)}
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def start_two(folder: Path, *arguments: str, disturbances=(None, None)) -> list[Script]:
-    """Two processes of four devices each that share a run."""
+def start_together(folder: Path, *arguments: str, disturbances=(None, None), script="train.py") -> list[Script]:
+    """As many processes as there are `disturbances`, which share a run on eight devices; each has a file of counts."""
     folder.mkdir()
-    address = f"--coordinator_address=127.0.0.1:{free_port()}"
+    address, processes = f"--coordinator_address=127.0.0.1:{free_port()}", len(disturbances)
     return [
-        Script(folder / f"{number}.txt", "train.py", *arguments, address, "--num_processes=2", f"--process_id={number}",
-               "--heartbeat_timeout=10", "--connection_timeout=60", disturbance=disturbance, **devices(4))
+        Script(folder / f"{number}.txt", script, *arguments, address, f"--num_processes={processes}",
+               f"--process_id={number}", "--heartbeat_timeout=10", "--connection_timeout=60", disturbance=disturbance,
+               COUNTS=str(folder / f"{number}.counts"), **devices(8 // processes))
         for number, disturbance in enumerate(disturbances)
     ]  # fmt: skip
 
@@ -42,18 +36,34 @@ def logged(workdir: Path, name: str) -> np.ndarray:
     return np.array([record[name] for record in records(workdir) if record["kind"] == "train"])
 
 
-@pytest.mark.parametrize("mode", ["sharded", "pmap"])
-def test_two_processes_give_the_numbers_of_one(mode, run_arguments, tmp_path):
+@pytest.mark.parametrize(("mode", "processes"), [("sharded", 2), ("pmap", 2), ("sharded", 4)])
+def test_processes_give_the_numbers_of_one_and_share_the_texts(mode, processes, run_arguments, tmp_path):
     others = [argument for argument in run_arguments if "learning_rate=" not in argument]  # which the table decides
-    arguments = [*others, "--config.train.epochs=1", HELD, f"--config.parallel.mode={mode}"]
+    arguments = [*others, "--config.train.epochs=1", HELD, f"--config.parallel.mode={mode}",
+                 "--config.train.data_dependent_init=False", "--config.data.num_buckets=2"]  # fmt: skip
     code, output = run_script(tmp_path / "one.txt", "train.py", *arguments, f"--workdir={tmp_path}/one", **devices(8))
     assert code == 0, output
-    for script in start_two(tmp_path / "outputs", *arguments, f"--workdir={tmp_path}/two"):
+    scripts = start_together(
+        tmp_path / "outputs", *arguments, f"--workdir={tmp_path}/two",
+        disturbances=[None] * processes, script=f"{ROOT}/tests/parallel/counted_train.py",
+    )  # fmt: skip
+    for script in scripts:
         assert script.wait() == 0, script.output
+    for number in range(processes):
+        lines = (tmp_path / "outputs" / f"{number}.counts").read_text().splitlines()
+        shares = [75 * (number + 1) // processes - 75 * number // processes]
+        shares += [29 * (number + 1) // processes - 29 * number // processes]
+        made, held = zip(*map(json.loads, lines), strict=True)
+        assert list(made[:2]) == shares
+        assert max(made) <= shares[0]
+        assert max(made[2:]) <= max(16 // processes, -(-31 // processes))  # rows of a batch, and a share of the test
+        assert max(held) <= shares[0]
     for name in ("loss", "gradient_norm"):
         one, two = logged(tmp_path / "one", name), logged(tmp_path / "two", name)
         assert len(one) == 10
         np.testing.assert_allclose(two, one, rtol=1e-5)
+    fingerprints = [newest_checkpoint(tmp_path / run)["progress"]["data_fingerprint"] for run in ("one", "two")]
+    assert fingerprints[0] == fingerprints[1]
     metrics = [json.loads((tmp_path / run / "report" / "metrics.json").read_text()) for run in ("one", "two")]
     assert metrics[1]["test"]["examples"] == 31
     for split in ("validation", "test"):
@@ -64,17 +74,17 @@ def test_two_processes_give_the_numbers_of_one(mode, run_arguments, tmp_path):
 def test_one_process_dies_and_both_resume(run_arguments, tmp_path):
     short = [*run_arguments, "--config.train.epochs=1"]
     arguments, whole = [*short, f"--workdir={tmp_path}/run"], [*short, f"--workdir={tmp_path}/whole"]
-    for script in start_two(tmp_path / "uninterrupted", *whole):
+    for script in start_together(tmp_path / "uninterrupted", *whole):
         assert script.wait() == 0, script.output
     for dying in (0, 1):
         kill = Disturbance("training", 3, signals=(signal.SIGKILL,))
         disturbances = [kill if number == dying else None for number in range(2)]
-        scripts = start_two(tmp_path / f"killed-{dying}", *arguments, disturbances=disturbances)
+        scripts = start_together(tmp_path / f"killed-{dying}", *arguments, disturbances=disturbances)
         assert scripts[dying].wait() == -signal.SIGKILL
         survivor = scripts[1 - dying]
         assert survivor.wait(60) not in (0, 75), survivor.output
         assert "error: process" in survivor.output or "terminating process" in survivor.output.lower(), survivor.output
-    for script in start_two(tmp_path / "resumed", *arguments):
+    for script in start_together(tmp_path / "resumed", *arguments):
         assert script.wait() == 0, script.output
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
@@ -82,7 +92,7 @@ def test_one_process_dies_and_both_resume(run_arguments, tmp_path):
 def test_a_signal_to_one_process_stops_both(run_arguments, tmp_path):
     arguments = [*run_arguments, f"--workdir={tmp_path}/run"]
     stop = Disturbance("training", 2, signals=(signal.SIGTERM,))
-    for script in start_two(tmp_path / "stopped", *arguments, disturbances=(None, stop)):
+    for script in start_together(tmp_path / "stopped", *arguments, disturbances=(None, stop)):
         assert script.wait() == 75, script.output
     steps = {file.stem for file in (tmp_path / "run" / "checkpoints" / "latest").glob("*.json")}
     assert steps and steps != {"20"}

@@ -1,0 +1,23 @@
+"""`train.py`, which also writes how many texts each call of the tokenizer got, and how many had tokens just then."""
+
+import gc
+import json
+import os
+import runpy
+
+from amsdff_jax.data import tokenization
+from amsdff_jax.data.tokens import TokenizedDataset
+from tests.processes import ROOT
+
+encode = tokenization._encode_chunk
+
+
+def counted(chunk, *rest):
+    held = sum(len(tokens) for tokens in gc.get_objects() if isinstance(tokens, TokenizedDataset))
+    with open(os.environ["COUNTS"], "a", encoding="utf-8") as file:
+        file.write(json.dumps([len(chunk), held]) + "\n")
+    return encode(chunk, *rest)
+
+
+tokenization._encode_chunk = counted
+runpy.run_path(str(ROOT / "scripts" / "train.py"), run_name="__main__")
