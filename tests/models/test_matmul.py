@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.models import dispatch
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.attention import attend, attend_with_weights
 from amsdff_jax.models.baselines import LinearClassifier
-from amsdff_jax.models import dispatch
 from amsdff_jax.models.dispatch import choose_attention, choose_compute_dtype, fits_cudnn
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.fusion import DynamicFusion
