@@ -81,9 +81,10 @@ def compare(plan: Plan) -> dict[str, Any]:
     """Measures all sides on the same weights and batches.
 
     Returns:
-      `environment`: device, cores, load, versions; `plan`; `results`: for each side, type, kind of call and shape, the
-      `median` and the `quartiles` of all timed calls in seconds, the seconds of the `first_call`, compilation included,
-      and of that of later rounds, with what is kept between processes (`first_call_cached`), or why it `failed`;
+      `environment`: device, cores, load, versions; `plan`, without paths; `results`: for each side, type, kind of call
+      and shape, the `median` and the `quartiles` of all timed calls in seconds, the seconds of the `first_call`,
+      compilation included, and of that of later rounds, with what is kept between processes (`first_call_cached`), or
+      why it `failed`;
       `missing`: sides that could not be run, and why; `matrix_rate` by type and `matrix_operations` of a forward pass
       by shape; `peak_memory` in bytes by side and type; `epochs` by name; `differences`: a rival's largest difference
       of logits to ours, by side and type; `agree`: whether all are within `TOLERANCES`.
@@ -117,7 +118,7 @@ def compare(plan: Plan) -> dict[str, Any]:
     differences = _differences(runs)
     return {
         "environment": {**device, "cores": cores, "load": load, "busy": load > BUSY * cores, "versions": versions},
-        "plan": dataclasses.asdict(plan),
+        "plan": _without_paths(plan),
         "results": [row for key, repeated in runs.items() for row in _rows(*key, repeated)],
         "missing": missing,
         "matrix_rate": {dtype: _median(repeated, "matrix_rate") for dtype, repeated in ours.items()},
@@ -148,6 +149,14 @@ def check_writable(file: Path) -> None:
             raise OSError("it is a folder")
         file.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=file.parent).close()
+
+
+def _without_paths(plan: Plan) -> dict[str, Any]:
+    """The plan as it can be shown to others."""
+    values = dataclasses.asdict(plan)
+    for name in ("preset", "epoch_config"):
+        del values[name]
+    return values | {"model": Path(plan.model).name or plan.preset}
 
 
 def _run_all(plan: Plan, task: Workload) -> tuple[Runs, dict[str, str]]:

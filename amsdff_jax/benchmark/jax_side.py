@@ -59,10 +59,10 @@ def measure(workload: Workload) -> dict[str, Any]:
     if workload.epoch_config:
         return {"epoch": _measure_epoch(workload)}
     shapes = {f"{shape[0]}x{shape[1]}": _measure_shape(workload, shape) for shape in workload.shapes}
-    device_memory = device.memory_stats()
+    device_memory = device.memory_stats() or {}  # a processor has none
     return {
         "shapes": shapes,
-        "peak_memory": device_memory["peak_bytes_in_use"] if device_memory else peak_memory(),
+        "peak_memory": device_memory.get("peak_bytes_in_use") or peak_memory(),
         "matrix_rate": _matrix_rate(_compute_dtype(workload), device.platform),
     }
 

@@ -22,7 +22,7 @@ def describe(comparison: Mapping[str, Any]) -> list[str]:
     calls = f"{plan['rounds']} rounds of all sides in turn"
     lines = [
         f"{environment['device']}; {environment['cores']} cores, load average {environment['load']:.2f}; {versions}",
-        f"model: {plan['model'] or plan['preset']}; {calls}; matrix products, GFLOP/s: {rates}",
+        f"model: {plan['model']}; {calls}; matrix products, GFLOP/s: {rates}",
     ]
     if environment["busy"]:
         lines.insert(0, "The machine was busy when this began, and the times say little.")

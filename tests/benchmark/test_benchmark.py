@@ -135,6 +135,7 @@ def test_rounds_go_round_all_sides_in_turn(stand_in):
     once = [f"{side} {dtype}" for side in (OURS, SDPA) for dtype in ("float32", "bfloat16")]
     once += ["onnxruntime float32", "onnxruntime int8"]
     assert processes.order == once * 2
+    assert comparison["plan"]["model"] == "model" and "/" not in json.dumps(comparison["plan"])
     row = comparison["results"][0]
     assert (row["median"], row["quartiles"]) == (3.0, [1.5, 6.75])  # of six calls
     assert (row["first_call"], row["first_call_cached"]) == (9.0, 5.0)

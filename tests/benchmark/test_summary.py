@@ -28,7 +28,7 @@ def comparison():
     return {
         "environment": {"device": "a processor", "platform": "cpu", "cores": 2, "load": 0.1, "busy": False,
                         "versions": {"jax": "0.10.2"}},
-        "plan": {"preset": "minilm", "model": "", "rounds": 3, "shapes": [[4, 10]]},
+        "plan": {"model": "minilm", "rounds": 3, "shapes": [[4, 10]]},
         "results": results,
         "missing": {"torch-compile bfloat16": "no compiler", "torch-eager": "not compared"},
         "matrix_rate": {"float32": 100e9, "bfloat16": 200e9},
