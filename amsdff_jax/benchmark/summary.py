@@ -11,7 +11,7 @@ from amsdff_jax.reporting.table import Column, Table, columns, to_markdown, to_r
 # Matrix products of a call in forward passes: the backward pass multiplies twice for each product of the forward pass.
 PASSES = dict(zip(KINDS, (1, 3), strict=True))
 STEPS = 500  # of the column that counts compilation in
-WIDTH = 150
+WIDTH = 160
 
 
 def describe(comparison: Mapping[str, Any]) -> list[str]:
@@ -35,9 +35,8 @@ def explain() -> str:
     """What the columns of the table are."""
     return (
         "Milliseconds are the median of a call, their spread the distance of the quartiles; tokens are those of the "
-        "padded batch. FLOPs are those of the matrix products, three times as many in a train step, as a share of the "
-        "matrix rate in that type. "
-        f"{STEPS} steps: the first call, compilation included, and {STEPS - 1} medians, added up and not run. The last "
+        "padded batch. MFU, model FLOPs utilization, counts those of the matrix products, three times as many in a train "
+        f"step, as a share of the matrix rate in that type. {STEPS} steps: the first call, compilation included, and {STEPS - 1} medians, added up and not run. The last "
         "column is the time of the fastest rival in any floating-point type by that of the row; above 1 is faster."
     )
 
@@ -77,7 +76,7 @@ def make_table(comparison: Mapping[str, Any]) -> Table:
                 )
     rows += [("not measured", *name.partition(" ")[::2], *[""] * 8, why) for name, why in comparison["missing"].items()]
     numbers = (
-        "ms", "spread", "tokens/s", "of matrix rate", "first call in s (cached)", f"{STEPS} steps in s", "peak MB",
+        "ms", "spread", "tokens/s", "MFU", "first call s (cached)", f"{STEPS} steps s", "peak MB",
         "times best rival",
     )  # fmt: skip
     names = [Column(title, "text") for title in ("batch", "side", "type")]
