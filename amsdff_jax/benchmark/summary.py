@@ -35,9 +35,10 @@ def explain() -> str:
     """What the columns of the table are."""
     return (
         "Milliseconds are the median of a call, their spread the distance of the quartiles; tokens are those of the "
-        "padded batch. MFU, model FLOPs utilization, counts those of the matrix products, three times as many in a train "
-        f"step, as a share of the matrix rate in that type. {STEPS} steps: the first call, compilation included, and {STEPS - 1} medians, added up and not run. The last "
-        "column is the time of the fastest rival in any floating-point type by that of the row; above 1 is faster."
+        "padded batch. MFU, model FLOPs utilization, counts the FLOPs of the matrix products, three times as many in a "
+        f"train step, as a share of the matrix rate in that type. {STEPS} steps: the first call, compilation included, "
+        f"and {STEPS - 1} medians, added up and not run. The last column is the time of the fastest rival in any "
+        "floating-point type by that of the row; above 1 is faster."
     )
 
 
