@@ -19,10 +19,9 @@ def describe(comparison: Mapping[str, Any]) -> list[str]:
     environment, plan = comparison["environment"], comparison["plan"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     rates = ", ".join(f"{rate / 1e9:,.0f} in {dtype}" for dtype, rate in comparison["matrix_rate"].items())
-    calls = f"{plan['rounds']} rounds of all sides in turn"
     lines = [
-        f"{environment['device']}; {environment['cores']} cores, load average {environment['load']:.2f}; {versions}",
-        f"model: {plan['model']}; {calls}; matrix products, GFLOP/s: {rates}",
+        f"{environment['device']}; load average {environment['load']:.2f} on {environment['cores']} cores; {versions}",
+        f"model: {plan['model']}; rounds of all sides in turn: {plan['rounds']}; matrix products, GFLOP/s: {rates}",
     ]
     if environment["busy"]:
         lines.insert(0, "The machine was busy when this began, and the times say little.")

@@ -62,7 +62,7 @@ def test_a_row_for_each_call_and_one_for_each_rival_that_is_missing(comparison):
 
 
 def test_a_busy_machine_and_a_run_without_rivals_are_told_above_the_table(comparison):
-    assert "a processor; 2 cores, load average 0.10; jax 0.10.2" in describe(comparison)[0]
+    assert "a processor; load average 0.10 on 2 cores; jax 0.10.2" in describe(comparison)[0]
     comparison["environment"]["busy"] = True
     assert "busy" in describe(comparison)[0]
     comparison["results"] = comparison["results"][:1]
