@@ -4,13 +4,10 @@ import json
 import os
 import re
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-from amsdff_jax.base.errors import UserError
-from amsdff_jax.benchmark.compare import compare
 from tests.conftest import make_texts, write_csv
 from tests.processes import Disturbance, run_script
 
@@ -165,6 +162,9 @@ def assert_one_line(code, output, message):
         ("convert.py", ["verify", "a", "b", "-1"], "comes after --, as in: -- -1"),
         ("measure_scaling.py", [FILES, "--devices="], "--devices: expected numbers such as 1,2"),
         ("benchmark.py", ["--rounds=0"], "--rounds=0: expected a positive integer"),
+        ("benchmark.py", ["--shapes=32x0"], "--shapes: expected batches such as 32x64,16x256, got 32x0"),
+        ("benchmark.py", ["--rivals=torch"], "--rivals: expected one of 'torch-eager', 'torch-sdpa'"),
+        ("benchmark.py", ["--output=."], ".: cannot be written (it is a folder); choose another file with --output"),
     ],
 )  # fmt: skip
 def test_a_wrong_argument_is_one_line_that_says_what_is_right(script, arguments, message, run, tmp_path):
@@ -176,6 +176,14 @@ def test_a_wrong_argument_is_one_line_that_says_what_is_right(script, arguments,
     (error,) = output.splitlines()
     assert error.startswith("error: ")
     assert message in error
+
+
+@pytest.mark.slow
+def test_only_settings_need_ml_collections(run):
+    message = "--config: needs ml_collections, which is not installed: pip install ml-collections"
+    assert_one_line(*run("train.py", FILES, hidden=["ml_collections"]), message)
+    code, output = run("benchmark.py", "--rivals=none", hidden=["ml_collections"])
+    assert code == 2 and "--rivals: expected one of" in output
 
 
 @pytest.mark.slow
@@ -196,9 +204,3 @@ def test_evaluating_nothing_is_an_error(run, tmp_path):
 
 def test_environment_of_the_tests_has_no_network():
     assert os.environ["HF_HUB_OFFLINE"] == "1"
-
-
-def test_the_benchmark_says_at_once_that_it_needs_pytorch(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match="PyTorch is what this measures against, and it is not installed: pip install"):
-        compare(tmp_path, [(1, 8)], 1, 1, None, 1)

@@ -5,11 +5,10 @@ import dataclasses
 import difflib
 import itertools
 import reprlib
+import sys
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
-
-from ml_collections import ConfigDict
 
 from amsdff_jax.base.errors import UserError
 
@@ -26,7 +25,7 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 def build(kind: type[Built], values: Any, prefix: str) -> Built:
     """Fills the dataclass `kind` from `values`, a mapping; `prefix` is the dotted name that errors start with."""
     kinds = typing.get_type_hints(kind)
-    values = values.to_dict() if isinstance(values, ConfigDict) else values
+    values = without_config_dict(values)
     if not isinstance(values, Mapping):
         raise UserError(f"{prefix.rstrip('.') or 'settings'}: expected names and values, got {shown(values)}")
     arguments = {}
@@ -38,6 +37,15 @@ def build(kind: type[Built], values: Any, prefix: str) -> Built:
         else:
             arguments[name] = _coerce(value, kinds[name], f"{prefix}{name}")
     return kind(**arguments)
+
+
+def without_config_dict(values: Any) -> Any:
+    """A `ConfigDict` of ml_collections as nested dicts; anything else as it is.
+
+    The package takes time to load and need not be installed: where nobody has loaded it, nothing is of its class.
+    """
+    loaded = sys.modules.get("ml_collections")
+    return values.to_dict() if loaded and isinstance(values, loaded.ConfigDict) else values
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.5) -> str:

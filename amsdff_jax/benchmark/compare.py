@@ -1,204 +1,286 @@
-"""Runs both sides of the benchmark in turn, each in fresh processes, and compares what they took."""
+"""Runs all sides of the benchmark in turn, each in fresh processes, and gathers what they took."""
 
 import collections
 import dataclasses
 import logging
 import os
+import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from amsdff_jax.base.cache import VARIABLE as CACHE_VARIABLE
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import read_json, write_json
-from amsdff_jax.benchmark.workload import Workload
-from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.models.amsdff import EnhancedAMSDFF
-from amsdff_jax.models.model_folder import SavedModel, read_model_config, save_model
-from amsdff_jax.reporting.console import make_console
-from amsdff_jax.reporting.table import Column, Table, columns, to_rich
+from amsdff_jax.base.files import read_json, user_errors, write_json
+from amsdff_jax.base.validation import require_choice
+from amsdff_jax.benchmark.workload import KINDS, OURS, Workload
+from amsdff_jax.evaluation.environment import installed_versions
+from amsdff_jax.models.model_folder import read_model_config
 
 logger = logging.getLogger(__name__)
 
-DTYPES = ("float32", "bfloat16")
-SIDES = ("jax", "torch")
-# The largest difference of logits that is rounding: in float32 between the sides, in bfloat16 to PyTorch's float32.
-TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
-# Both sides take memory in large pages: without them the kernel makes XLA's temporary arrays in pages of 4 KiB.
+PYTORCH = ("torch-eager", "torch-sdpa", "torch-compile")
+ONNX = "onnxruntime"
+RIVALS = (*PYTORCH, ONNX)
+DTYPES = ("float32", "tf32", "bfloat16")
+# The largest difference of a rival's logits to ours, computed in the same type, that is rounding.
+TOLERANCES = {"float32": 1e-4, "tf32": 0.1, "bfloat16": 0.1}
+# All sides take memory in large pages: without them the kernel makes XLA's temporary arrays in pages of 4 KiB.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-CLASSES = 4
+PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "onnxruntime", "numpy")
+Runs = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]  # what each process measured, by (side, type)
+# The load at the start, in processes that want to run, as a share of the cores: above it the machine is busy.
+BUSY = 0.25
+EPOCH_DTYPE, EPOCH_RIVAL = "bfloat16", "torch-sdpa"
 
 
-def require_torch() -> None:
-    """Raises `UserError` unless PyTorch is installed."""
-    if find_spec("torch") is None:
-        raise UserError("PyTorch is what this measures against, and it is not installed: pip install torch")
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be measured. What is empty or 0 is chosen by the device."""
+
+    preset: str = "minilm"  # one of `presets.PRESETS`
+    model: str = ""  # a model folder, instead of a preset
+    shapes: tuple[tuple[int, int], ...] = ()  # (texts, tokens) of the batches
+    dtypes: tuple[str, ...] = ()  # of `DTYPES`; int8 of ONNX Runtime comes beside them
+    rivals: tuple[str, ...] = RIVALS  # of `RIVALS`
+    rounds: int = 3  # how often every side is run, in turn with the others
+    steps: int = 0  # timed train steps a round
+    epoch_config: dict[str, Any] = dataclasses.field(default_factory=dict)  # a `Config` whose data make an epoch
+    epoch_texts: int = 10_000  # at most so many texts of it
+
+    def __post_init__(self) -> None:
+        for name in self.dtypes:
+            require_choice("--dtypes", name, DTYPES)
+        for name in self.rivals:
+            require_choice("--rivals", name, RIVALS)
+
+    def complete(self, on: str) -> "Plan":
+        """The plan for a platform, as `jax.Device.platform` names it.
+
+        Raises:
+          UserError: a type that the platform has not.
+        """
+        cpu = on == "cpu"
+        dtypes = self.dtypes or (DTYPES if on == "gpu" else ("float32", "bfloat16"))
+        if "tf32" in dtypes and on != "gpu":
+            raise UserError(f"--dtypes: tf32 is a type of NVIDIA's GPUs, and this is a {on}; leave it out")
+        shapes = self.shapes or (((32, 64), (16, 256)) if cpu else ((32, 128), (256, 128), (32, 512)))
+        return dataclasses.replace(self, dtypes=dtypes, shapes=shapes, steps=self.steps or (5 if cpu else 20))
 
 
-def prepare_model(preset: str, folder: Path) -> None:
-    """Writes a model of the preset's size with four classes and a random head: what both sides load.
-
-    Args:
-      preset: "minilm": on all-MiniLM-L6-v2; "distilbert": DistilBERT's sizes with random weights.
-    """
-    if preset == "minilm":
-        model = EnhancedAMSDFF.from_pretrained("minilm-l6", CLASSES)
-    else:
-        model = EnhancedAMSDFF(ModelConfig(encoder="", num_classes=CLASSES), EncoderConfig(), rngs=nnx.Rngs(0))
-    names = tuple(str(number) for number in range(CLASSES))
-    save_model(folder, SavedModel(model, load_tokenizer(find_encoder("minilm-l6")), names, 256))
-
-
-def compare(
-    model: Path,
-    shapes: Sequence[tuple[int, int]],
-    rounds: int,
-    steps: int,
-    epoch_config: Mapping[str, Any] | None,
-    epoch_texts: int,
-) -> dict[str, Any]:
-    """Measures both sides on the same weights and batches.
-
-    Args:
-      model: a model folder.
-      shapes: (texts, tokens) of the batches.
-      rounds: how often every process is run, but for the epoch padded to the maximal length, which is run once; what
-        is compared are medians.
-      steps: timed calls a round.
-      epoch_config: a `Config` as a dict whose data make the end-to-end row; None: leave it out.
-      epoch_texts: texts of that epoch.
+def compare(plan: Plan) -> dict[str, Any]:
+    """Measures all sides on the same weights and batches.
 
     Returns:
-      `results`: by "side dtype", the median of every number by shape; `epochs`, by name; `differences`: the largest
-      difference of logits by "dtype shape"; `agree`: whether all are within `TOLERANCES`.
+      `environment`: device, cores, load, versions; `plan`, without paths; `results`: for each side, type, kind of call
+      and shape, the `median` and the `quartiles` of all timed calls in seconds, the seconds of the `first_call`,
+      compilation included, and of that of later rounds, with what is kept between processes (`first_call_cached`), or
+      why it `failed`;
+      `missing`: sides that could not be run, and why; `matrix_rate` by type and `matrix_operations` of a forward pass
+      by shape; `peak_memory` in bytes by side and type; `epochs` by name; `differences`: a rival's largest difference
+      of logits to ours, by side and type; `agree`: whether all are within `TOLERANCES`.
 
     Raises:
-      UserError: PyTorch is not installed; the system tells no process its memory; or a process failed, whose last line
-        says why.
+      UserError: the system tells no process its memory, or our own side failed, whose last line says why.
     """
-    require_torch()
     if find_spec("resource") is None:  # Windows
         raise UserError(
             "Python's module resource tells the memory that this takes, and Windows has none: use Linux or macOS"
         )
-    read_model_config(model)
-    measured = collections.defaultdict(list)
-    epochs = collections.defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as folder:
-        for number in range(rounds):
-            for dtype in DTYPES:
-                for side in SIDES:
-                    workload = Workload(str(model), dtype, tuple(shapes), steps)
-                    measured[f"{side} {dtype}"].append(_run(side, workload, Path(folder)))
-            logger.info("round %d of %d is done", number + 1, rounds)
-        if epoch_config:
-            dtype = "bfloat16"
-            task = Workload(str(model), dtype, epoch_config=dict(epoch_config), epoch_texts=epoch_texts)
-            padded = dataclasses.replace(task, padded=True)
-            _run("jax", task, Path(folder))  # fills the caches, as the run before would have
-            for _ in range(rounds):
-                epochs["jax"].append(_run("jax", task, Path(folder))["epoch"])
-                epochs["torch, padded as needed"].append(_run("torch", task, Path(folder))["epoch"])
-            epochs["torch, padded to max_length"].append(_run("torch", padded, Path(folder))["epoch"])
-    differences = _differences({name: runs[0]["shapes"] for name, runs in measured.items()})
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="amsdff-benchmark-") as scratch:
+        task = Workload(plan.model or f"{scratch}/model", scratch=scratch, epoch_config=plan.epoch_config)
+        device = _run(dataclasses.replace(task, preset="" if plan.model else plan.preset))
+        plan = plan.complete(device["platform"])
+        positions = read_model_config(task.model).encoder.max_position_embeddings
+        if too_long := [f"{texts}x{tokens}" for texts, tokens in plan.shapes if tokens > positions]:
+            raise UserError(
+                f"--shapes: {too_long[0]}: the model has {positions} positions; expected at most so many tokens"
+            )
+        task = dataclasses.replace(
+            task, platform=device["platform"], epoch_config={}, shapes=plan.shapes, steps=plan.steps
+        )
+        runs, missing = _run_all(plan, task)
+        epochs = _run_epochs(plan, task, missing) if plan.epoch_config else {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    versions = {"python": platform.python_version(), **installed_versions(PACKAGES)}
+    ours = {dtype: repeated for (side, dtype), repeated in runs.items() if side == OURS}
+    first = next(iter(ours.values()))[0]["shapes"]
+    differences = _differences(runs)
     return {
-        "results": {name: _medians(runs) for name, runs in measured.items()},
-        "epochs": {
-            name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in epochs.items()
-        },
+        "environment": {**device, "cores": cores, "load": load, "busy": load > BUSY * cores, "versions": versions},
+        "plan": _without_paths(plan),
+        "results": [row for key, repeated in runs.items() for row in _rows(*key, repeated)],
+        "missing": missing,
+        "matrix_rate": {dtype: _median(repeated, "matrix_rate") for dtype, repeated in ours.items()},
+        "matrix_operations": {shape: values["matrix_operations"] for shape, values in first.items()},
+        "peak_memory": {" ".join(key): _median(repeated, "peak_memory") for key, repeated in runs.items()},
+        "epochs": epochs,
         "differences": differences,
-        "agree": all(value <= TOLERANCES[name.split()[0]] for name, value in differences.items()),
+        "agree": all(value <= TOLERANCES.get(name.split()[1], np.inf) for name, value in differences.items()),
     }
 
 
-def _run(side: str, workload: Workload, folder: Path) -> dict[str, Any]:
-    task, results = folder / "task.json", folder / "results.json"
+def read_shapes(names: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    """(texts, tokens) of batches such as "32x64".
+
+    Raises:
+      UserError: another name.
+    """
+    for name in names:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", name):
+            raise UserError(f"--shapes: expected batches such as 32x64,16x256, got {name}")
+    return tuple((int(texts), int(tokens)) for texts, tokens in (name.split("x") for name in names))
+
+
+def check_writable(file: Path) -> None:
+    """Raises `UserError` if nothing can be written to `file`; what is there stays."""
+    with user_errors(file, "written", "choose another file with --output"):
+        if file.is_dir():
+            raise OSError("it is a folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=file.parent).close()
+
+
+def _without_paths(plan: Plan) -> dict[str, Any]:
+    """The plan as it can be shown to others."""
+    values = dataclasses.asdict(plan)
+    for name in ("preset", "epoch_config"):
+        del values[name]
+    return values | {"model": Path(plan.model).name or plan.preset}
+
+
+def _run_all(plan: Plan, task: Workload) -> tuple[Runs, dict[str, str]]:
+    """What the processes of each (side, type) measured, round by round; and the reasons of those that could not."""
+    sides, missing = _sides(plan, task.platform)
+    runs = collections.defaultdict(list)
+    for number in range(plan.rounds):
+        for side, dtype in sides:
+            measured = _try(dataclasses.replace(task, side=side, dtype=dtype), f"{side} {dtype}", missing)
+            if measured:
+                runs[side, dtype].append(measured)
+                logger.info("round %d of %d: %s, %s", number + 1, plan.rounds, side, dtype)
+    return {key: runs[key] for key in sides if key in runs}, missing
+
+
+def _sides(plan: Plan, on: str) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """The (side, type) that can be run, and why the others cannot."""
+    sides, missing = [(OURS, dtype) for dtype in plan.dtypes], {}
+    for name in plan.rivals:
+        needed = ("torch", "onnx", "onnxscript", "onnxruntime") if name == ONNX else ("torch",)
+        absent = [package for package in needed if find_spec(package) is None]
+        if on not in (("cpu",) if name == ONNX else ("cpu", "gpu")):
+            missing[name] = f"not compared on a {on}"
+        elif absent:
+            missing[name] = f"not installed: {', '.join(absent)}; pip install {' '.join(absent)}"
+        elif name == ONNX:
+            sides += [(name, dtype) for dtype in ("float32", "int8") if dtype in (*plan.dtypes, "int8")]
+        else:
+            sides += [(name, dtype) for dtype in plan.dtypes]
+    return sides, missing
+
+
+def _run_epochs(plan: Plan, task: Workload, missing: dict[str, str]) -> dict[str, dict[str, float]]:
+    """Medians of an epoch of our side and, unless it is missing, of PyTorch's with padding as needed and to the end."""
+    task = dataclasses.replace(task, epoch_config=plan.epoch_config, epoch_texts=plan.epoch_texts, dtype=EPOCH_DTYPE)
+    rival = dataclasses.replace(task, side=EPOCH_RIVAL)
+    sides = {OURS: task}
+    if EPOCH_RIVAL in plan.rivals and EPOCH_RIVAL not in missing:
+        sides[f"{EPOCH_RIVAL}, padded as needed"] = rival
+        sides[f"{EPOCH_RIVAL}, padded to max_length"] = dataclasses.replace(rival, padded=True)
+    epochs = collections.defaultdict(list)
+    _run(task)  # fills the caches, as the run before would have
+    for number in range(plan.rounds):
+        for name, side in sides.items():
+            if side.padded and number:  # it takes the longest by far, and once is enough
+                continue
+            measured = _try(side, f"{EPOCH_RIVAL} epoch", missing)
+            if measured:
+                epochs[name].append(measured["epoch"])
+    return {name: {key: _median(runs, key) for key in runs[0]} for name, runs in epochs.items()}
+
+
+def _try(workload: Workload, name: str, missing: dict[str, str]) -> dict[str, Any] | None:
+    """What a process measures; None if the rival `name` is missing, or has failed just now and is from here on.
+
+    Raises:
+      UserError: our own side failed.
+    """
+    if name in missing and workload.side != OURS:
+        return None
+    try:
+        return _run(workload)
+    except UserError as error:
+        if workload.side == OURS:
+            raise
+        missing[name] = str(error)
+        logger.warning("left out: %s", error)
+        return None
+
+
+def _run(workload: Workload) -> dict[str, Any]:
+    module = {OURS: "jax_side", ONNX: "onnx_side"}.get(workload.side, "torch_side")
+    scratch = Path(workload.scratch)
+    task, results = scratch / "task.json", scratch / "results.json"
     results.unlink(missing_ok=True)
-    environment = os.environ | ENVIRONMENT | {CACHE_VARIABLE: str(folder / "cache")}
-    workload = dataclasses.replace(workload, started=time.time())
-    write_json(task, dataclasses.asdict(workload))
-    command = [sys.executable, "-m", f"amsdff_jax.benchmark.{side}_side", str(task), str(results)]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+    caches = {CACHE_VARIABLE: str(scratch / "cache"), "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor")}
+    write_json(task, dataclasses.asdict(dataclasses.replace(workload, started=time.time())))
+    command = [sys.executable, "-m", f"amsdff_jax.benchmark.{module}", str(task), str(results)]
+    finished = subprocess.run(
+        command, env=os.environ | ENVIRONMENT | caches, capture_output=True, text=True, errors="replace"
+    )
     if finished.returncode or not results.exists():
         last = (finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"])[-1]
-        raise UserError(f"the benchmark's {side} process failed: {last}")
+        raise UserError(f"the benchmark's {workload.side} process failed: {last}")
     return read_json(results, "what the benchmark has measured")
 
 
-def _medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of every number but the times of compilation, which takes longer in the first run, without a cache."""
-    summary: dict[str, Any] = {"peak_memory_bytes": statistics.median(run["peak_memory_bytes"] for run in runs)}
-    if "matrix_rate" in runs[0]:  # measured on the JAX side
-        summary["matrix_rate"] = statistics.median(run["matrix_rate"] for run in runs)
-    for shape, first in runs[0]["shapes"].items():
-        numbers = [name for name in first if name not in ("logits", "compile")]
-        summary[shape] = {name: statistics.median(run["shapes"][shape][name] for run in runs) for name in numbers}
-        if "compile" in first:
-            summary[shape]["compile"] = first["compile"]
-            cached = [run["shapes"][shape]["compile"] for run in runs[1:]]
-            summary[shape]["compile_cached"] = statistics.median(cached) if cached else None
-    return summary
+def _median(runs: Sequence[Mapping[str, Any]], name: str) -> float:
+    return statistics.median(run[name] for run in runs)
 
 
-def _differences(shapes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    exact = {shape: np.array(values["logits"]) for shape, values in shapes["torch float32"].items()}
-    return {
-        f"{dtype} {shape}": float(np.abs(np.array(values["logits"]) - exact[shape]).max())
-        for dtype in DTYPES
-        for shape, values in shapes[f"jax {dtype}"].items()
-    }
+def _rows(side: str, dtype: str, runs: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    for shape in runs[0]["shapes"]:
+        for kind in KINDS:
+            timed = [run["shapes"][shape][kind] for run in runs if kind in run["shapes"][shape]]
+            if not timed:  # ONNX Runtime does not train
+                continue
+            row: dict[str, Any] = {"side": side, "dtype": dtype, "kind": kind, "shape": shape}
+            failed = [measured["failed"] for measured in timed if "failed" in measured]
+            if failed:
+                yield row | {"failed": failed[0]}
+                continue
+            seconds = [second for measured in timed for second in measured["seconds"]]
+            first, *cached = [measured["first_call"] for measured in timed]
+            yield row | {
+                "median": statistics.median(seconds),
+                "quartiles": np.percentile(seconds, (25, 75)).tolist(),
+                "first_call": first,
+                "first_call_cached": statistics.median(cached) if cached else None,
+            }
 
 
-def print_comparison(comparison: Mapping[str, Any]) -> None:
-    """Prints the tables: steps, compilation, epochs."""
-    console = make_console(width=130)
-    results = comparison["results"]
-    rates = {dtype: results[f"jax {dtype}"]["matrix_rate"] for dtype in DTYPES}
-    console.print(", ".join(f"matrix products in {dtype}: {rate / 1e9:.0f} GF/s" for dtype, rate in rates.items()))
-    shapes = [name for name in results["jax float32"] if "x" in name and name[0].isdigit()]
-    for what, work in (("inference", 1), ("train", 3)):
-        ratios_to = ("times torch float32", "times torch bfloat16")
-        numbers = columns("side", "ms", "texts/s", "tokens/s", *ratios_to, "share of matrix rate", "peak MB")
-        rows = []
-        for shape in shapes:
-            texts, tokens = map(int, shape.split("x"))
-            operations = work * results["jax float32"][shape]["matrix_operations"]
-            for name, values in results.items():
-                seconds = values[shape][what]
-                ratios = (f"{results[f'torch {dtype}'][shape][what] / seconds:.2f}" for dtype in DTYPES)
-                # A train step is compared with float32's rate, whatever it computes with.
-                rate = rates["float32" if what == "train" else name.split()[1]]
-                speeds = (f"{seconds * 1e3:.0f}", f"{texts / seconds:.1f}", f"{texts * tokens / seconds:.0f}")
-                share, memory = operations / seconds / rate, values["peak_memory_bytes"] / 1e6
-                rows.append((shape, name, *speeds, *ratios, f"{share:.0%}", f"{memory:.0f}"))
-        console.print(to_rich(Table([Column("shape", "text"), *numbers], rows, what)))
-    numbers = columns("dtype", "compiled in s", "from the cache in s", "temporary MB")
-    rows = []
-    for shape in shapes:
-        for dtype in DTYPES:
-            values = results[f"jax {dtype}"][shape]
-            cached = "" if values["compile_cached"] is None else f"{values['compile_cached']:.1f}"
-            memory = f"{values['train_memory_bytes'] / 1e6:.0f}"
-            rows.append((shape, dtype, f"{values['compile']:.1f}", cached, memory))
-    console.print(to_rich(Table([Column("shape", "text"), *numbers], rows, "the train step")))
-    if comparison["epochs"]:
-        titles = columns("side", "texts", "seconds", "times as long as jax", "start to first step in s")
-        rows = []
-        for name, values in comparison["epochs"].items():
-            ratio = values["seconds"] / comparison["epochs"]["jax"]["seconds"]
-            first = f"{values['start_to_first_step']:.1f}" if "start_to_first_step" in values else ""
-            rows.append((name, f"{values['texts']:.0f}", f"{values['seconds']:.1f}", f"{ratio:.2f}", first))
-        console.print(to_rich(Table(titles, rows, "one epoch in bfloat16, from files to updated weights")))
-    worst = {name: f"{value:.1e}" for name, value in comparison["differences"].items()}
-    console.print(f"largest difference of logits to torch float32: {worst}")
+def _differences(runs: Runs) -> dict[str, float]:
+    """The largest difference of logits of each rival to ours in the same type, or for int8 in float32."""
+    differences = {}
+    for (side, dtype), (first, *_) in runs.items():
+        ours = runs.get((OURS, "float32" if dtype == "int8" else dtype))
+        if side == OURS or ours is None:
+            continue
+        pairs = [
+            (values["logits"], ours[0]["shapes"][shape]["logits"])
+            for shape, values in first["shapes"].items()
+            if "logits" in values
+        ]
+        if pairs:  # np.max, which does not pass over a NaN
+            differences[f"{side} {dtype}"] = float(np.max([np.abs(np.subtract(*pair)).max() for pair in pairs]))
+    return differences

@@ -1,7 +1,10 @@
 """The benchmark's JAX side, `python -m amsdff_jax.benchmark.jax_side TASK.json RESULTS.json`."""
 
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,30 +12,59 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from amsdff_jax.benchmark.workload import LEARNING_RATE, Workload, make_batch, median_seconds, run_worker
+from amsdff_jax.benchmark.presets import write_preset
+from amsdff_jax.benchmark.workload import (
+    INFERENCES_A_STEP,
+    KINDS,
+    LEARNING_RATE,
+    Workload,
+    make_batch,
+    peak_memory,
+    run_worker,
+    time_calls,
+)
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.data.sources import load_data
+from amsdff_jax.evaluation.environment import device_name
 from amsdff_jax.evaluation.inference import make_forward
 from amsdff_jax.models.model_folder import load_model
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import MATRIX_LEAVES, parameter_names
 from amsdff_jax.models.variables import make_inference_variables
-from amsdff_jax.parallel.compilation import keep_compiled_steps, temporary_bytes
+from amsdff_jax.parallel.compilation import keep_compiled_steps
 from amsdff_jax.training.optimizer import peak_learning_rates
 from amsdff_jax.training.step import initial_state, make_train_step, split_model
 from amsdff_jax.training.trainer import Trainer
 
-PRODUCT = (2048, 384, 1536)  # [2048,384] x [384,1536], whose rate stands for the machine's
+# [M,K] x [K,N] of the product whose rate stands for the device's: on a processor that of the minilm preset, elsewhere
+# one that is large enough to keep all of the device busy.
+PRODUCTS = {"cpu": (2048, 384, 1536)}
+LARGE_PRODUCT = (8192, 8192, 8192)
+PRODUCTS_A_CALL = 10  # sent one after the other, so that the wait for the last of them counts little
+CALLS = 10
 
 
 def measure(workload: Workload) -> dict[str, Any]:
-    """Times of the train step, inference and compilation by shape, the machine's rate, and the epoch."""
+    """The device, or times of train step and inference by shape, or of the epoch, as `workload` asks."""
+    device = jax.devices()[0]
+    if not workload.platform:
+        if workload.preset:
+            write_preset(workload.preset, Path(workload.model), workload.epoch_config)
+        return {"device": device_name(device), "platform": device.platform}
     keep_compiled_steps()
+    if device.platform != "cpu":  # JAX's default for float32 is TF32 on NVIDIA's GPUs, bfloat16 on TPUs
+        precision = {"float32": "highest", "tf32": "default"}.get(workload.dtype)
+        jax.config.update("jax_default_matmul_precision", precision)
     if workload.epoch_config:
         return {"epoch": _measure_epoch(workload)}
-    shapes = {f"{texts}x{tokens}": _measure_shape(workload, (texts, tokens)) for texts, tokens in workload.shapes}
-    return {"shapes": shapes, "matrix_rate": _matrix_rate(workload.dtype)}
+    shapes = {f"{shape[0]}x{shape[1]}": _measure_shape(workload, shape) for shape in workload.shapes}
+    device_memory = device.memory_stats() or {}  # a processor has none
+    return {
+        "shapes": shapes,
+        "peak_memory": device_memory.get("peak_bytes_in_use") or peak_memory(),
+        "matrix_rate": _matrix_rate(_compute_dtype(workload), device.platform),
+    }
 
 
 def matrix_operations(model: PretrainedClassifier, shape: tuple[int, int]) -> float:
@@ -47,46 +79,65 @@ def matrix_operations(model: PretrainedClassifier, shape: tuple[int, int]) -> fl
     return operations + self_attentions * 4 * texts * tokens**2 * model.encoder_config.dim
 
 
+def _compute_dtype(workload: Workload) -> str:
+    return "float32" if workload.dtype == "tf32" else workload.dtype
+
+
 def _measure_shape(workload: Workload, shape: tuple[int, int]) -> dict[str, Any]:
-    model = load_model(workload.model, compute_dtype=workload.dtype)
+    model = load_model(workload.model, compute_dtype=_compute_dtype(workload))
     config = Config().replace(train__encoder_learning_rate=LEARNING_RATE, train__head_learning_rate=LEARNING_RATE)
     classes = model.config.num_classes
     batch = jax.device_put(Batch(*make_batch(shape, model.encoder_config.vocab_size, classes)))
     rates = peak_learning_rates(parameter_names(model), config.train)
     graphs, variables = split_model(model, rates)
+    rounded = jax.jit(make_inference_variables(graphs.eval))(variables)
     state, optimizer = initial_state(variables, rates, config, total_steps=1000)
     key = jax.random.key(0)
 
-    start = time.perf_counter()
-    step = jax.jit(make_train_step(graphs.train, config, optimizer, np.ones(classes, np.float32)), donate_argnums=0)
-    train_step = step.lower(state, batch, key).compile()
-    compile_seconds = time.perf_counter() - start
-    variables = jax.jit(make_inference_variables(graphs.eval))(variables)
-    forward = jax.jit(make_forward(graphs.eval)).lower(variables, batch).compile()
-    logits = forward(variables, batch)
-    inference = median_seconds(lambda: forward(variables, batch).block_until_ready(), 3 * workload.steps)
+    logits: Any = None
 
-    def update() -> None:
-        nonlocal state
-        state, _ = train_step(state, batch, key)
-        jax.block_until_ready(state)
+    def make_inference() -> Callable[[], None]:
+        forward = jax.jit(make_forward(graphs.eval))
 
+        def infer() -> None:
+            nonlocal logits
+            logits = jax.block_until_ready(forward(rounded, batch))
+
+        return infer
+
+    def make_update() -> Callable[[], None]:
+        step = make_train_step(graphs.train, config, optimizer, np.ones(classes, np.float32))
+        train_step = jax.jit(step, donate_argnums=0)
+
+        def update() -> None:
+            nonlocal state
+            state, _ = train_step(state, batch, key)
+            jax.block_until_ready(state)
+
+        return update
+
+    inference = time_calls(make_inference, INFERENCES_A_STEP * workload.steps)
+    train = time_calls(make_update, workload.steps)
     return {
-        "train": median_seconds(update, workload.steps),
-        "inference": inference,
-        "compile": compile_seconds,
-        "train_memory_bytes": temporary_bytes(train_step),
+        **dict(zip(KINDS, (inference, train), strict=True)),
         "matrix_operations": matrix_operations(model, shape),
         "logits": np.asarray(logits).tolist(),
     }
 
 
-def _matrix_rate(dtype: str) -> float:
-    """Floating-point operations a second of one matrix product, with the result in float32."""
-    tokens, inner, outer = PRODUCT
-    left, right = jnp.ones((tokens, inner), dtype), jnp.ones((inner, outer), dtype)
-    product = jax.jit(lambda left, right: jnp.dot(left, right, preferred_element_type=jnp.float32))
-    return 2 * tokens * inner * outer / median_seconds(lambda: product(left, right).block_until_ready(), 30)
+def _matrix_rate(dtype: str, platform: str) -> float:
+    """Floating-point operations a second of one matrix product; the faster of a result in float32 and in `dtype`."""
+    m, k, n = PRODUCTS.get(platform, LARGE_PRODUCT)
+    # Random, because a GPU that multiplies zeros or ones takes less power, and runs faster.
+    left, right = (jax.random.normal(jax.random.key(0), shape, dtype) for shape in ((m, k), (k, n)))
+
+    def seconds(result: str) -> float:
+        product = jax.jit(lambda left, right: jnp.dot(left, right, preferred_element_type=result))
+        in_a_row = range(PRODUCTS_A_CALL)
+        timed = time_calls(lambda: lambda: jax.block_until_ready([product(left, right) for _ in in_a_row]), CALLS)
+        return statistics.median(timed["seconds"])
+
+    return 2 * m * k * n * PRODUCTS_A_CALL / min(map(seconds, {"float32", dtype}))
 
 
 def _measure_epoch(workload: Workload) -> dict[str, float]:

@@ -1,7 +1,6 @@
-"""What both sides of the benchmark compute, and how they tell what it took."""
+"""What all sides of the benchmark compute, and how they tell what it took."""
 
 import dataclasses
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -12,35 +11,36 @@ import numpy as np
 
 from amsdff_jax.base.files import read_json, write_json
 
-WARM_UP = 1  # calls before the clock starts
 LEARNING_RATE = 5e-5
+KINDS = ("inference", "train step")
+INFERENCES_A_STEP = 3  # timed calls of inference for each timed train step
+OURS = "amsdff-jax"
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
     """One process's task."""
 
-    model: str  # a model folder; both sides load the same weights from it
-    dtype: str  # float32 or bfloat16, which in PyTorch is autocast
+    model: str  # a model folder; all sides load the same weights from it
+    side: str = OURS  # which of its module's sides the process is
+    platform: str = ""  # what it computes on, as `jax.Device.platform` names it; "": what JAX finds
+    dtype: str = "float32"  # bfloat16, which in PyTorch is autocast, tf32 (NVIDIA GPUs) or int8 (ONNX Runtime)
     shapes: tuple[tuple[int, int], ...] = ()  # (texts, tokens) of each batch
-    steps: int = 3  # timed calls of each kind and shape
+    scratch: str = ""  # a folder for what a side keeps from one round to the next
+    steps: int = 5  # timed train steps of each shape; of inference `INFERENCES_A_STEP` times as many
     # `Config` of the epoch as a dict, empty to leave it out
     epoch_config: dict[str, Any] = dataclasses.field(default_factory=dict)
     epoch_texts: int = 0  # how many of the training texts it has
     # PyTorch only: pad every text of the epoch to the maximal length, and not to the longest of its batch
     padded: bool = False
+    preset: str = ""  # JAX only: write a model of these sizes to the folder, and tell the device
     started: float = 0.0  # when the process was started, in seconds as `time.time()` gives them
 
 
 def run_worker(measure: Callable[[Workload], dict[str, Any]]) -> None:
     """The main function of a side's process: reads the workload that the first argument names, writes to the second."""
-    import resource  # which Windows has not
-
     task, results = map(Path, sys.argv[1:])
-    measured = measure(Workload(**read_json(task, "a workload")))
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes, elsewhere KiB
-    measured["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    write_json(results, measured)
+    write_json(results, measure(Workload(**read_json(task, "a workload"))))
 
 
 def make_batch(shape: tuple[int, int], vocab_size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,13 +52,31 @@ def make_batch(shape: tuple[int, int], vocab_size: int, num_classes: int) -> tup
     return ids, mask, random.integers(0, num_classes, texts).astype(np.int32)
 
 
-def median_seconds(call: Callable[[], Any], number: int) -> float:
-    """Of `number` calls, each of which waits for its result."""
-    for _ in range(WARM_UP):
-        call()
+def time_calls(make: Callable[[], Callable[[], Any]], number: int) -> dict[str, Any]:
+    """Times a function, each call of which waits for its result.
+
+    Args:
+      make: makes it. What has to be compiled is compiled then or by the first call.
+      number: calls that are timed beside the first.
+
+    Returns:
+      `first_call`: seconds of `make` and the first call together; `seconds`: of each of the others.
+    """
+    start = time.perf_counter()
+    call = make()
+    call()
+    first_call = time.perf_counter() - start
     seconds = []
     for _ in range(number):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return {"first_call": first_call, "seconds": seconds}
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most, those of other devices than the processor apart."""
+    import resource  # which Windows has not
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes, elsewhere KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -7,15 +7,15 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import import_file, user_path
-from amsdff_jax.base.validation import field_names, nearest, nearest_field
+from amsdff_jax.base.validation import field_names, nearest, nearest_field, without_config_dict
 from amsdff_jax.cli.config_file import SUFFIXES, read_settings
 from amsdff_jax.cli.main import in_own_words
 from amsdff_jax.cli.packaged import CONFIGS
@@ -38,6 +38,10 @@ def define_config(name: str, default: str | None, help: str) -> flags.FlagHolder
     The default is not ml_collections' own, which is read as soon as the flag is defined.
     """
     _default_config[:] = [default] if default else []
+    if find_spec("ml_collections") is None:  # a script may be of use without settings
+        return flags.DEFINE_string(name, None, help)
+    from ml_collections import config_flags
+
     return config_flags.DEFINE_config_file(name, None, help)
 
 
@@ -107,6 +111,8 @@ def _check_config(arguments: list[str]) -> list[str]:
         if places or overrides:
             raise UserError("--config: not given; expected a file with settings, such as --config=configs/files.py")
         return []
+    if find_spec("ml_collections") is None:
+        raise UserError("--config: needs ml_collections, which is not installed: pip install ml-collections")
     config_given[:] = places
     file = _find_config(file)
     config = {"config": _read_config_file(file)}
@@ -177,9 +183,10 @@ def _read_config_file(file: str) -> dict[str, Any]:
         place = f", line {line}" if line else ""
         reason = " ".join(str(error).split())
         raise UserError(f"--config={file}{place}: {type(error).__name__}: {reason}") from None
-    if not isinstance(config, ConfigDict | Mapping):
+    config = without_config_dict(config)
+    if not isinstance(config, Mapping):
         raise UserError(f"--config={file}: expected get_config to return a ConfigDict, got {type(config).__name__}")
-    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    return dict(config)
 
 
 def _unknown_flag(name: str, arguments: Sequence[str], fields: Sequence[str], has_texts: bool) -> str:

@@ -5,19 +5,24 @@ ml_collections is told this file, with the other behind a colon.
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
-from ml_collections import ConfigDict
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json
 from amsdff_jax.config import Config
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def get_config(file: str) -> ConfigDict:
+def get_config(file: str) -> "ConfigDict":
     """The settings in `file`, and the defaults of those that it leaves out, to be changed by flags."""
+    from ml_collections import ConfigDict
+
     return ConfigDict(dataclasses.asdict(read_settings(Path(file))))
 
 

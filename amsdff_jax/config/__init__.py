@@ -12,17 +12,25 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import build, field_names, nearest_field, require, require_choice
+from amsdff_jax.base.validation import (
+    build,
+    field_names,
+    nearest_field,
+    require,
+    require_choice,
+    without_config_dict,
+)
 from amsdff_jax.config.class_weights import parse_class_weights
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.config.recipes import LAST_LAYER as LAST_LAYER
 from amsdff_jax.config.recipes import leave_out_new_dropout as leave_out_new_dropout
 from amsdff_jax.config.renamed import current_name, tell, with_current_names
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 # What is larger is a mistake, which would take all memory or time before it came out.
 LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000
@@ -300,11 +308,12 @@ class Config:
         Raises:
           UserError: a name that does not exist, a value of the wrong type or out of range.
         """
-        if isinstance(values, ConfigDict):  # of `default_config`, with a value for every field
-            values = with_current_names(values.to_dict(), dataclasses.asdict(cls()))
-        elif isinstance(values, Mapping):
-            values = with_current_names(values)
-        return build(cls, values, "")
+        plain = without_config_dict(values)
+        if plain is not values:  # of `default_config`, with a value for every field
+            plain = with_current_names(plain, dataclasses.asdict(cls()))
+        elif isinstance(plain, Mapping):
+            plain = with_current_names(plain)
+        return build(cls, plain, "")
 
     def replace(self, **fields: Any) -> "Config":
         """A copy with fields changed, each named with two underscores for the dot: `train__epochs=3`.
@@ -333,6 +342,8 @@ class Config:
         return Config.from_dict(values)
 
 
-def default_config() -> ConfigDict:
+def default_config() -> "ConfigDict":
     """All defaults as a `ConfigDict`, for the files in `configs/` to change."""
+    from ml_collections import ConfigDict  # which the library does not need
+
     return ConfigDict(dataclasses.asdict(Config()))

@@ -1,6 +1,8 @@
 """On what a number was measured: device, versions, size of the model."""
 
+import contextlib
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,18 @@ def describe_environment(model: nnx.Module) -> dict[str, Any]:
     devices = jax.devices()
     return {
         "num_parameters": count_parameters(model),
-        "device": f"{len(devices)} x {_device_name(devices[0])}",
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+        "device": f"{len(devices)} x {device_name(devices[0])}",
+        "versions": {"python": platform.python_version(), **installed_versions(PACKAGES)},
     }
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions by name of those packages that are installed; one may run from its source without being so."""
+    versions = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def count_parameters(model: nnx.Module) -> int:
@@ -29,7 +40,8 @@ def count_parameters(model: nnx.Module) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def _device_name(device: Device) -> str:
+def device_name(device: Device) -> str:
+    """What the makers call the device, or the processor and its cores."""
     if device.platform != "cpu":
         return device.device_kind
     try:

@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import import_file
-from amsdff_jax.base.validation import nearest, require, require_choice
+from amsdff_jax.base.validation import nearest, require, require_choice, without_config_dict
 from amsdff_jax.config import Config
 from amsdff_jax.config.renamed import with_current_names
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 TFIDF = "tfidf"  # the variant that is no neural network
 MODES = ("finetuned", "frozen")
@@ -75,7 +76,7 @@ class ExperimentConfig:
           UserError: a name that does not exist, a value of the wrong type or out of range, a variant that does not
             make a valid `Config`.
         """
-        values = values.to_dict() if isinstance(values, ConfigDict) else dict(values)
+        values = dict(without_config_dict(values))
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
@@ -129,13 +130,15 @@ class ExperimentConfig:
             raise UserError(f"variants.{variant}.{error}") from None
 
 
-def run_settings(file: str | Path) -> ConfigDict:
+def run_settings(file: str | Path) -> "ConfigDict":
     """The settings in a config file such as `configs/agnews.py`."""
     return import_file(Path(file)).get_config()
 
 
-def default_experiment() -> ConfigDict:
+def default_experiment() -> "ConfigDict":
     """The defaults, without datasets and variants, as a `ConfigDict` for the files in `configs/` to fill in."""
+    from ml_collections import ConfigDict
+
     fields = {field.name: field.default for field in dataclasses.fields(ExperimentConfig)}
     return ConfigDict(fields | {"datasets": ConfigDict(), "variants": ConfigDict()})
 

@@ -1,7 +1,9 @@
-"""Puts the tables of `results/` into the pages: `<!-- table: FOLDER -->` or `<!-- table: FOLDER DATASET -->`.
+"""Puts the tables of `results/` into the pages.
 
-They are the tables of the folder's README.md, which `amsdff experiments` writes: the first, or the one under the
-dataset's heading.
+`<!-- table: FOLDER -->` or `<!-- table: FOLDER DATASET -->`: of the folder's README.md, which `amsdff experiments`
+writes, the first, or the one under the dataset's heading.
+
+`<!-- benchmarks: FOLDER -->`: of every JSON file in the folder, which `amsdff benchmark --output=FILE` writes.
 """
 
 import re
@@ -9,6 +11,10 @@ from pathlib import Path
 
 from mkdocs.exceptions import PluginError
 
+from amsdff_jax.base.files import read_json
+from amsdff_jax.benchmark.summary import to_page
+
+BENCHMARKS = re.compile(r"^<!-- benchmarks: (\S+) -->$", re.MULTILINE)
 MARK = re.compile(r"^<!-- table: (\S+?)(?: (\S+))? -->$", re.MULTILINE)
 TABLE = re.compile(r"^\|.*\|\n(?:\|.*\|\n?)+", re.MULTILINE)
 
@@ -16,7 +22,13 @@ TABLE = re.compile(r"^\|.*\|\n(?:\|.*\|\n?)+", re.MULTILINE)
 def on_page_markdown(markdown, page, config, **_):
     """Replaces every mark of a page."""
     results = Path(config.config_file_path).parent / "results"
+    markdown = BENCHMARKS.sub(lambda mark: _benchmarks(results / mark[1]), markdown)
     return MARK.sub(lambda mark: _table(results / mark[1] / "README.md", mark[2], page.file.src_uri), markdown)
+
+
+def _benchmarks(folder: Path) -> str:
+    measured = [to_page(read_json(file, "what amsdff benchmark writes")) for file in sorted(folder.glob("*.json"))]
+    return "\n\n".join(measured) or "Nothing has been measured yet."
 
 
 def _table(report: Path, dataset: str | None, page: str) -> str:

@@ -1,0 +1,43 @@
+"""Models of the sizes that are compared, with random weights, for which nothing is downloaded."""
+
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from amsdff_jax.config import Config, EncoderConfig, ModelConfig
+from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
+from amsdff_jax.interop.hub import find_tokenizer
+from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.model_folder import SavedModel, save_model
+
+CLASSES = 4
+
+# Sizes of all-MiniLM-L6-v2, distilbert-base-uncased and bert-base-uncased.
+PRESETS = {
+    "minilm": EncoderConfig(dim=384, n_layers=6, n_heads=12, hidden_dim=1536),
+    "distilbert": EncoderConfig(dim=768, n_layers=6, n_heads=12, hidden_dim=3072),
+    "bert-base": EncoderConfig(dim=768, n_layers=12, n_heads=12, hidden_dim=3072),
+}
+
+
+def write_preset(name: str, folder: Path, epoch_config: dict[str, Any]) -> None:
+    """Writes a model folder of these sizes, with four classes.
+
+    Args:
+      name: one of `PRESETS`.
+      epoch_config: a `Config` as a dict, whose tokenizer the folder gets; empty: it gets none.
+
+    Raises:
+      UserError: no such tokenizer, or one that knows more tokens than the model.
+    """
+    sizes = PRESETS[name]
+    tokenizer = None
+    if epoch_config:
+        config = Config.from_dict(epoch_config)
+        place = find_tokenizer(config.data.tokenizer, config.model.encoder)
+        tokenizer = load_tokenizer(place)
+        check_vocabulary(tokenizer, sizes.vocab_size, str(place))
+    model = EnhancedAMSDFF(ModelConfig(encoder="", num_classes=CLASSES), sizes, rngs=nnx.Rngs(0))
+    names = tuple(str(number) for number in range(CLASSES))
+    save_model(folder, SavedModel(model, tokenizer, names, sizes.max_position_embeddings))
