@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from amsdff_jax.base.memory import peak_memory
 from amsdff_jax.benchmark.presets import write_preset
 from amsdff_jax.benchmark.workload import (
     INFERENCES_A_STEP,
@@ -19,7 +20,6 @@ from amsdff_jax.benchmark.workload import (
     LEARNING_RATE,
     Workload,
     make_batch,
-    peak_memory,
     run_worker,
     time_calls,
 )

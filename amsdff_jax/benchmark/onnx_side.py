@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from amsdff_jax.base.memory import peak_memory
 from amsdff_jax.benchmark.workload import (
     INFERENCES_A_STEP,
     KINDS,
     Workload,
     make_batch,
-    peak_memory,
     run_worker,
     time_calls,
 )

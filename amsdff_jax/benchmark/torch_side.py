@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from amsdff_jax.base.memory import peak_memory
 from amsdff_jax.benchmark.workload import (
     INFERENCES_A_STEP,
     KINDS,
     LEARNING_RATE,
     Workload,
     make_batch,
-    peak_memory,
     run_worker,
     time_calls,
 )

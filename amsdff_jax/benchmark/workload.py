@@ -72,11 +72,3 @@ def time_calls(make: Callable[[], Callable[[], Any]], number: int) -> dict[str, 
         call()
         seconds.append(time.perf_counter() - start)
     return {"first_call": first_call, "seconds": seconds}
-
-
-def peak_memory() -> int:
-    """Bytes of memory that this process has held at most, those of other devices than the processor apart."""
-    import resource  # which Windows has not
-
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes, elsewhere KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

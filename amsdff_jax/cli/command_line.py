@@ -15,6 +15,7 @@ from absl import flags
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
+from amsdff_jax.base.memory import limit_arenas
 from amsdff_jax.base.validation import build
 from amsdff_jax.cli.arguments import READER, config_given, define_config, parse_arguments
 from amsdff_jax.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, exit_code
@@ -59,6 +60,7 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     try:
         arguments = parse_arguments(sys.argv, commands or {}, others)
         _set_up_logging()
+        limit_arenas()
         keep_compiled_steps()
         _join_hosts()
         sys.unraisablehook = _report_unraisable

@@ -1,16 +1,17 @@
 """On what a number was measured: device, versions, size of the model."""
 
 import contextlib
+import os
 import platform
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from amsdff_jax.base.processor import processor_info
 from amsdff_jax.parallel.data_parallel import Device
 
 PACKAGES = ("amsdff-jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy", "scikit-learn")
@@ -44,9 +45,5 @@ def device_name(device: Device) -> str:
     """What the makers call the device, or the processor and its cores."""
     if device.platform != "cpu":
         return device.device_kind
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"cpu ({platform.processor() or platform.machine()})"
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"cpu ({names[0]}, {len(names)} cores)" if names else "cpu"
+    name = processor_info().get("model name") or platform.processor() or platform.machine()
+    return f"cpu ({name}, {os.cpu_count()} cores)"

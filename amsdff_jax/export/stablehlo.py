@@ -36,7 +36,7 @@ def write_stablehlo(saved: SavedModel, folder: Path) -> None:
     graph, state = nnx.split(model)
     arrays = traverse_util.flatten_dict(nnx.to_pure_dict(state))
     paths = {".".join(map(str, path)): path for path in arrays}
-    weights = {name: np.asarray(arrays[path]) for name, path in paths.items()}
+    weights: dict[str, Any] = {name: np.asarray(arrays[path]) for name, path in paths.items()}
 
     def logits(weights: Mapping[str, jax.Array], input_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
         variables = traverse_util.unflatten_dict({paths[name]: array for name, array in weights.items()})

@@ -3,15 +3,17 @@
 import contextlib
 import logging
 import os
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 
 from amsdff_jax.base.cache import cache_folder, evict_oldest
+from amsdff_jax.base.memory import release_free_memory
 from amsdff_jax.parallel.executables import ExecutableCache
 
 LARGEST_CACHE = 2 << 30  # bytes; a run on a CPU leaves about 5 MB
@@ -99,19 +101,29 @@ class StepByLength:
 
     @contextlib.contextmanager
     def _compiling(self, examples: Mapping[int, tuple], at_once: int) -> Iterator[list[Future]]:
-        """Yields the tasks: one for each length that is missing, and the last that logs what they took."""
+        """Yields a task for each length that is missing; the last to end logs what all of them took."""
         missing = [length for length in examples if length not in self._executables]
         if not missing or not hasattr(self._function, "lower"):
             yield []
             return
-        start = time.perf_counter()
+        start, made, ending = time.perf_counter(), [], threading.Lock()
+
+        def make(arguments: tuple) -> jax.stages.Compiled:
+            executable, is_new = self._load_or_compile(arguments)
+            release_free_memory()
+            with ending:
+                made.append((temporary_bytes(executable), is_new))
+                if len(made) == len(missing):
+                    self._log(missing, made, time.perf_counter() - start)
+            return executable
+
         # Of the arrays themselves some may be donated to a step before the last length is compiled.
         arguments = {length: jax.tree.map(_abstract, examples[length]) for length in missing}
         threads = ThreadPoolExecutor(min(at_once, len(missing)), "compilation")
-        tasks = {length: threads.submit(self._load_or_compile, arguments[length]) for length in missing}
+        tasks = {length: threads.submit(make, arguments[length]) for length in missing}
         self._executables |= tasks
         try:
-            yield [*tasks.values(), threads.submit(self._log, tasks, start)]
+            yield list(tasks.values())
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             for length, task in tasks.items():
@@ -126,14 +138,12 @@ class StepByLength:
             return lower().compile(), True
         return _executables.load_or_compile(self._identity, arguments, lower)
 
-    def _log(self, tasks: Mapping[int, Future], start: float) -> None:
-        made = [task.result() for task in tasks.values()]
-        how = "compiled" if any(is_new for _, is_new in made) else "loaded"
-        lengths, seconds = ", ".join(map(str, sorted(tasks))), time.perf_counter() - start
-        megabytes = max(temporary_bytes(executable) for executable, _ in made) / 1e6
+    def _log(self, lengths: Sequence[int], made: Sequence[tuple[int, bool]], seconds: float) -> None:
+        temporary, is_new = zip(*made, strict=True)
+        how = "compiled" if any(is_new) else "loaded"
         logger.info(
-            f"{self._name}: {how} for texts of {lengths} tokens in {seconds:.1f} s; takes up to {megabytes:.0f} MB "
-            "of memory beside weights and batches"
+            f"{self._name}: {how} for texts of {', '.join(map(str, sorted(lengths)))} tokens in {seconds:.1f} s; takes "
+            f"up to {max(temporary) / 1e6:.0f} MB of memory beside weights and batches"
         )
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
@@ -143,9 +153,8 @@ class StepByLength:
             if hasattr(self._function, "lower"):
                 logger.warning("%s: texts of %d tokens were not compiled ahead of time", self._name, length)
             self._executables[length] = Future()
-            self._executables[length].set_result((self._function, True))
-        executable, _ = self._executables[length].result()
-        return executable(state, batch, *others)
+            self._executables[length].set_result(self._function)
+        return self._executables[length].result()(state, batch, *others)
 
 
 def _abstract(leaf: Any) -> Any:

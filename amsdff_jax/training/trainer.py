@@ -12,6 +12,7 @@ import jax
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
+from amsdff_jax.base.memory import peak_memory
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.host_tokens import tokenize_on_hosts
@@ -314,7 +315,8 @@ class Trainer:
             length = self.config.data.max_length
             save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, length, self._reads_pairs))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
-            logger.info("trained for %.0f s; best validation %s, saved to %s", self._progress.seconds, best, folder)
+            took = f"{self._progress.seconds:.0f} s, in at most {peak_memory() / 1e6:.0f} MB of memory"
+            logger.info("trained for %s; best validation %s, saved to %s", took, best, folder)
         wait_for_all_hosts("model saved")
 
     def _update_model(self) -> None:
