@@ -9,8 +9,6 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ml_collections import ConfigDict
-
 from amsdff_jax.base.errors import UserError
 
 LONGEST = 200  # characters of a value or a name from outside, in a message
@@ -23,10 +21,15 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
+def is_config_dict(values: Any) -> bool:
+    """Whether `values` is a `ConfigDict` of ml_collections, which only commands and the files in `configs/` need."""
+    return hasattr(values, "to_dict")
+
+
 def build(kind: type[Built], values: Any, prefix: str) -> Built:
     """Fills the dataclass `kind` from `values`, a mapping; `prefix` is the dotted name that errors start with."""
     kinds = typing.get_type_hints(kind)
-    values = values.to_dict() if isinstance(values, ConfigDict) else values
+    values = values.to_dict() if is_config_dict(values) else values
     if not isinstance(values, Mapping):
         raise UserError(f"{prefix.rstrip('.') or 'settings'}: expected names and values, got {shown(values)}")
     arguments = {}

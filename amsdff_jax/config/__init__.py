@@ -12,17 +12,18 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import build, field_names, nearest_field, require, require_choice
+from amsdff_jax.base.validation import build, field_names, is_config_dict, nearest_field, require, require_choice
 from amsdff_jax.config.class_weights import parse_class_weights
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.config.recipes import LAST_LAYER as LAST_LAYER
 from amsdff_jax.config.recipes import leave_out_new_dropout as leave_out_new_dropout
 from amsdff_jax.config.renamed import current_name, tell, with_current_names
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 # What is larger is a mistake, which would take all memory or time before it came out.
 LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000
@@ -300,7 +301,7 @@ class Config:
         Raises:
           UserError: a name that does not exist, a value of the wrong type or out of range.
         """
-        if isinstance(values, ConfigDict):  # of `default_config`, with a value for every field
+        if is_config_dict(values):  # of `default_config`, with a value for every field
             values = with_current_names(values.to_dict(), dataclasses.asdict(cls()))
         elif isinstance(values, Mapping):
             values = with_current_names(values)
@@ -333,6 +334,8 @@ class Config:
         return Config.from_dict(values)
 
 
-def default_config() -> ConfigDict:
+def default_config() -> "ConfigDict":
     """All defaults as a `ConfigDict`, for the files in `configs/` to change."""
+    from ml_collections import ConfigDict  # which need not be there for a `Config`
+
     return ConfigDict(dataclasses.asdict(Config()))

@@ -1,6 +1,6 @@
 """The train step without weights and texts, for devices that need not be here."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -47,9 +47,10 @@ def lower_train_step(
     state = jax.eval_shape(lambda variables: initial_state(variables, rates, config, STEPS)[0], variables)
     optimizer = make_optimizer(variables.trainable, rates, config.train, STEPS)
     weights = np.ones(model.config.num_classes, np.float32)
-    step = parallel.compile_train_step(make_train_step(graphs.train, config, optimizer, weights))
-    texts = jax.ShapeDtypeStruct((config.train.batch_size, length), np.int32)
-    batch = Batch(texts, texts, jax.ShapeDtypeStruct(texts.shape[:1], np.int32))
+    step: Any = parallel.compile_train_step(make_train_step(graphs.train, config, optimizer, weights))
+    texts: Any = jax.ShapeDtypeStruct((config.train.batch_size, length), np.int32)
+    labels: Any = jax.ShapeDtypeStruct(texts.shape[:1], np.int32)
+    batch = Batch(texts, texts, labels)
     key = jax.eval_shape(lambda: jax.random.key(config.seed))
     arguments = parallel.describe_replicated(state), parallel.describe_batch(batch), parallel.describe_replicated(key)
     return LoweredTrainStep(step.lower(*arguments), state)
