@@ -86,13 +86,16 @@ class StepPlan(NamedTuple):
 
     @property
     def largest_rows(self) -> int:
-        """About how many texts a chip's memory holds, if what a step allocates grows with them."""
+        """About how many texts a chip's memory holds, if all that a step allocates grows with them.
+
+        From few texts a chip that is too low: part of it, such as the gradients, does not grow.
+        """
         return max(int((self.chip.memory - self.held) / self.temporary * self.rows), 0)
 
     @property
-    def worthwhile_rows(self) -> float:
-        """Texts a chip at which the collectives take as long as computing; with fewer, more chips hardly help."""
-        return self.rows * self.link_seconds / self.computing_seconds
+    def speed(self) -> float:
+        """Texts a second over all chips."""
+        return self.batch_size / self.seconds
 
     def link_seconds_on(self, chips: int) -> float:
         """What the collectives take on another number of chips with as many texts each.

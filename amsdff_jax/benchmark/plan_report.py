@@ -55,8 +55,7 @@ def make_tables(plans: Sequence[StepPlan]) -> list[Table]:
         sent = f"{sum(collective.size for collective in plan.collectives) / 1e6:,.0f}"
         work = (f"{plan.flops / 1e9:,.0f}", f"{plan.traffic / 1e9:,.1f}", f"{len(plan.collectives)}", sent)
         parts = (plan.arithmetic_seconds, plan.memory_seconds, plan.link_seconds, plan.seconds)
-        speed = f"{plan.batch_size / plan.seconds:,.0f}"
-        time.append((plan.topology, *work, *(f"{1e3 * seconds:.1f}" for seconds in parts), speed))
+        time.append((plan.topology, *work, *(f"{1e3 * seconds:.1f}" for seconds in parts), f"{plan.speed:,.0f}"))
     what = ("weights", "optimizer", "all that stays", "temporary", "free", "largest batch")
     work = ("GFLOP", "HBM GB", "collectives", "their MB")
     parts = ("FLOP ms", "HBM ms", "links ms", "step ms", "texts/s")
@@ -92,11 +91,13 @@ def explain(plans: Sequence[StepPlan]) -> list[str]:
         "bandwidth of the two links that a chip has in a ring. Nothing has been timed: real steps reach neither the "
         "peak rate nor the full bandwidth, and hide part of the collectives behind the backward pass.",
         f"Published (docs.cloud.google.com/tpu/docs): {published}.",
-        "The largest batch is an estimate: what a step allocates is taken to grow with its texts.",
+        "The largest batch is an estimate: all that a step allocates is taken to grow with its texts. From few texts a "
+        "chip it is too low.",
     ]
-    worthwhile = "; ".join(f"{plan.topology} {plan.worthwhile_rows:.1f}" for plan in plans if plan.chips > 1)
-    if worthwhile:
-        notes.append(f"Texts a chip at which the collectives take as long as computing: {worthwhile}.")
+    first, *others = sorted(plans, key=lambda plan: plan.chips)
+    shares = (f"{plan.topology} {plan.speed / plan.chips / (first.speed / first.chips):.0%}" for plan in others)
+    if others:
+        notes.append(f"With the same batch on more chips, what a chip does of {first.topology}: {', '.join(shares)}.")
     return notes
 
 
@@ -109,7 +110,7 @@ def plot_growth(plans: Sequence[StepPlan]) -> Figure:
         grown = [chips * plan.rows / plan.seconds_on(chips) for chips in CHIPS]
         axes.plot(CHIPS, linear, "--", color=GREY, label="linear")
         axes.plot(CHIPS, grown, "o-", color=BLUE, markersize=4, label=f"{plan.rows} texts a chip")
-    speeds = sorted((plan.chips, plan.batch_size / plan.seconds) for plan in plans)
+    speeds = sorted((plan.chips, plan.speed) for plan in plans)
     axes.plot(*zip(*speeds, strict=True), "s-", color=ORANGE, label=f"{plans[0].batch_size} texts in all")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")

@@ -42,13 +42,10 @@ def test_growth_is_that_of_the_sums_alone():
     assert plan.seconds_on(4) == plan.seconds
 
 
-def test_memory_and_links_say_how_many_texts_a_chip_takes():
+def test_memory_says_how_many_texts_a_chip_takes():
     plan = make_plan(4)
     assert plan.largest_rows == 18  # 870 bytes are free, and 6 texts take 290
     assert plan._replace(held=2000).largest_rows == 0
-    # The time of computing is taken to fall with the texts, and that of the sums to stay.
-    rows = plan.worthwhile_rows
-    assert rows / plan.rows * plan.computing_seconds == pytest.approx(plan.link_seconds)
 
 
 def test_the_report_is_written_and_printed(tmp_path, capsys):
@@ -62,6 +59,8 @@ def test_the_report_is_written_and_printed(tmp_path, capsys):
     assert text.startswith("# name_of_run\n")
     assert "\n## Memory: MB of a chip\n" in text
     assert text.count("\n| 256 | ") == 1  # growth is estimated once
+    per_chip = make_plan(4).speed / 4 / make_plan(1, []).speed
+    assert f"what a chip does of v0:1x1: v0:4x1 {per_chip:.0%}." in text
     assert "v0:4x1" in capsys.readouterr().out
 
 

@@ -14,8 +14,9 @@ PLATFORM = os.environ.get("AMSDFF_TEST_PLATFORM", "gpu")
 @pytest.fixture(scope="session")
 def gpu():
     """The first GPU, on which JAX computes, as users have it: with all that its compiler does."""
-    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if flag not in COMPILER]
-    os.environ["XLA_FLAGS"] = " ".join(flags)
+    if PLATFORM == "gpu":
+        flags = [flag for flag in os.environ["XLA_FLAGS"].split() if flag not in COMPILER]
+        os.environ["XLA_FLAGS"] = " ".join(flags)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the worker's process needs memory too
     try:
         return jax.devices(PLATFORM)[0]
