@@ -1,9 +1,9 @@
 """Plans a run for TPUs that are not here: compiles its train step for them; memory, work and time of a chip.
 
     python scripts/plan.py --config=configs/agnews.py --config.model.num_classes=4 --topology=v5e:2x2,v5e:4x4
-    python scripts/plan.py --config=configs/agnews.py --topology=v5p:2x2x2 --config.train.batch_size=4096 --output=plan
 
-Needs libtpu (`pip install libtpu`), and neither data nor weights. A slice takes minutes.
+Needs libtpu (`pip install libtpu`), and neither data nor weights. A slice takes minutes. --config.train.batch_size
+counts the texts over all chips.
 """
 
 import jax

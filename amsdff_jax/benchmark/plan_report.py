@@ -39,7 +39,7 @@ def report_plan(plans: Sequence[StepPlan], name: str, output: Path | None) -> No
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / "plan.json", list(map(_as_json, plans)))
         draw(output / "growth.png", [], plot_growth, plans)
-        step = f"A train step of {plans[0].batch_size:,} texts of {plans[0].length} tokens, of one chip."
+        step = f"A train step of {plans[0].batch_size:,} texts of {plans[0].length} tokens; numbers are of one chip."
         write_text(output / "README.md", render("plan.md.j2", name=name, step=step, tables=tables, notes=notes))
 
 

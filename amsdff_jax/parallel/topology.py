@@ -5,7 +5,6 @@ import os
 import re
 from typing import NamedTuple
 
-import jax
 from jax.experimental import topologies
 
 from amsdff_jax.base.errors import UserError
@@ -76,6 +75,6 @@ def find_topology(name: str) -> Topology:
         os.environ.setdefault(variable, value)
     try:
         description = topologies.get_topology_desc(topology_name=name, platform="tpu")
-    except jax.errors.JaxRuntimeError as error:
-        raise UserError(f"--topology={name}: libtpu knows no such slice ({' '.join(str(error).split())})") from None
+    except RuntimeError as error:  # JAX's own is one
+        raise UserError(f"--topology={name}: libtpu gives no such slice ({' '.join(str(error).split())})") from None
     return Topology(name, CHIPS[kind], list(description.devices))
