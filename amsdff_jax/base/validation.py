@@ -7,9 +7,12 @@ import itertools
 import reprlib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from amsdff_jax.base.errors import UserError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 LONGEST = 200  # characters of a value or a name from outside, in a message
 MOST_PARTS = 8  # of a list in a message
@@ -21,7 +24,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
-def is_config_dict(values: Any) -> bool:
+def is_config_dict(values: Any) -> TypeGuard["ConfigDict"]:
     """Whether `values` is a `ConfigDict` of ml_collections, which only commands and the files in `configs/` need."""
     return hasattr(values, "to_dict")
 
