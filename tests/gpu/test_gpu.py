@@ -55,8 +55,8 @@ def test_logits_and_gradients_equal_pytorch(dtype, precision, near, near_gradien
         gradients = first_gradients(reference_model(weights, dropout=False, compute_dtype=dtype), expected)
     assert share(logits, expected["eval.logits"]) <= near
     reference = reference_gradients()
-    # All together: a single matrix may be little but what large products leave when they cancel. On a CPU in bfloat16 it
-    # is 0.15, for a maximum over tokens may go to another one, which then gets the gradient.
+    # All together: a single matrix may be little but what large products leave when they cancel. On a CPU in bfloat16
+    # it is 0.15, for a maximum over tokens may go to another one, which then gets the gradient.
     difference, norm = (
         np.sqrt(sum(np.square(part).sum() for part in parts))
         for parts in ([gradients[name] - value for name, value in reference.items()], reference.values())
