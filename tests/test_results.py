@@ -6,10 +6,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 REPORTS = sorted((ROOT / "results").glob("*/README.md"))
+EXPERIMENTS = [report for report in REPORTS if (report.parent / "runs").is_dir()]
 
 
-@pytest.mark.parametrize("report", REPORTS, ids=[report.parent.name for report in REPORTS])
+@pytest.mark.parametrize("report", EXPERIMENTS, ids=[report.parent.name for report in EXPERIMENTS])
 def test_the_documentation_shows_the_table_of_accuracies(report):
     assert report.read_text(encoding="utf-8").split("\n\n")[1].startswith("| accuracy % |")
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert f"<!-- table: {report.parent.name} -->\n" in page  # where the table is put when the pages are built
+
+
+def test_the_documentation_shows_every_table_of_the_plan():
+    (report,) = set(REPORTS) - set(EXPERIMENTS)
+    titles = [line for line in report.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
+    assert titles
+    page = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
+    for title in titles:
+        assert f"<!-- table: {report.parent.name} {title[3:].partition(':')[0]} -->\n" in page

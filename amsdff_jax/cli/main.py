@@ -24,6 +24,7 @@ VERBS = {
     "verify": "verify_run",
     "benchmark": "benchmark",
     "scaling": "measure_scaling",
+    "plan": "plan",
 }
 LISTING = "configs"
 HELP = ("--help", "-help", "-h", "help")

@@ -102,6 +102,14 @@ class DataParallel:
             own_rows = jax.tree.map(lambda rows: rows.reshape(devices, -1, *rows.shape[1:]), own_rows)
         return self.place_batch(own_rows)
 
+    def describe_replicated(self, tree: Any) -> Any:
+        """The shapes, types and places of arrays that `replicate` has put on the devices, which need not be here."""
+        return _describe(tree, self._replicated)
+
+    def describe_batch(self, tree: Any) -> Any:
+        """The shapes, types and places of whole batches [B,...] that `place_batch` has put on the devices."""
+        return _describe(tree, self._by_row)
+
     def compile_train_step(self, step: Callable) -> Callable:
         """Compiles `(state, batch, key) -> (state, metrics)`, which donates the state; its results are replicated."""
         if self.mode == "sharded":
@@ -133,3 +141,7 @@ class DataParallel:
         # Under several processes pmap gives back this host's copies alone.
         copies = [shard.data for shard in array.addressable_shards]
         return jax.make_array_from_single_device_arrays(array.shape, self._replicated, copies)
+
+
+def _describe(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), tree)

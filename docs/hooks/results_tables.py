@@ -1,7 +1,7 @@
 """Puts the tables of `results/` into the pages.
 
-`<!-- table: FOLDER -->` or `<!-- table: FOLDER DATASET -->`: of the folder's README.md, which `amsdff experiments`
-writes, the first, or the one under the dataset's heading.
+`<!-- table: FOLDER -->` or `<!-- table: FOLDER NAME -->`: of the folder's README.md, which `amsdff experiments` and
+`amsdff plan` write, the first, or the one under the heading that begins with this name.
 
 `<!-- benchmarks: FOLDER -->`: of every JSON file in the folder, which `amsdff benchmark --output=FILE` writes.
 """

@@ -30,6 +30,7 @@ RUNS = [
     ("configs agnews", "", 0),
     # What is not installed is named in one line.
     ("benchmark", "", 2),
+    (f"plan {RUN} --config.model.num_classes=2 --topology=v5e:2x2", "", 2),
     (f"export {MODEL} --output=graph --format=onnx", "", 2),
     # Its download is another test's.
     ("prepare reuters_r80", "", 2),

@@ -79,6 +79,16 @@ def test_importing_the_package_loads_and_sets_nothing():
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
 
 
+def test_the_library_needs_nothing_that_only_commands_and_some_data_need():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['ml_collections', 'tensorboardX', 'tensorflow_datasets']));"
+        "from amsdff_jax import Classifier, Config, Trainer, load_data; import amsdff_jax.export.exporter;"
+        "config = Config.from_dict({'data': {'source': 'bundled'}}).replace(train__epochs=2);"
+        "assert len(load_data(config.data).train) > 100"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+
 def test_the_library_leaves_the_environment_and_says_nothing_of_pytorch():
     code = (
         "import os, sys; sys.modules['torch'] = None; before = dict(os.environ);"

@@ -1,0 +1,200 @@
+"""What a run would need and take on slices of TPUs that are not here: its train step is compiled for them."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.config import Config
+from amsdff_jax.interop.encoder_files import read_encoder_config
+from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.registry import MODELS
+from amsdff_jax.models.variables import abstract_model
+from amsdff_jax.parallel.collectives import Collective, find_collectives
+from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.executables import outside_jax_cache
+from amsdff_jax.parallel.topology import Chip, Topology, find_topology
+from amsdff_jax.training.lowering import lower_train_step
+
+logger = logging.getLogger(__name__)
+
+
+class StepPlan(NamedTuple):
+    """The train step of a run on a slice. Sizes are bytes of one chip, operations and traffic are those of one chip.
+
+    Attributes:
+      topology: name of the slice.
+      chip: what is published of its chips.
+      chips: how many it has.
+      rows: texts of a batch on each chip.
+      length: tokens of each text, padding included.
+      weights: of the model, BatchNorm's statistics included.
+      optimizer: the optimizer's state.
+      held: all that lies there between two steps, the batch and the program included.
+      temporary: what a step allocates beside it.
+      collectives: what the chips send each other.
+      flops: floating-point operations.
+      traffic: bytes that go between HBM and chip.
+    """
+
+    topology: str
+    chip: Chip
+    chips: int
+    rows: int
+    length: int
+    weights: int
+    optimizer: int
+    held: int
+    temporary: int
+    collectives: list[Collective]
+    flops: float
+    traffic: float
+
+    @property
+    def batch_size(self) -> int:
+        """Texts of a batch over all chips."""
+        return self.rows * self.chips
+
+    @property
+    def arithmetic_seconds(self) -> float:
+        """What the operations take at the chip's peak rate."""
+        return self.flops / self.chip.flops
+
+    @property
+    def memory_seconds(self) -> float:
+        """What the traffic takes at the full bandwidth of the memory."""
+        return self.traffic / self.chip.memory_bandwidth
+
+    @property
+    def computing_seconds(self) -> float:
+        """The longer of both, for they overlap."""
+        return max(self.arithmetic_seconds, self.memory_seconds)
+
+    @property
+    def link_seconds(self) -> float:
+        """What the collectives take as a ring over all chips of the slice."""
+        return self.link_seconds_on(self.chips)
+
+    @property
+    def seconds(self) -> float:
+        """Of a step, if the sums of gradients overlap with nothing."""
+        return self.seconds_on(self.chips)
+
+    @property
+    def largest_rows(self) -> int:
+        """About how many texts a chip's memory holds, if all that a step allocates grows with them.
+
+        From few texts a chip that is too low: part of it, such as the gradients, does not grow.
+        """
+        return max(int((self.chip.memory - self.held) / self.temporary * self.rows), 0)
+
+    @property
+    def speed(self) -> float:
+        """Texts a second over all chips."""
+        return self.batch_size / self.seconds
+
+    def link_seconds_on(self, chips: int) -> float:
+        """What the collectives take on another number of chips with as many texts each.
+
+        Each chip of a ring sends its share on `chips - 1` times, and once more for the sums to come round: over a link
+        to either neighbour, half of it each way. The time from chip to chip is left out.
+        """
+        links = min(chips - 1, 2)
+        sent = 2 * (chips - 1) / chips * sum(collective.size for collective in self.collectives)
+        return sent / (links * self.chip.link_bandwidth) if links else 0.0
+
+    def seconds_on(self, chips: int) -> float:
+        """What a step takes on another number of chips with as many texts each."""
+        return self.computing_seconds + self.link_seconds_on(chips)
+
+
+def plan_run(config: Config, topologies: Sequence[str]) -> list[StepPlan]:
+    """Compiles the train step of a run for each slice, with texts of `data.max_length` tokens.
+
+    No weights and texts are read, and of the encoder its `config.json` alone.
+
+    Args:
+      config: of the run; `model.num_classes` is set.
+      topologies: names of slices, as `find_topology` takes them.
+
+    Raises:
+      UserError: settings or slices that do not go together, or a step that no chip's memory holds.
+    """
+    if not config.model.num_classes:
+        raise UserError(
+            "model.num_classes: 0 stands for as many as the data has, and a plan reads no data; give their number, as "
+            "in --config.model.num_classes=4"
+        )
+    pieces, name = config.train.accumulation_steps, config.model.name
+    if pieces > 1:
+        raise UserError(
+            f"train.accumulation_steps: expected 1, got {pieces}; the compiler counts a loop over pieces once, so plan "
+            f"one of them, --config.train.batch_size={config.train.batch_size // pieces}"
+        )
+    if name in ("lstm", "gru"):
+        raise UserError(f"model.name: {name} cannot be planned; the compiler counts its loop over the tokens once")
+    found = [find_topology(name) for name in topologies]
+    model = planned_model(config, "tpu")
+    return [_plan_step(model, config, topology) for topology in found]
+
+
+def planned_model(config: Config, platform: str) -> PretrainedClassifier:
+    """The model of a run on `platform` without its numbers.
+
+    Raises:
+      UserError: no such encoder, or one that does not fit.
+    """
+    encoder = config.model.encoder
+    sizes = read_encoder_config(find_encoder(encoder) if encoder else Path(config.model.encoder_config))
+    if config.data.max_length > sizes.max_position_embeddings:
+        raise UserError(
+            f"data.max_length: expected at most {sizes.max_position_embeddings}, the encoder's positions, "
+            f"got {config.data.max_length}"
+        )
+    kind = MODELS[config.model.name]
+    return abstract_model(lambda rngs: kind(config.model, sizes, rngs=rngs, platform=platform))
+
+
+def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) -> StepPlan:
+    chips, length = len(topology.devices), config.data.max_length
+    parallel = DataParallel(config.parallel.mode, topology.devices)
+    lowered, state = lower_train_step(model, config, parallel, length)
+    logger.info("%s: compiling the train step; that takes minutes", topology.name)
+    try:
+        with outside_jax_cache():  # a program for a topology cannot be read back
+            executable = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).partition("Ran out of memory")[2].partition("\n")[0]
+        raise UserError(
+            f"train.batch_size: {config.train.batch_size} texts of {length} tokens on {topology.name} do not fit, "
+            f"{config.train.batch_size // chips} a chip (out of memory{reason}); take fewer, or "
+            "--config.model.rematerialize=True"
+        ) from None
+    memory, cost = executable.memory_analysis(), executable.cost_analysis()
+    if memory is None or not cost:
+        raise UserError(f"--topology={topology.name}: this libtpu does not tell what a step costs; install a newer one")
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return StepPlan(
+        topology.name,
+        topology.chip,
+        chips,
+        config.train.batch_size // chips,
+        length,
+        _bytes(state.variables),
+        _bytes(state.optimizer_state),
+        held + memory.generated_code_size_in_bytes,
+        memory.temp_size_in_bytes,
+        find_collectives(executable),
+        cost["flops"],
+        cost["bytes accessed"],
+    )
+
+
+def _bytes(tree: object) -> int:
+    return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(tree))

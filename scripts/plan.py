@@ -1,0 +1,31 @@
+"""Plans a run for TPUs that are not here: compiles its train step for them; memory, work and time of a chip.
+
+    python scripts/plan.py --config=configs/agnews.py --config.model.num_classes=4 --topology=v5e:2x2,v5e:4x4
+
+Needs libtpu (`pip install libtpu`), and neither data nor weights. A slice takes minutes. --config.train.batch_size
+counts the texts over all chips.
+"""
+
+import jax
+from absl import flags
+
+from amsdff_jax.base.files import user_path
+from amsdff_jax.benchmark.plan import plan_run
+from amsdff_jax.benchmark.plan_report import report_plan
+from amsdff_jax.cli import command_line
+
+command_line.DEFINE_CONFIG("config", None, "The run's settings.")
+TOPOLOGY = flags.DEFINE_list("topology", None, "Slices, such as v5e:2x2,v5e:16x16; also v5p:2x2x2, v6e:2x4.")
+OUTPUT = flags.DEFINE_string("output", "", "Folder for the tables, a picture and plan.json.")
+flags.mark_flags_as_required(["config", "topology"])
+
+
+def main() -> None:
+    """Plans and reports."""
+    jax.config.update("jax_platforms", "cpu")  # what is not compiled for a slice needs no accelerator
+    plans = plan_run(command_line.read_config(), TOPOLOGY.value)
+    report_plan(plans, command_line.config_name(), user_path(OUTPUT.value) if OUTPUT.value else None)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
