@@ -1,7 +1,8 @@
 """What a run would need and take on slices of TPUs that are not here: its train step is compiled for them."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.variables import abstract_model
 from amsdff_jax.parallel.collectives import Collective, find_collectives
 from amsdff_jax.parallel.data_parallel import DataParallel
-from amsdff_jax.parallel.executables import outside_jax_cache
 from amsdff_jax.parallel.topology import Chip, Topology, find_topology
 from amsdff_jax.training.lowering import lower_train_step
 
@@ -165,7 +165,7 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
     lowered, state = lower_train_step(model, config, parallel, length)
     logger.info("%s: compiling the train step; that takes minutes", topology.name)
     try:
-        with outside_jax_cache():  # a program for a topology cannot be read back
+        with _outside_jax_cache():
             executable = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -198,3 +198,15 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
 
 def _bytes(tree: object) -> int:
     return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(tree))
+
+
+@contextlib.contextmanager
+def _outside_jax_cache() -> Iterator[None]:
+    """Keeps what is compiled meanwhile out of JAX's cache, from which a program for a topology cannot be read back."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[name]
+    jax.config.update(name, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
