@@ -17,7 +17,7 @@ from amsdff_jax.conversion.torch_model import TORCH_MODELS, TorchClassifier, Tor
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.distilbert import DistilBertEncoder
 from amsdff_jax.models.losses import combine, loss_parts
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
