@@ -11,49 +11,27 @@ from flax import nnx, traverse_util
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from transformers import AutoConfig, AutoModel
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from amsdff_jax import UserError
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.config.encoders import encoder_values, read_encoder_values, read_saved_encoder
+from amsdff_jax.config.encoders import DebertaConfig, encoder_values, read_encoder_values, read_saved_encoder
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
-from amsdff_jax.models.amsdff import EnhancedAMSDFF
+from amsdff_jax.models.attention import attend, attend_locally
 from amsdff_jax.models.baselines import LinearClassifier
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoders.blocks import Encoder
+from amsdff_jax.models.encoders.deberta import distance_places
+from amsdff_jax.models.encoders.modernbert import Rotation
+from amsdff_jax.models.encoders.mpnet import distance_buckets
 from amsdff_jax.models.encoders.registry import ENCODERS, make_encoder
+from amsdff_jax.models.encoders.relative import shift
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict, to_torch_layout, torch_name
 from tests.compiled import call
+from tests.tiny_encoders import TINY, every_family
 
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-BERT_SIZES = {
-    "vocab_size": 37, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 28,
-    "max_position_embeddings": 21, "layer_norm_eps": 1e-5, "pad_token_id": 1, **NO_DROPOUT,
-}  # fmt: skip
-
-# transformers' configuration of a tiny model of every family, by what it is called here.
-TINY = {
-    "distilbert": {
-        "model_type": "distilbert", "vocab_size": 37, "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 28,
-        "max_position_embeddings": 21, "dropout": 0.0, "attention_dropout": 0.0,
-    },
-    "roberta": {"model_type": "roberta", "type_vocab_size": 1, **BERT_SIZES},
-    "xlm-roberta": {"model_type": "xlm-roberta", "type_vocab_size": 2, **BERT_SIZES},
-    "electra": {"model_type": "electra", "type_vocab_size": 2, **BERT_SIZES, "embedding_size": 11},
-    "mpnet": {"model_type": "mpnet", **BERT_SIZES},
-    "modernbert": {
-        "model_type": "modernbert", "vocab_size": 37, "hidden_size": 24, "num_hidden_layers": 2,
-        "num_attention_heads": 3, "intermediate_size": 28, "max_position_embeddings": 21, "pad_token_id": 1,
-        "local_attention": 5, "global_attn_every_n_layers": 2, "bos_token_id": 2, "eos_token_id": 2,
-        "cls_token_id": 2, "sep_token_id": 2,
-    },
-    "deberta-v2": {
-        "model_type": "deberta-v2", **BERT_SIZES, "relative_attention": True, "share_att_key": True,
-        "pos_att_type": "p2c|c2p", "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0,
-        "position_buckets": 8,
-    },
-}  # fmt: skip
 LENGTHS = (3, 7, 16)  # of the longest text
-
-every_family = pytest.mark.parametrize("family", TINY)
 
 
 def make_torch(family: str, **changes) -> torch.nn.Module:
@@ -239,8 +217,120 @@ def test_more_tokens_than_positions_are_refused(family):
         ours(ids, jnp.ones(ids.shape, bool))
 
 
-def test_amsdff_stands_on_any_of_them():
-    config = read_encoder_values(TINY["roberta"])
-    model = EnhancedAMSDFF(ModelConfig(num_classes=3, num_attention_heads=4), config, rngs=nnx.Rngs(0))
-    names = to_state_dict(model)
-    assert "transformer.encoder.layer.1.attention.self.query.weight" in names
+WINDOW = 3
+
+
+def attended(length: int, mask: np.ndarray) -> np.ndarray:
+    """[S,S]: which keys reach which query through `attend_locally`, seen by its gradient."""
+    random = np.random.default_rng(0)
+    query, key, value = (jnp.asarray(random.normal(size=(1, length, 2, 4)), jnp.float32) for _ in range(3))
+
+    def sums(value):
+        return attend_locally(query, key, value, jnp.asarray(mask)[None], WINDOW, Dropout(0.0), None)[0].sum(axis=-1)
+
+    return np.asarray(jnp.abs(jax.jit(jax.jacrev(sums))(value)).sum(axis=(1, 3, 4)) > 0)
+
+
+@pytest.mark.parametrize("length", [2, 9, 10, 12, 17])  # 9 tokens are three windows, from 10 on there are blocks
+def test_local_attention_ends_where_its_window_ends(length):
+    places = np.arange(length)
+    mask = places != 4
+    near = np.abs(places[:, None] - places) <= WINDOW
+    np.testing.assert_array_equal(attended(length, mask), near & mask)
+
+
+def test_local_attention_in_blocks_is_attention_under_a_mask():
+    random = np.random.default_rng(0)
+    arrays = [jnp.asarray(random.normal(size=(3, 23, 2, 4)), jnp.float32) for _ in range(3)]
+    mask = jnp.asarray(np.arange(23) < np.array([[23], [9], [1]]))
+    near = jnp.abs(jnp.arange(23)[:, None] - jnp.arange(23)) <= WINDOW
+    expected = attend(*arrays, mask[:, None, None] & near, Dropout(0.0), None)
+    reached = np.asarray((mask[:, None] & near).any(axis=-1))
+    found = np.asarray(attend_locally(*arrays, mask, WINDOW, Dropout(0.0), None))
+    np.testing.assert_allclose(found[reached], np.asarray(expected)[reached], atol=1e-6)
+    assert not found[~reached].any()
+
+
+def test_cost_of_local_attention_grows_with_the_length():
+    def operations(length: int) -> float:
+        shape = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.float32)
+        mask = jax.ShapeDtypeStruct((1, length), jnp.bool)
+
+        def local(query, key, value, mask):
+            return attend_locally(query, key, value, mask, 16, Dropout(0.0), None)
+
+        return jax.jit(local).lower(shape, shape, shape, mask).compile().cost_analysis()["flops"]
+
+    assert operations(2048) == pytest.approx(2 * operations(1024), rel=0.05)
+
+
+def test_rotary_positions_reach_8192():
+    values = TINY["modernbert"] | {"max_position_embeddings": 8192}
+    theirs = make_torch("modernbert", max_position_embeddings=8192)
+    for kind, base in {"full_attention": 160_000.0, "sliding_attention": 10_000.0}.items():
+        assert theirs.config.rope_parameters[kind]["rope_theta"] == base
+        expected = theirs.rotary_emb(torch.zeros(1), torch.arange(8192)[None], kind)
+        found = Rotation.of(read_encoder_values(values).max_tokens, 8, base)
+        for ours, other in zip(found, expected, strict=True):
+            # In float32 an angle of 8191 is known to 2**-12 only, on either side.
+            np.testing.assert_allclose(ours, other[0, :, :4].numpy(), atol=1e-3)
+            np.testing.assert_allclose(ours[:512], other[0, :512, :4].numpy(), atol=1e-4)
+
+
+def test_buckets_of_distances_are_transformers():
+    distance = torch.arange(511, -512, -1)
+    config = DebertaConfig(position_buckets=256, pad_token_id=0)
+    expected = torch.clamp(make_log_bucket_position(distance, 256, 512).long() + 256, 0, 511)
+    np.testing.assert_array_equal(distance_places(config), expected.numpy())
+    expected = MPNetEncoder.relative_position_bucket(-distance)  # theirs is the key's position less the query's
+    np.testing.assert_array_equal(distance_buckets(512), expected.numpy())
+
+
+def test_a_shift_of_distances_is_a_gather():
+    length = 5
+    x = np.random.default_rng(0).normal(size=(2, length, 2 * length - 1)).astype(np.float32)
+    query, key = np.indices((length, length))
+    np.testing.assert_array_equal(shift(jnp.asarray(x)), x[:, query, length - 1 - (query - key)])
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("deberta-v2", {"share_att_key": False}, "share_att_key is False; only True is supported"),
+        ("deberta-v2", {"position_buckets": -1}, "encoder position_buckets: expected a positive number"),
+        ("deberta-v2", {"position_buckets": 41}, "encoder position_buckets: expected from 2"),
+        ("deberta-v2", {"pos_att_type": ["p2c"]}, r"pos_att_type is \['p2c'\]; only"),
+        ("modernbert", {"layer_types": ["full_attention", "full_attention", "sliding_attention"]}, "layer_types"),
+        ("modernbert", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type: expected 'default'"),
+        ("modernbert", {"mlp_bias": True}, "mlp_bias is True; only False"),
+        ("modernbert", {"num_attention_heads": 8}, "encoder dim: expected an even number of features"),
+        ("roberta", {"max_position_embeddings": 4}, "max_position_embeddings: expected at least 4 more than pad_token"),
+        ("roberta", {"position_embedding_type": "relative_key"}, "only 'absolute' is supported"),
+        ("mpnet", {"relative_attention_num_buckets": 16}, "only 32 is supported"),
+        ("mpnet", {"pad_token_id": 0}, "pad_token_id is 0; only 1"),
+        ("electra", {"embedding_size": 0}, "encoder embedding_size: expected a positive number"),
+        ("electra", {"model_type": "longformer"}, "model_type is 'longformer', expected 'distilbert', 'bert', 'robe"),
+    ],
+)
+def test_variants_that_are_not_there_are_one_line(family, change, message):
+    with pytest.raises(UserError, match=message):
+        read_encoder_values(TINY[family] | change)
+
+
+def test_a_list_of_modernberts_blocks_says_how_often_attention_is_everywhere():
+    kinds = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    bases = {"full_attention": {"rope_theta": 70.0}, "sliding_attention": {"rope_theta": 9.0, "rope_type": "default"}}
+    config = read_encoder_values(TINY["modernbert"] | {"layer_types": kinds, "rope_parameters": bases})
+    assert (config.global_attn_every_n_layers, config.global_rope_theta, config.local_rope_theta) == (3, 70.0, 9.0)
+
+
+def test_positions_count_real_tokens_whatever_they_are_called():
+    """A text may hold the padding token's own spelling."""
+    ours, _ = make_pair("roberta")
+    mask = jnp.arange(5)[None] < 4
+    words = jnp.zeros((1, 5, ours.config.dim))
+    first = ours.config.pad_token_id + 1
+    table = ours.embeddings.position_embeddings.embedding[...]
+    places = jnp.asarray([first, first + 1, first + 2, first + 3, first - 1])
+    expected = ours.embeddings.LayerNorm(table[places] + ours.embeddings.token_type_embeddings.embedding[0])
+    np.testing.assert_allclose(ours.embeddings.complete(words, mask, None)[0], expected, atol=1e-6)
