@@ -90,7 +90,7 @@ def attend_locally(
 
     def with_neighbours(x: Shaped[Array, "B S *rest"]) -> Shaped[Array, "blocks window *rest"]:
         padded = jnp.pad(x, [(0, 0), (radius, padding + radius), *[(0, 0)] * (x.ndim - 2)])
-        parts = padded.reshape(len(x), blocks + 2, radius, *x.shape[2:])
+        parts = padded.reshape(x.shape[0], blocks + 2, radius, *x.shape[2:])
         joined = jnp.concatenate([parts[:, :-2], parts[:, 1:-1], parts[:, 2:]], axis=2)
         return joined.reshape(-1, 3 * radius, *x.shape[2:])
 
@@ -98,7 +98,7 @@ def attend_locally(
     admitted = with_neighbours(mask)[:, None, None] & near
     context = attend(own(query), with_neighbours(key), with_neighbours(value), admitted, dropout, seed, implementation)
     context = jnp.where(admitted.any(axis=-1)[:, 0, :, None], context, 0)
-    return context.reshape(len(query), blocks * radius, -1)[:, :length]
+    return context.reshape(query.shape[0], blocks * radius, -1)[:, :length]
 
 
 def attend_with_weights(
