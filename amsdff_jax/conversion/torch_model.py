@@ -13,7 +13,7 @@ from torch import nn
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.config.encoders import encoder_values
+from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.interop.torch_architecture import TORCH_MODELS, TorchClassifier, TorchOutput
 from amsdff_jax.models.model_folder import FolderConfig
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require_choice
-from amsdff_jax.config.encoders import encoder_values
+from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data.tokenization import pad_token_id
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.evaluation.model_card import recorded_columns

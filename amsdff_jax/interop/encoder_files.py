@@ -12,7 +12,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_path
 from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import EncoderConfig
-from amsdff_jax.config.encoders import read_encoder_values, read_saved_encoder
+from amsdff_jax.config.encoder_families import read_encoder_values, read_saved_encoder
 from amsdff_jax.interop.tensor_files import find_tensor_file, read_tensor_file
 
 # BertModel's parameter names -> DistilBertModel's.

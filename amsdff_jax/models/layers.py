@@ -7,6 +7,7 @@ width-first, where PyTorch stores the output first.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ class Linear(nnx.Module):
     ):
         self.kernel = nnx.Param(kernel_init(rngs.params(), (in_features, out_features), jnp.float32))
         rngs.params()  # `nnx.Linear` draws a key for the bias: the weights of a seed stay those of earlier versions
-        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
+        self.bias: Any = nnx.Param(jnp.zeros(out_features)) if use_bias else None
         self.in_features = in_features
         self.out_features = out_features
         self.dtype = dtype

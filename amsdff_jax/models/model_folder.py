@@ -11,7 +11,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json
 from amsdff_jax.base.validation import build, require
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.config.encoders import encoder_values, read_saved_encoder
+from amsdff_jax.config.encoder_families import encoder_values, read_saved_encoder
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors

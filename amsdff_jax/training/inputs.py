@@ -11,7 +11,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, write_json
 from amsdff_jax.base.validation import build
 from amsdff_jax.config import EncoderConfig
-from amsdff_jax.config.encoders import encoder_values, read_saved_encoder
+from amsdff_jax.config.encoder_families import encoder_values, read_saved_encoder
 from amsdff_jax.data.dataset import TextDataset
 
 logger = logging.getLogger(__name__)

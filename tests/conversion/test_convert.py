@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from amsdff_jax import UserError, load_model
 from amsdff_jax.config import ModelConfig
-from amsdff_jax.config.encoders import read_encoder_values
+from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.conversion.convert import describe, from_torch, to_torch
 from amsdff_jax.conversion.verify import verify
 from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file

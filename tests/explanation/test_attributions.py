@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.config import ModelConfig
-from amsdff_jax.config.encoders import read_encoder_values
+from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.explanation import attributions
 from amsdff_jax.explanation.attributions import integrate_gradients

@@ -12,7 +12,7 @@ from flax import nnx
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import ModelConfig
-from amsdff_jax.config.encoders import read_encoder_values
+from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, write_calibration
 from amsdff_jax.export import exporter, formats, verification

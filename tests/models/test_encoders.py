@@ -16,7 +16,8 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from amsdff_jax import UserError
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.config.encoders import DebertaConfig, encoder_values, read_encoder_values, read_saved_encoder
+from amsdff_jax.config.encoder_families import encoder_values, read_encoder_values, read_saved_encoder
+from amsdff_jax.config.encoders import DebertaConfig
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.models.attention import attend, attend_locally
 from amsdff_jax.models.baselines import LinearClassifier

@@ -1,6 +1,6 @@
 """What the families of encoders share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -155,7 +155,9 @@ class Intermediate(nnx.Module):
 class PostNormLayer(nnx.Module):
     """BERT's block: an attention of some kind and a feed-forward, each normalized after its residual sum."""
 
-    def __init__(self, attention: type[nnx.Module], config: PostNormConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self, attention: Callable[..., nnx.Module], config: PostNormConfig, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ):
         self.attention: Any = attention(config, dtype=dtype, rngs=rngs)
         self.intermediate = Intermediate(config, dtype=dtype, rngs=rngs)
         self.output = ResidualOutput(config, config.hidden_dim, dtype=dtype, rngs=rngs)
@@ -169,6 +171,8 @@ class PostNormLayer(nnx.Module):
 class Layers(nnx.Module):
     """BERT's blocks, under the name `layer` that PyTorch gives them, with an attention of some kind."""
 
-    def __init__(self, attention: type[nnx.Module], config: PostNormConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self, attention: Callable[..., nnx.Module], config: PostNormConfig, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ):
         blocks = [PostNormLayer(attention, config, dtype=dtype, rngs=rngs) for _ in range(config.n_layers)]
         self.layer = nnx.List(blocks)

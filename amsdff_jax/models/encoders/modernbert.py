@@ -139,12 +139,12 @@ class ModernBertEncoder(Encoder):
         blocks = [ModernBertLayer(config, number, dtype=dtype, rngs=rngs) for number in range(config.n_layers)]
         self.layers = nnx.List(blocks)
         self.final_norm = LayerNorm(config.dim, epsilon=config.norm_eps, use_bias=False, rngs=rngs)
+        self.head_size = config.dim // config.n_heads
+        self.bases = config.global_rope_theta, config.local_rope_theta
         self._complete(config)
 
     def encode_words(self, words: Features, mask: Mask, seed: Seed | None = None) -> Features32:
         """See the base class."""
-        length, head_size = words.shape[1], self.config.dim // self.config.n_heads
-        bases = self.config.global_rope_theta, self.config.local_rope_theta
-        rotations = Rotations(*(Rotation.of(length, head_size, base) for base in bases))
+        rotations = Rotations(*(Rotation.of(words.shape[1], self.head_size, base) for base in self.bases))
         x = self._run(self.layers, self.embeddings.complete(words, seed), mask, seed, rotations)
         return self.final_norm(x)

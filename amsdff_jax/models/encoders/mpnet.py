@@ -4,6 +4,8 @@ Song et al., "MPNet: Masked and Permuted Pre-training for Language Understanding
 those of T5 (Raffel et al., 2020). PyTorch: transformers' `MPNetModel`.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -60,8 +62,8 @@ class MPNetLayers(Layers):
         self.relative_attention_bias = nnx.Embed(BUCKETS, config.n_heads, embedding_init=init, rngs=rngs)
         self.largest = config.max_position_embeddings
 
-    def bias(self, length: int) -> Float32[Array, "1 N S S"]:
-        """What is added to the scores of each head, by how far the key is from the query."""
+    def bias(self, length: Any) -> Float32[Array, "1 N S S"]:
+        """What is added to the scores of each head, by how far the key is from the query; `length` as for `distances`."""
         buckets = jnp.asarray(distance_buckets(self.largest))[distances(length, self.largest)]
         by_distance = self.relative_attention_bias(buckets).T[:, None]  # [N,1,R]
         return shift(jnp.broadcast_to(by_distance, (len(by_distance), length, 2 * length - 1)))[None]
