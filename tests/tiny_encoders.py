@@ -13,8 +13,7 @@ TINY = {
         "model_type": "distilbert", "vocab_size": 37, "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 28,
         "max_position_embeddings": 21, "dropout": 0.0, "attention_dropout": 0.0,
     },
-    "roberta": {"model_type": "roberta", "type_vocab_size": 1, **BERT_SIZES},
-    "xlm-roberta": {"model_type": "xlm-roberta", "type_vocab_size": 2, **BERT_SIZES},
+    "roberta": {"model_type": "roberta", "type_vocab_size": 2, **BERT_SIZES},
     "electra": {"model_type": "electra", "type_vocab_size": 2, **BERT_SIZES, "embedding_size": 11},
     "mpnet": {"model_type": "mpnet", **BERT_SIZES},
     "modernbert": {

@@ -104,7 +104,8 @@ def _encode(encoder: Encoder, tokens: TokenizedDataset) -> np.ndarray:
 
 
 def _digest(encoder: Encoder, tokens: TokenizedDataset) -> str:
-    digest = hashlib.blake2b(tokens.fingerprint.encode(), digest_size=20)
+    # With the configuration, for heads and rotary bases are not to be seen in the tensors.
+    digest = hashlib.blake2b(f"{tokens.fingerprint} {encoder.config}".encode(), digest_size=20)
     for name, tensor in to_state_dict(encoder).items():
         digest.update(name.encode() + tensor.tobytes())
     return digest.hexdigest()

@@ -84,7 +84,10 @@ REGISTRATION_NUMBER = {part: number for number, part in enumerate(REGISTRATION_O
 
 
 def in_registration_order(names: Iterable[str]) -> list[str]:
-    """PyTorch names in the order of `state_dict()`, in which optimizers number the parameters."""
+    """PyTorch names in the order of `state_dict()`, in which optimizers number the parameters.
+
+    RoBERTa's positions, which PyTorch has behind the norm of the embeddings, stand before it, as in other families.
+    """
 
     def numbers(name: str) -> list[int]:
         return [int(part) if part.isdigit() else REGISTRATION_NUMBER[part] for part in name.split(".")]

@@ -29,7 +29,6 @@ from amsdff_jax.models.encoders.mpnet import distance_buckets
 from amsdff_jax.models.encoders.registry import ENCODERS, make_encoder
 from amsdff_jax.models.encoders.relative import shift
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict, to_torch_layout, torch_name
-from tests.compiled import call
 from tests.tiny_encoders import TINY, every_family
 
 LENGTHS = (3, 7, 16)  # of the longest text
@@ -157,10 +156,14 @@ def test_a_folder_of_transformers_is_read_as_it_was_saved(family, layout, tmp_pa
     for name, value in arrays(theirs).items():
         np.testing.assert_array_equal(weights.tensors[name], value, err_msg=name)
     model = LinearClassifier.from_pretrained(str(tmp_path), 2)
-    ids, mask = make_texts(config, 5)
-    with torch.no_grad():
-        output = theirs(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask).long())
-    assert_close(call(model, ids, mask).encoder_output, output.last_hidden_state.numpy(), "output")
+    assert model.encoder_config == config
+    for name, value in to_state_dict(model.transformer).items():
+        np.testing.assert_array_equal(value, weights.tensors[name], err_msg=name)
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "camembert"])
+def test_kin_of_roberta_are_roberta(model_type):
+    compare(*make_pair("roberta", model_type=model_type, type_vocab_size=1), LENGTHS[1])
 
 
 @every_family
@@ -178,9 +181,12 @@ def test_sizes_come_back_from_what_is_saved_of_them(family):
 def test_words_alone_give_what_their_ids_give(family):
     ours, _ = make_pair(family)
     ids, mask = make_texts(ours.config, 7)
-    words = ours.embeddings.look_up(jnp.asarray(ids))
-    ours_of_words = nnx.jit(type(ours).encode_words)(ours, words, jnp.asarray(mask))
-    np.testing.assert_array_equal(ours_of_words, call(ours, ids, jnp.asarray(mask)))
+
+    @nnx.jit
+    def both(model, ids, mask):
+        return model(ids, mask), model.encode_words(model.embeddings.look_up(ids), mask)
+
+    np.testing.assert_array_equal(*both(ours, jnp.asarray(ids), jnp.asarray(mask)))
 
 
 @every_family
@@ -204,6 +210,17 @@ def test_computing_blocks_again_and_dropout_change_nothing_else(family):
     kept, again = gradient(False), gradient(True)
     for path, value in kept.items():
         np.testing.assert_allclose(again[path], value, atol=1e-5 * max(1, np.abs(value).max()), err_msg=str(path))
+
+
+@every_family
+def test_half_precision_is_for_products_alone(family):
+    """What comes out is float32, and the annotated types hold on the way."""
+    config = read_encoder_values(TINY[family])
+    encoder = nnx.eval_shape(lambda: make_encoder(config, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    encoder.eval()
+    ids, mask = jax.ShapeDtypeStruct((2, 9), jnp.int32), jax.ShapeDtypeStruct((2, 9), jnp.bool)
+    output = nnx.eval_shape(lambda encoder, ids, mask: encoder(ids, mask), encoder, ids, mask)
+    assert (output.shape, output.dtype) == ((2, 9, 24), jnp.float32)
 
 
 def test_every_encoder_is_tested():

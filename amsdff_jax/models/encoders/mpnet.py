@@ -63,7 +63,7 @@ class MPNetLayers(Layers):
         self.largest = config.max_position_embeddings
 
     def bias(self, length: Any) -> Float32[Array, "1 N S S"]:
-        """What is added to the scores of each head, by how far the key is from the query; `length` as for `distances`."""
+        """What is added to each head's scores, by how far key and query are apart; `length` as for `distances`."""
         buckets = jnp.asarray(distance_buckets(self.largest))[distances(length, self.largest)]
         by_distance = self.relative_attention_bias(buckets).T[:, None]  # [N,1,R]
         return shift(jnp.broadcast_to(by_distance, (len(by_distance), length, 2 * length - 1)))[None]
