@@ -28,8 +28,8 @@ from amsdff_jax.models.encoders.modernbert import Rotation
 from amsdff_jax.models.encoders.mpnet import distance_buckets
 from amsdff_jax.models.encoders.registry import ENCODERS, make_encoder
 from amsdff_jax.models.encoders.relative import shift
-from amsdff_jax.models.state_dict import load_state_dict, to_state_dict, to_torch_layout, torch_name
-from tests.tiny_encoders import TINY, every_family
+from amsdff_jax.models.state_dict import load_state_dict, to_state_dict, to_torch_layout, torch_name, torch_shape
+from tests.tiny_encoders import BERT_SIZES, TINY, every_family
 
 LENGTHS = (3, 7, 16)  # of the longest text
 
@@ -210,6 +210,30 @@ def test_computing_blocks_again_and_dropout_change_nothing_else(family):
     kept, again = gradient(False), gradient(True)
     for path, value in kept.items():
         np.testing.assert_allclose(again[path], value, atol=1e-5 * max(1, np.abs(value).max()), err_msg=str(path))
+
+
+FULL_SIZES = {family: {"model_type": family} for family in TINY} | {
+    "deberta-v2": {key: value for key, value in TINY["deberta-v2"].items() if key not in BERT_SIZES}
+    | {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+    | {"position_buckets": 256}
+}
+
+
+@every_family
+def test_tensors_of_full_size_are_transformers(family):
+    """What a `config.json` leaves out is on both sides the same."""
+    values = FULL_SIZES[family]
+    with torch.device("meta"):
+        theirs = AutoModel.from_config(AutoConfig.for_model(**values))
+        theirs.pooler = None
+    config = read_encoder_values(values)
+    ours = nnx.eval_shape(lambda: make_encoder(config, rngs=nnx.Rngs(0)))
+    shapes = traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(ours, nnx.Param)))
+    found = {torch_name(path): torch_shape(path, value.shape) for path, value in shapes.items()}
+    assert found == {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
+    for name, value in encoder_values(config).items():
+        if name not in ("global_attn_every_n_layers", "global_rope_theta", "local_rope_theta"):  # there in other forms
+            assert getattr(theirs.config, name, value) == value, name
 
 
 @every_family
