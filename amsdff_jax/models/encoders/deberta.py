@@ -56,7 +56,7 @@ class SelfAttention(nnx.Module):
         layers = self.query_proj, self.key_proj
         position_query, position_key = (
             table[0, places] for table in project_heads(positions[None], layers, self.config.n_heads)
-        )  # [R,N,D], from the farthest key behind the query to the farthest before it
+        )  # [R,N,D], from keys far before the query to keys far after it
         to_position = _scores(query, position_key)  # [B,N,S,R]
         position_query = position_query * (1 / math.sqrt(TERMS))
         to_content = _scores(key, position_query[::-1])

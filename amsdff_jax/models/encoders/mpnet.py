@@ -88,7 +88,7 @@ class MPNetEncoder(Encoder):
 def distance_buckets(largest: int) -> Int[np.ndarray, " R"]:
     """The bucket of each distance (the query's position less the key's), from `largest` - 1 down to 1 - `largest`.
 
-    Half of the buckets are for keys behind the query, half for those before it; in each half one for every small
+    Half of the buckets are for keys before the query, half for those after it; in each half one for every small
     distance, and then wider and wider ones.
     """
     distance = np.arange(largest - 1, -largest, -1)
