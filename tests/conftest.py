@@ -61,7 +61,7 @@ def tiny_encoder(tmp_path_factory) -> Path:
     from transformers import PreTrainedTokenizerFast
 
     from amsdff_jax.config import EncoderConfig
-    from amsdff_jax.models.encoder import DistilBertEncoder
+    from amsdff_jax.models.encoders.distilbert import DistilBertEncoder
     from amsdff_jax.models.state_dict import to_state_dict
 
     folder = tmp_path_factory.mktemp("tiny_encoder")

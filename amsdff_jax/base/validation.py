@@ -23,7 +23,10 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80
 
 
 def build(kind: type[Built], values: Any, prefix: str) -> Built:
-    """Fills the dataclass `kind` from `values`, a mapping; `prefix` is the dotted name that errors start with."""
+    """Fills the dataclass `kind` from `values`, a mapping; `prefix` is the dotted name that errors start with.
+
+    A value that has the type of its field already is taken as it is.
+    """
     kinds = typing.get_type_hints(kind)
     values = without_config_dict(values)
     if not isinstance(values, Mapping):
@@ -32,7 +35,7 @@ def build(kind: type[Built], values: Any, prefix: str) -> Built:
     for name, value in values.items():
         if name not in kinds:
             raise UserError(f"{prefix}{name!s:.{LONGEST}}: no such field{nearest(name, kinds)}")
-        if dataclasses.is_dataclass(kinds[name]):
+        if dataclasses.is_dataclass(kinds[name]) and not isinstance(value, kinds[name]):
             arguments[name] = build(kinds[name], value, f"{prefix}{name}.")
         else:
             arguments[name] = _coerce(value, kinds[name], f"{prefix}{name}")

@@ -150,9 +150,9 @@ def planned_model(config: Config, platform: str) -> PretrainedClassifier:
     """
     encoder = config.model.encoder
     sizes = read_encoder_config(find_encoder(encoder) if encoder else Path(config.model.encoder_config))
-    if config.data.max_length > sizes.max_position_embeddings:
+    if config.data.max_length > sizes.max_tokens:
         raise UserError(
-            f"data.max_length: expected at most {sizes.max_position_embeddings}, the encoder's positions, "
+            f"data.max_length: expected at most {sizes.max_tokens}, the encoder's positions, "
             f"got {config.data.max_length}"
         )
     kind = MODELS[config.model.name]

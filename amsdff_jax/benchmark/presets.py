@@ -40,4 +40,4 @@ def write_preset(name: str, folder: Path, epoch_config: dict[str, Any]) -> None:
         check_vocabulary(tokenizer, sizes.vocab_size, str(place))
     model = EnhancedAMSDFF(ModelConfig(encoder="", num_classes=CLASSES), sizes, rngs=nnx.Rngs(0))
     names = tuple(str(number) for number in range(CLASSES))
-    save_model(folder, SavedModel(model, tokenizer, names, sizes.max_position_embeddings))
+    save_model(folder, SavedModel(model, tokenizer, names, sizes.max_tokens))

@@ -25,49 +25,14 @@ from amsdff_jax.base.validation import (
 )
 from amsdff_jax.config.class_weights import parse_class_weights
 from amsdff_jax.config.columns import split_columns
+from amsdff_jax.config.encoders import LARGEST_SIZE, MOST_MODULES
+from amsdff_jax.config.encoders import EncoderConfig as EncoderConfig
 from amsdff_jax.config.recipes import LAST_LAYER as LAST_LAYER
 from amsdff_jax.config.recipes import leave_out_new_dropout as leave_out_new_dropout
 from amsdff_jax.config.renamed import current_name, tell, with_current_names
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-# What is larger is a mistake, which would take all memory or time before it came out.
-LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderConfig:
-    """Sizes of the pretrained encoder, under the names of transformers' `DistilBertConfig`."""
-
-    vocab_size: int = 30522
-    max_position_embeddings: int = 512
-    dim: int = 768
-    n_layers: int = 6
-    n_heads: int = 12
-    hidden_dim: int = 3072
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    initializer_range: float = 0.02
-    pad_token_id: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("vocab_size", "max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim"):
-            largest = MOST_MODULES if name == "n_layers" else LARGEST_SIZE
-            size = getattr(self, name)
-            require(0 < size <= largest, f"encoder {name}", size, f"a positive number, at most {largest:,}")
-        for name in ("dropout", "attention_dropout"):
-            require(0 <= getattr(self, name) < 1, f"encoder {name}", getattr(self, name), "from 0 to below 1")
-        require(
-            0 <= self.initializer_range < 1, "encoder initializer_range", self.initializer_range, "from 0 to below 1"
-        )
-        has_padding, expected = (
-            0 <= self.pad_token_id < self.vocab_size,
-            f"from 0 to below vocab_size={self.vocab_size}",
-        )
-        require(has_padding, "encoder pad_token_id", self.pad_token_id, expected)
-        require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
-
 
 MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear")
 POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fusion` reads them

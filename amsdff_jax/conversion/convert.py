@@ -14,6 +14,7 @@ from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import require
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, has_tokenizer, load_tokenizer
 from amsdff_jax.evaluation.model_card import record_conversion
+from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.safetensors_file import write_safetensors
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
@@ -36,7 +37,7 @@ def describe(file: str | Path) -> str:
     Raises:
       UserError: not a file of weights, or one that is refused; nothing in it has been run.
     """
-    weights = read_weights_file(file)
+    weights = read_weights_file(file, model_type="")
     numbers = sum(tensor.size for tensor in weights.tensors.values())
     model = f"the classifier {weights.model_name!r}" if weights.model_name else "no classifier of this project"
     lines = [f"{file}: {weights.kind}; {model}; {len(weights.tensors)} tensors, {numbers:,} numbers"]
@@ -77,11 +78,11 @@ def from_torch(
     Raises:
       UserError: anything about the file that does not fit, all of it in one message; nothing is written then.
     """
-    weights = read_weights_file(file)
+    encoder_path = _find(encoder_config, "--encoder_config") if encoder_config else None
+    weights = read_weights_file(file, read_encoder_config(encoder_path).model_type if encoder_path else "")
     settings = _settings(weights.training.get("config"))
     padding = padding or settings.get("padding", "reference")
     heads = num_attention_heads or settings.get("num_attention_heads", 8)
-    encoder_path = _find(encoder_config, "--encoder_config") if encoder_config else None
     config, encoder = read_dimensions(weights, str(file), str(encoder_path or ""), heads, padding == "masked")
     model = abstract_model(lambda rngs: MODELS[config.name](config, encoder, rngs=rngs))
     load_state_dict(model, weights.tensors, str(file))
@@ -90,7 +91,7 @@ def from_torch(
         check_vocabulary(found, encoder.vocab_size, str(tokenizer or encoder_path))
     names = class_names or settings.get("class_names", [str(number) for number in range(config.num_classes)])
     check_class_names(names, config.num_classes)
-    length = min(max_length or settings.get("max_length", PUBLISHED_MAX_LENGTH), encoder.max_position_embeddings)
+    length = min(max_length or settings.get("max_length", PUBLISHED_MAX_LENGTH), encoder.max_tokens)
     require(length >= 3, "max_length", length, "at least 3 tokens")
     saved = SavedModel(model, found, tuple(names), length)
     save_model(folder, saved)

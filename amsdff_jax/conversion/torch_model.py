@@ -4,6 +4,7 @@ Needs torch (`pip install torch`).
 """
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from torch import nn
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.interop.torch_architecture import TORCH_MODELS, TorchClassifier, TorchOutput
 from amsdff_jax.models.model_folder import FolderConfig
 
-__all__ = ["TORCH_MODELS", "TorchClassifier", "TorchOutput", "load_arrays", "make_adamw", "run_weights"]
+__all__ = ["TORCH_MODELS", "TorchClassifier", "TorchOutput", "load_arrays", "make_adamw", "make_twin", "run_weights"]
 
 
 def load_arrays(model: nn.Module, tensors: Mapping[str, np.ndarray], source: str) -> None:
@@ -31,6 +34,11 @@ def load_arrays(model: nn.Module, tensors: Mapping[str, np.ndarray], source: str
         raise UserError(f"{source}: the weights do not fit the model: {' '.join(str(error).split())}") from None
 
 
+def make_twin(config: ModelConfig, encoder: EncoderConfig) -> TorchClassifier:
+    """The PyTorch model of these sizes, with random weights, in train mode."""
+    return TORCH_MODELS[config.name](config, SimpleNamespace(**encoder_values(encoder)))
+
+
 def run_weights(
     config: FolderConfig, tensors: Mapping[str, np.ndarray], source: str, input_ids: np.ndarray, mask: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -39,7 +47,7 @@ def run_weights(
     Raises:
       UserError: missing, extra or misshapen tensors.
     """
-    model = TORCH_MODELS[config.model.name](config.model, config.encoder).eval()
+    model = make_twin(config.model, config.encoder).eval()
     load_arrays(model, tensors, source)
     with torch.no_grad():
         output = model(torch.from_numpy(input_ids), torch.from_numpy(mask))

@@ -100,7 +100,7 @@ def _check_reference(file: Path, reference: dict[str, np.ndarray], config: Folde
     if missing:
         raise UserError(f"{file}: reference numbers without {missing[0]}; expected {', '.join(REFERENCE_TENSORS)}")
     ids, mask = reference["input_ids"], reference["attention_mask"]
-    positions, words = config.encoder.max_position_embeddings, config.encoder.vocab_size
+    positions, words = config.encoder.max_tokens, config.encoder.vocab_size
     if ids.ndim != 2 or ids.shape != mask.shape or not 0 < ids.shape[1] <= positions or ids.max() >= words:
         raise UserError(
             f"{file}: input_ids {ids.shape} and attention_mask {mask.shape} do not suit a model of {positions} "
@@ -137,7 +137,8 @@ def _run_in_pytorch(
             f"{file}: PyTorch is needed to run these weights and is not installed: pip install torch, or compare with "
             "a file of reference numbers"
         ) from None
-    output = run_weights(config, read_weights_file(file).tensors, str(file), input_ids, attention_mask)
+    weights = read_weights_file(file, config.encoder.model_type)
+    output = run_weights(config, weights.tensors, str(file), input_ids, attention_mask)
     stages = {f"eval.{stage}": output[field] for stage, field in STAGES.items() if field in output}
     return {"input_ids": input_ids, "attention_mask": attention_mask, **stages}
 
@@ -152,4 +153,5 @@ def _tokens(folder: Path, config: FolderConfig, texts: Sequence[str]) -> tuple[n
     length = min(RANDOM_LENGTH, config.max_length)
     lengths = random.integers(1, length + 1, RANDOM_TEXTS)
     mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
-    return random.integers(0, config.encoder.vocab_size, mask.shape) * mask, mask
+    ids = random.integers(0, config.encoder.vocab_size, mask.shape)
+    return np.where(mask, ids, config.encoder.pad_token_id), mask

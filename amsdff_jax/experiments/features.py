@@ -16,7 +16,7 @@ from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch
 from amsdff_jax.data.tokens import TokenizedDataset
 from amsdff_jax.evaluation.inference import Inference
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.blocks import Encoder
 from amsdff_jax.models.state_dict import to_state_dict
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -62,7 +62,7 @@ class EncodedDataset:
         return FeatureBatch(features, batch.attention_mask, batch.labels)
 
 
-def encode_once(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> EncodedDataset:
+def encode_once(encoder: Encoder, tokens: TokenizedDataset) -> EncodedDataset:
     """Runs every text through the encoder, in eval mode, unless the cache holds what comes out.
 
     Padding is invisible to the encoder, so the features do not depend on the batches.
@@ -85,7 +85,7 @@ def encode_once(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> Encoded
     return EncodedDataset(tokens, features)
 
 
-def _encode(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> np.ndarray:
+def _encode(encoder: Encoder, tokens: TokenizedDataset) -> np.ndarray:
     start = time.perf_counter()
     graph = nnx.graphdef(encoder)
 
@@ -103,8 +103,9 @@ def _encode(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> np.ndarray:
     return features
 
 
-def _digest(encoder: DistilBertEncoder, tokens: TokenizedDataset) -> str:
-    digest = hashlib.blake2b(tokens.fingerprint.encode(), digest_size=20)
+def _digest(encoder: Encoder, tokens: TokenizedDataset) -> str:
+    # With the configuration, for heads and rotary bases are not to be seen in the tensors.
+    digest = hashlib.blake2b(f"{tokens.fingerprint} {encoder.config}".encode(), digest_size=20)
     for name, tensor in to_state_dict(encoder).items():
         digest.update(name.encode() + tensor.tobytes())
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require_choice
+from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data.tokenization import pad_token_id
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.evaluation.model_card import recorded_columns
@@ -84,7 +85,7 @@ def describe_export(format: str, saved: SavedModel, temperature: float | None, v
         class_names=saved.class_names,
         max_length=saved.max_length,
         masks_padding=model.config.mask_padding,
-        positions=model.encoder_config.max_position_embeddings,
+        positions=model.encoder_config.max_tokens,
         temperature=temperature,
         verification=verification,
         tolerance=TOLERANCE,
@@ -128,7 +129,7 @@ def _write_config(file: Path, saved: SavedModel, format: str, temperature: float
         "max_length": saved.max_length,
         "temperature": temperature or 1.0,
         "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
-        "encoder": dataclasses.asdict(saved.model.encoder_config),
+        "encoder": encoder_values(saved.model.encoder_config),
     }
     write_json(file, config)
 
@@ -142,7 +143,7 @@ def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
         padding = {"length": saved.max_length}
     else:
         rounded = -(-saved.max_length // multiple) * multiple
-        fits = rounded <= saved.model.encoder_config.max_position_embeddings
+        fits = rounded <= saved.model.encoder_config.max_tokens
         padding = {"pad_to_multiple_of": multiple} if fits and multiple > 1 else {}
     tokenizer.enable_padding(pad_id=pad_token_id(own), pad_token=str(own.pad_token), **padding)
     return tokenizer

@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import Dim
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.conversion.torch_model import TORCH_MODELS, load_arrays
+from amsdff_jax.conversion.torch_model import load_arrays, make_twin
 from amsdff_jax.interop.torch_architecture import MultiScaleAttention
 from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.state_dict import to_state_dict
@@ -49,12 +49,12 @@ def write_onnx(saved: SavedModel, folder: Path) -> None:
             f"--format=onnx: a model {config.name!r} that does not see padding cannot be exported to ONNX; "
             "use --format=stablehlo or safetensors"
         )
-    model = TORCH_MODELS[config.name](config, saved.model.encoder_config).eval()
+    model = make_twin(config, saved.model.encoder_config).eval()
     load_arrays(model, to_state_dict(saved.model), "the model")
     for module in model.modules():
         if isinstance(module, MultiScaleAttention):
             module.fold_batch_norm()
-    positions = saved.model.encoder_config.max_position_embeddings
+    positions = saved.model.encoder_config.max_tokens
     length = min(7, positions) if config.mask_padding else saved.max_length
     # Two tensors, because torch.export takes the same one twice for a single input.
     input_ids, attention_mask = (torch.ones((2, length), dtype=torch.int64) for _ in range(2))

@@ -52,5 +52,5 @@ def _shape(saved: SavedModel) -> Sequence[Any]:
     """[B,S] of the tokens, symbolic where it may vary."""
     if not saved.model.config.mask_padding:
         return jax.export.symbolic_shape(f"b, {saved.max_length}")
-    positions = saved.model.encoder_config.max_position_embeddings
+    positions = saved.model.encoder_config.max_tokens
     return jax.export.symbolic_shape("b, s", constraints=[f"s <= {positions}"])

@@ -1,32 +1,19 @@
-"""Reads an encoder's folder in transformers' format: sizes and weights, BERT folded into DistilBERT."""
+"""Reads an encoder's folder in transformers' format: sizes and weights. BERT is folded into DistilBERT."""
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_path
-from amsdff_jax.base.validation import build, first_of
+from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import EncoderConfig
+from amsdff_jax.config.encoder_families import read_encoder_values, read_saved_encoder
 from amsdff_jax.interop.tensor_files import find_tensor_file, read_tensor_file
-
-# transformers' BertConfig -> DistilBertConfig, field by field.
-BERT_FIELDS = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "max_position_embeddings",
-    "hidden_size": "dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "n_heads",
-    "intermediate_size": "hidden_dim",
-    "hidden_dropout_prob": "dropout",
-    "attention_probs_dropout_prob": "attention_dropout",
-    "initializer_range": "initializer_range",
-    "pad_token_id": "pad_token_id",
-}
 
 # BertModel's parameter names -> DistilBertModel's.
 BERT_NAMES = (
@@ -39,9 +26,9 @@ BERT_NAMES = (
     (r"\.intermediate\.dense\.", ".ffn.lin1."),
     (r"\.output\.dense\.", ".ffn.lin2."),
     (r"\.output\.LayerNorm\.", ".output_layer_norm."),
-    (r"\.gamma$", ".weight"),  # as in the files that were made of TensorFlow's
-    (r"\.beta$", ".bias"),
 )
+# As in the files that were made of TensorFlow's.
+OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 
 # What may stand beside an encoder's own tensors, and why it is left out.
 IGNORED = (
@@ -50,18 +37,89 @@ IGNORED = (
     (re.compile(r"^(cls\.|vocab_|qa_outputs\.|(pre_)?classifier\.)"), "a head of pretraining or of another task"),
 )
 
-# By its ending the prefix is found that the encoder's names have in a larger model.
-WORDS = "embeddings.word_embeddings.weight"
-POSITIONS = "embeddings.position_embeddings.weight"
 SEGMENTS = "embeddings.token_type_embeddings.weight"
-FEED_FORWARD = "transformer.layer.0.ffn.lin1.weight"
-OWN = re.compile(r"^(embeddings|transformer)\.")  # what the encoder's own names begin with
+
+
+class Place(NamedTuple):
+    """Which axis of which tensor, a matrix, is as long as a size says."""
+
+    name: str
+    axis: int
+
+
+class Layout(NamedTuple):
+    """What the tensors of a family are called.
+
+    Attributes:
+      words: the word embeddings. By its ending the prefix is found that the encoder's names have in a larger model.
+      layers: what the names of its blocks begin with, before their numbers.
+      others: what further names of its own begin with.
+      sizes: where the sizes are to be seen, by their names in its `EncoderConfig`.
+    """
+
+    words: str
+    layers: str
+    others: tuple[str, ...]
+    sizes: Mapping[str, Place]
+
+    def holds(self, name: str) -> bool:
+        """Whether a tensor of this name is the encoder's own."""
+        return name.startswith((self.layers, *self.others)) and not reason_to_ignore(name)
+
+
+WORDS, POSITIONS = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
+BERT_LAYERS = "encoder.layer."
+BERT_SIZES = {
+    "vocab_size": Place(WORDS, 0),
+    "dim": Place(f"{BERT_LAYERS}0.intermediate.dense.weight", 1),
+    "hidden_dim": Place(f"{BERT_LAYERS}0.intermediate.dense.weight", 0),
+}
+ABSOLUTE_SIZES = BERT_SIZES | {"max_position_embeddings": Place(POSITIONS, 0)}
+SEGMENTED_SIZES = ABSOLUTE_SIZES | {"type_vocab_size": Place(SEGMENTS, 0)}
+
+LAYOUTS = {
+    "distilbert": Layout(
+        WORDS,
+        "transformer.layer.",
+        ("embeddings.", "transformer."),
+        {
+            "vocab_size": Place(WORDS, 0),
+            "max_position_embeddings": Place(POSITIONS, 0),
+            "dim": Place(WORDS, 1),
+            "hidden_dim": Place("transformer.layer.0.ffn.lin1.weight", 0),
+        },
+    ),
+    "roberta": Layout(WORDS, BERT_LAYERS, ("embeddings.",), SEGMENTED_SIZES),
+    "electra": Layout(
+        WORDS,
+        BERT_LAYERS,
+        ("embeddings.", "embeddings_project."),
+        SEGMENTED_SIZES | {"embedding_size": Place(WORDS, 1)},
+    ),
+    "modernbert": Layout(
+        "embeddings.tok_embeddings.weight",
+        "layers.",
+        ("embeddings.", "final_norm."),
+        {
+            "vocab_size": Place("embeddings.tok_embeddings.weight", 0),
+            "dim": Place("layers.0.mlp.Wo.weight", 0),
+            "hidden_dim": Place("layers.0.mlp.Wo.weight", 1),
+        },
+    ),
+    "deberta-v2": Layout(
+        WORDS,
+        BERT_LAYERS,
+        ("embeddings.word_embeddings.", "embeddings.LayerNorm.", "encoder.rel_embeddings.", "encoder.LayerNorm."),
+        BERT_SIZES,
+    ),
+    "mpnet": Layout(WORDS, BERT_LAYERS, ("embeddings.", "encoder.relative_attention_bias."), ABSOLUTE_SIZES),
+}
 
 MODEL_TYPE = "amsdff"  # of this project's model folders
 
 
 class EncoderWeights(NamedTuple):
-    """An encoder's tensors under DistilBertModel's names, the names that were left out, and the file."""
+    """An encoder's tensors as transformers' class names them, the names that were left out, and the file."""
 
     tensors: dict[str, np.ndarray]
     ignored: tuple[str, ...]
@@ -69,7 +127,7 @@ class EncoderWeights(NamedTuple):
 
 
 def read_encoder_config(path: str | Path) -> EncoderConfig:
-    """The sizes in a `config.json` of transformers, DistilBERT's or BERT's, or of the encoder in a model folder.
+    """The sizes in a `config.json` of transformers, or of the encoder in a model folder.
 
     Args:
       path: the file, or the folder that holds it.
@@ -80,56 +138,44 @@ def read_encoder_config(path: str | Path) -> EncoderConfig:
     path = user_path(path)
     file = path / "config.json" if path.is_dir() else path
     values = read_json(file, "an encoder's config.json")
-    kind = values.get("model_type")
     try:
-        if kind == MODEL_TYPE:
-            return build(EncoderConfig, values.get("encoder"), "encoder.")
-        if kind not in ("distilbert", "bert"):
-            raise UserError(
-                f"model_type is {kind!r:.100}, expected 'distilbert', 'bert' or a classifier's '{MODEL_TYPE}'"
-            )
-        _check_variant(values)
-        fields = {name: name for name in EncoderConfig.__dataclass_fields__} if kind == "distilbert" else BERT_FIELDS
-        return build(EncoderConfig, {ours: values[theirs] for theirs, ours in fields.items() if theirs in values}, "")
+        if values.get("model_type") == MODEL_TYPE:
+            return read_saved_encoder(values.get("encoder"))
+        return read_encoder_values(values)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
 
 
-def _check_variant(values: dict[str, Any]) -> None:
-    expected = {
-        "activation": "gelu",
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-        "layer_norm_eps": 1e-12,
-    }
-    for name, value in expected.items():
-        if name in values and values[name] != value:
-            raise UserError(f"{name} is {values[name]!r:.100}; only {value!r} is supported")
+def read_encoder_weights(folder: Path, model_type: str = EncoderConfig.model_type) -> EncoderWeights:
+    """The tensors of an encoder, or of a larger model with one in it, as transformers' class for it names them.
 
-
-def read_encoder_weights(folder: Path) -> EncoderWeights:
-    """The tensors of an encoder, or of a larger model with one in it, as DistilBertModel names and holds them.
+    Args:
+      model_type: of the `EncoderConfig`; with DistilBERT's, BERT is folded into it.
 
     Raises:
       UserError: the weights are missing or damaged, or there is not exactly one encoder among them.
     """
     file = find_tensor_file(folder)
     stored = read_tensor_file(file)
-    prefixes = sorted(name.removesuffix(WORDS) for name in stored if name.endswith(WORDS))
+    layout = LAYOUTS[model_type]
+    prefixes = sorted(name.removesuffix(layout.words) for name in stored if name.endswith(layout.words))
     if len(prefixes) != 1:
-        found = f"{len(prefixes)} tensors {WORDS} ({first_of(prefixes)})" if prefixes else f"no tensor {WORDS}"
-        raise UserError(f"{file}: holds {found}; expected the weights of one encoder, BERT's or DistilBERT's")
+        many = f"{len(prefixes)} tensors {layout.words} ({first_of(prefixes)})"
+        found = many if prefixes else f"no tensor {layout.words}"
+        kind = "BERT's or DistilBERT's" if model_type == EncoderConfig.model_type else f"of the kind {model_type}"
+        raise UserError(f"{file}: holds {found}; expected the weights of one encoder, {kind}")
     tensors, ignored = {}, []
     for stored_name, tensor in stored.items():
         inside = stored_name.startswith(prefixes[0])
-        name = distilbert_name(stored_name.removeprefix(prefixes[0])) if inside else ""
-        if not OWN.match(name) or reason_to_ignore(name):
+        name = encoder_name(stored_name.removeprefix(prefixes[0]), model_type) if inside else ""
+        if not layout.holds(name):
             ignored.append(stored_name)
         elif name in tensors:
             raise UserError(f"{file}: two tensors would be called {name}, one of them {stored_name}")
         else:
             tensors[name] = tensor
-    fold_segments(tensors, str(file))
+    if model_type == EncoderConfig.model_type:
+        fold_segments(tensors, str(file))
     return EncoderWeights(tensors, tuple(sorted(ignored)), file)
 
 
@@ -145,27 +191,13 @@ def check_encoder_sizes(
       config_source: the same of the sizes.
       prefix: what the encoder's names begin with.
     """
-    for name, size in read_encoder_sizes(tensors, source, prefix).items():
+    layout = LAYOUTS[config.model_type]
+    matrices = {name: require_matrix(tensors, prefix + place.name, source) for name, place in layout.sizes.items()}
+    sizes = {name: matrix.shape[layout.sizes[name].axis] for name, matrix in matrices.items()}
+    sizes["n_layers"] = count_modules(tensors, prefix + layout.layers, source)
+    for name, size in sizes.items():
         if getattr(config, name) != size:
             raise UserError(f"{config_source}: {name} is {getattr(config, name)}, but {source} has {size}")
-
-
-def read_encoder_sizes(tensors: Mapping[str, np.ndarray], source: str, prefix: str = "") -> dict[str, int]:
-    """The sizes that tensors tell, by their names in `EncoderConfig`; they do not tell the number of heads.
-
-    Raises:
-      UserError: a tensor that tells a size is missing or has another rank.
-    """
-    words, positions, feed_forward = (
-        require_matrix(tensors, f"{prefix}{name}", source) for name in (WORDS, POSITIONS, FEED_FORWARD)
-    )
-    return {
-        "vocab_size": words.shape[0],
-        "max_position_embeddings": positions.shape[0],
-        "dim": words.shape[1],
-        "n_layers": count_modules(tensors, f"{prefix}transformer.layer.", source),
-        "hidden_dim": feed_forward.shape[0],
-    }
 
 
 def require_matrix(tensors: Mapping[str, np.ndarray], name: str, source: str) -> np.ndarray:
@@ -199,9 +231,13 @@ def reason_to_ignore(name: str) -> str:
     return next((reason for pattern, reason in IGNORED if pattern.match(name)), "")
 
 
-def distilbert_name(name: str) -> str:
-    """What DistilBertModel calls the tensor that BertModel calls `name`; its own names stay as they are."""
-    for pattern, replacement in BERT_NAMES:
+def encoder_name(name: str, model_type: str) -> str:
+    """What transformers' class for an encoder calls the tensor that a file calls `name`.
+
+    Args:
+      model_type: of the `EncoderConfig`; with DistilBERT's, names of BERT's become DistilBERT's.
+    """
+    for pattern, replacement in (*OLD_NAMES, *(BERT_NAMES if model_type == EncoderConfig.model_type else ())):
         name = re.sub(pattern, replacement, name)
     return name
 

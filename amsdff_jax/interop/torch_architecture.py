@@ -1,7 +1,7 @@
 """The classifiers in PyTorch, with the state dicts that model folders hold.
 
 Stands by itself, because exports for PyTorch carry this very file: it needs torch, transformers and
-safetensors, and nothing of this project. The encoder is transformers' own `DistilBertModel`.
+safetensors, and nothing of this project. The encoder is transformers' own class for its family.
 `attention_mask` is [B,S], 1 on real tokens, everywhere.
 """
 
@@ -16,10 +16,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from transformers import DistilBertConfig, DistilBertModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 CNN_WIDTHS = (3, 4, 5)
 CNN_FILTERS = 100
+
+# Encoders whose positions are those of the real tokens alone, from `pad_token_id` + 1 on.
+COUNTS_AFTER_PADDING = ("roberta", "mpnet")
 
 # Of a model folder that was written before parts could be left out.
 ALL_PARTS = {"multi_scale": True, "fusion": True, "pools": ["attention", "query", "max"]}
@@ -56,7 +59,7 @@ class TorchClassifier(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.transformer = DistilBertModel(DistilBertConfig(**vars(encoder_config)))
+        self.transformer = make_encoder(**vars(encoder_config))
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> "TorchClassifier":
@@ -80,7 +83,11 @@ class TorchClassifier(nn.Module):
         """
         mask = attention_mask.bool()
         mask = mask | (~mask.any(dim=1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0))
-        return self.transformer(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state, mask
+        config: Any = self.transformer.config
+        inputs = {"input_ids": input_ids, "attention_mask": mask.long()}
+        if config.model_type in COUNTS_AFTER_PADDING:  # by the mask, and not by which tokens are called padding
+            inputs["position_ids"] = mask.long().cumsum(dim=1) * mask + config.pad_token_id
+        return self.transformer(**inputs).last_hidden_state, mask
 
 
 class EnhancedAMSDFF(TorchClassifier):
@@ -88,7 +95,7 @@ class EnhancedAMSDFF(TorchClassifier):
 
     def __init__(self, config: Any, encoder_config: Any):
         super().__init__(config, encoder_config)
-        hidden, (first_rate, second_rate) = encoder_config.dim, config.classifier_dropout_rates
+        hidden, (first_rate, second_rate) = self.transformer.config.hidden_size, config.classifier_dropout_rates
         # In this order, which the state of PyTorch's optimizers counts by.
         self.multi_scale_attention = MultiScaleAttention(config, hidden) if config.multi_scale else None
         self.feature_enhancer = nn.Sequential(
@@ -231,7 +238,7 @@ class TorchBaseline(TorchClassifier):
 
     def __init__(self, config: Any, encoder_config: Any):
         super().__init__(config, encoder_config)
-        size = self.build(config, encoder_config.dim)
+        size = self.build(config, self.transformer.config.hidden_size)
         self.dropout = nn.Dropout(config.dropout_rate)
         self.classifier = nn.Linear(size, config.num_classes)
         initialize_new_layers(self)
@@ -349,6 +356,18 @@ TORCH_MODELS: dict[str, type[TorchClassifier]] = {
     "attention": AttentionClassifier,
     "linear": LinearClassifier,
 }
+
+
+def make_encoder(model_type: str = "distilbert", **sizes: Any) -> PreTrainedModel:
+    """Transformers' encoder of a family, with random weights, without a pooler of its own.
+
+    Args:
+      **sizes: fields of its configuration there.
+    """
+    encoder = AutoModel.from_config(AutoConfig.for_model(model_type, **sizes))
+    if hasattr(encoder, "pooler"):
+        encoder.pooler = None
+    return encoder
 
 
 def initialize_new_layers(model: TorchClassifier) -> None:

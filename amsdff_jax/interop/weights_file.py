@@ -8,7 +8,8 @@ import numpy as np
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
-from amsdff_jax.interop.encoder_files import distilbert_name, fold_segments, reason_to_ignore
+from amsdff_jax.config import EncoderConfig
+from amsdff_jax.interop.encoder_files import encoder_name, fold_segments, reason_to_ignore
 from amsdff_jax.interop.safetensors_file import read_safetensors
 from amsdff_jax.interop.tensor_files import find_state_dict
 from amsdff_jax.interop.torch_checkpoint import read_torch_file
@@ -44,8 +45,11 @@ class WeightsFile(NamedTuple):
     training: dict[str, Any]  # what the file holds beside the weights, such as `optimizer_state_dict`
 
 
-def read_weights_file(file: str | Path) -> WeightsFile:
+def read_weights_file(file: str | Path, model_type: str = EncoderConfig.model_type) -> WeightsFile:
     """Reads a `.pt` or safetensors file, whatever wrapped the model or the dict.
+
+    Args:
+      model_type: of the encoder in it, as its `EncoderConfig` says; "": not known, its names stay as they are.
 
     Raises:
       UserError: not a file of weights, or one that is refused; nothing in it has been run.
@@ -57,7 +61,7 @@ def read_weights_file(file: str | Path) -> WeightsFile:
         stored, training, kind = find_state_dict(file, read_torch_file(file))
     tensors, renamed, ignored = {}, {}, {}
     for stored_name, tensor in stored.items():
-        name = current_name(stored_name)
+        name = current_name(stored_name, model_type)
         reason = reason_to_ignore(name.removeprefix(ENCODER)) if name.startswith(ENCODER) else ""
         if reason:
             ignored[stored_name] = reason
@@ -67,12 +71,19 @@ def read_weights_file(file: str | Path) -> WeightsFile:
         if name != stored_name:
             renamed[stored_name] = name
         tensors[name] = tensor
-    fold_segments(tensors, str(file), ENCODER)
+    if model_type == EncoderConfig.model_type:
+        fold_segments(tensors, str(file), ENCODER)
     model_name = next((name for name, mark in MARKS.items() if mark in tensors), "")
     return WeightsFile(kind, model_name, tensors, renamed, ignored, training)
 
 
-def current_name(name: str) -> str:
-    """What a parameter is called here, whatever wraps the model and however old its spelling is."""
+def current_name(name: str, model_type: str = EncoderConfig.model_type) -> str:
+    """What a parameter is called here, whatever wraps the model and however old its spelling is.
+
+    Args:
+      model_type: as for `read_weights_file`.
+    """
     name = OLD_SPELLING.sub(ENCODER, WRAPPERS.sub("", name))
-    return ENCODER + distilbert_name(name.removeprefix(ENCODER)) if name.startswith(ENCODER) else name
+    if not name.startswith(ENCODER):
+        return name
+    return ENCODER + encoder_name(name.removeprefix(ENCODER), model_type)

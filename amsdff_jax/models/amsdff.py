@@ -16,7 +16,7 @@ from amsdff_jax.models.data_dependent_init import (
 )
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.registry import make_encoder
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import LayerNorm, Linear, Sequential, gelu
 from amsdff_jax.models.multi_scale import MultiScaleAttention
@@ -73,7 +73,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
             linear = Linear(in_features, out_features, dtype=dtype, rngs=rngs)
             return [linear, LayerNorm(out_features, rngs=rngs), gelu, Dropout(dropout_rate)]
 
-        self.transformer = DistilBertEncoder(encoder_config, dtype=dtype, rngs=rngs)
+        self.transformer = make_encoder(encoder_config, dtype=dtype, rngs=rngs)
         self.feature_enhancer = Sequential(block(hidden_size, hidden_size, config.dropout_rate))
         self.multi_scale_attention = (
             MultiScaleAttention(config, hidden_size, dtype=dtype, rngs=rngs) if config.multi_scale else None

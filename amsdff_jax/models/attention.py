@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Bool, Float, Float32, Shaped
 
 from amsdff_jax.models.dispatch import fits_cudnn
 from amsdff_jax.models.dropout import Dropout
@@ -22,35 +22,83 @@ LOWEST = jnp.finfo(jnp.float32).min
 
 
 def attend(
-    query: Float[Array, "B S N D"],
+    query: Float[Array, "B Q N D"],
     key: Float[Array, "B S N D"],
     value: Float[Array, "B S N D"],
-    key_mask: Mask,
+    mask: Bool[Array, "#B 1 #Q S"],
     dropout: Dropout,
     seed: Seed | None,
     implementation: str = "xla",
-) -> Float[Array, "B S N*D"]:
+    bias: Float32[Array, "#B N Q S"] | None = None,
+) -> Float[Array, "B Q N*D"]:
     """Scaled dot-product attention of N heads over the keys that the mask admits.
 
     Args:
-      key_mask: a row that admits nothing attends evenly and stays finite.
+      mask: a row that admits nothing attends evenly and stays finite.
       dropout: applied to the attention weights.
       seed: of the dropout; None in eval mode.
       implementation: "xla", or "cudnn" where it fits the arrays and XLA's elsewhere.
+      bias: added to the scores, after scaling; None: nothing.
 
     Returns:
       The attended values in the type of `value`.
     """
     *rows, num_heads, head_size = query.shape
-    if implementation == "cudnn" and fits_cudnn(query.dtype, rows[1], head_size, has_dropout=dropout.is_active):
-        mask = key_mask[:, None, None, :]
+    fused = implementation == "cudnn" and bias is None
+    if fused and fits_cudnn(query.dtype, rows[1], head_size, has_dropout=dropout.is_active):
         context = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
     else:
-        exponentials, normalizer = _exponentials(query, key, key_mask)
+        exponentials, normalizer = _exponentials(query, key, mask, bias)
         # Normalized after the product, which has far fewer elements than the weights.
         context = _weigh(dropout(exponentials, seed).astype(value.dtype), value) / normalizer  # [B,N,S,D]
         context = context.astype(value.dtype).swapaxes(1, 2)
     return context.reshape(*rows, num_heads * head_size)
+
+
+def attend_locally(
+    query: Float[Array, "B S N D"],
+    key: Float[Array, "B S N D"],
+    value: Float[Array, "B S N D"],
+    mask: Mask,
+    radius: int,
+    dropout: Dropout,
+    seed: Seed | None,
+    implementation: str = "xla",
+) -> Float[Array, "B S N*D"]:
+    """`attend` over the keys that are at most `radius` tokens away.
+
+    Cost and memory grow with the length, not with its square: texts are taken apart into blocks of `radius` tokens,
+    each of which attends to itself and its two neighbours.
+
+    Args:
+      mask: true on the keys that may be attended to; a query with none of them near gets 0.
+    """
+    length = query.shape[1]
+    # A program for any length, whose `length` is a symbol, is not taken apart: it shall run for short texts too.
+    if not isinstance(length, int) or length <= 3 * radius:
+        places = jnp.arange(length)
+        near = jnp.abs(places[:, None] - places) <= radius
+        admitted = mask[:, None, None] & near
+        context = attend(query, key, value, admitted, dropout, seed, implementation)
+        return jnp.where(admitted.any(axis=-1)[:, 0, :, None], context, 0)
+    blocks = -(-length // radius)
+    padding = blocks * radius - length
+
+    def own(x: Shaped[Array, "B S *rest"]) -> Shaped[Array, "blocks radius *rest"]:
+        padded = jnp.pad(x, [(0, 0), (0, padding), *[(0, 0)] * (x.ndim - 2)])
+        return padded.reshape(-1, radius, *x.shape[2:])
+
+    def with_neighbours(x: Shaped[Array, "B S *rest"]) -> Shaped[Array, "blocks window *rest"]:
+        padded = jnp.pad(x, [(0, 0), (radius, padding + radius), *[(0, 0)] * (x.ndim - 2)])
+        parts = padded.reshape(x.shape[0], blocks + 2, radius, *x.shape[2:])
+        joined = jnp.concatenate([parts[:, :-2], parts[:, 1:-1], parts[:, 2:]], axis=2)
+        return joined.reshape(-1, 3 * radius, *x.shape[2:])
+
+    near = jnp.abs(radius + jnp.arange(radius)[:, None] - jnp.arange(3 * radius)) <= radius
+    admitted = with_neighbours(mask)[:, None, None] & near
+    context = attend(own(query), with_neighbours(key), with_neighbours(value), admitted, dropout, seed, implementation)
+    context = jnp.where(admitted.any(axis=-1)[:, 0, :, None], context, 0)
+    return context.reshape(query.shape[0], blocks * radius, -1)[:, :length]
 
 
 def attend_with_weights(
@@ -62,19 +110,24 @@ def attend_with_weights(
     seed: Seed | None,
 ) -> tuple[Float[Array, "B Q N*D"], Float32[Array, "B N Q S"]]:
     """What `attend` computes, of any number of queries, and the attention weights before dropout beside it."""
-    exponentials, normalizer = _exponentials(query, key, key_mask)
+    exponentials, normalizer = _exponentials(query, key, key_mask[:, None, None])
     weights = exponentials / normalizer
     context = _weigh(dropout(weights, seed).astype(value.dtype), value).astype(value.dtype).swapaxes(1, 2)
     return context.reshape(*context.shape[:2], -1), weights
 
 
 def _exponentials(
-    query: Float[Array, "B Q N D"], key: Float[Array, "B S N D"], key_mask: Mask
+    query: Float[Array, "B Q N D"],
+    key: Float[Array, "B S N D"],
+    mask: Bool[Array, "#B 1 #Q S"],
+    bias: Float32[Array, "#B N Q S"] | None = None,
 ) -> tuple[Float32[Array, "B N Q S"], Float32[Array, "B N Q 1"]]:
     """Of the scores less each query's highest, and their sums."""
     query = query * (1 / math.sqrt(query.shape[-1]))
     scores = _batched_dot(query.swapaxes(1, 2), key.swapaxes(1, 2), contracted=3)
-    scores = jnp.where(key_mask[:, None, None, :], scores, LOWEST)
+    if bias is not None:
+        scores = scores + bias
+    scores = jnp.where(mask, scores, LOWEST)
     exponentials = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     return exponentials, exponentials.sum(axis=-1, keepdims=True)
 
@@ -110,7 +163,7 @@ class MultiheadAttention(nnx.Module):
     def __call__(self, x: Features, mask: Mask, seed: Seed | None = None) -> Features:
         """Lets the tokens of `x` attend to each other where `mask` is true."""
         query, key, value = self._project(x, 0, 3)
-        return self.out_proj(attend(query, key, value, mask, self.dropout, seed, self.implementation))
+        return self.out_proj(attend(query, key, value, mask[:, None, None], self.dropout, seed, self.implementation))
 
     def query_with_weights(
         self, query: Float[Array, "B Q H"], x: Features, mask: Mask, seed: Seed | None = None

@@ -14,7 +14,7 @@ from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.registry import make_encoder
 from amsdff_jax.models.layers import Linear, Sequential, masked_mean, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool, max_pool
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -48,7 +48,7 @@ class Baseline(PretrainedClassifier):
         config.check_hidden_size(encoder_config.dim)
         platform = platform or default_platform()
         dtype = choose_compute_dtype(config.compute_dtype, platform)
-        self.transformer = DistilBertEncoder(encoder_config, dtype=dtype, rngs=rngs)
+        self.transformer = make_encoder(encoder_config, dtype=dtype, rngs=rngs)
         pooled_size = self._build(config, encoder_config.dim, dtype=dtype, rngs=rngs)
         self.dropout = Dropout(config.dropout_rate)
         self.classifier = Linear(pooled_size, config.num_classes, dtype=dtype, rngs=rngs)

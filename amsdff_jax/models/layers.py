@@ -7,6 +7,7 @@ width-first, where PyTorch stores the output first.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ xavier_uniform = nnx.initializers.xavier_uniform()
 
 
 class Linear(nnx.Module):
-    """A dense layer, Xavier-uniform with zero bias."""
+    """A dense layer, Xavier-uniform with zero bias, or none."""
 
     def __init__(
         self,
@@ -33,24 +34,27 @@ class Linear(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
         kernel_init: nnx.Initializer = xavier_uniform,
+        use_bias: bool = True,
     ):
         self.kernel = nnx.Param(kernel_init(rngs.params(), (in_features, out_features), jnp.float32))
         rngs.params()  # `nnx.Linear` draws a key for the bias: the weights of a seed stay those of earlier versions
-        self.bias = nnx.Param(jnp.zeros(out_features))
+        self.bias: Any = nnx.Param(jnp.zeros(out_features)) if use_bias else None
         self.in_features = in_features
         self.out_features = out_features
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "*rows I"]) -> Float[Array, "*rows O"]:
         """The product in the compute type."""
-        return dense(x, self.kernel[...], self.bias[...], self.dtype)
+        bias = jnp.zeros(self.out_features) if self.bias is None else self.bias[...]
+        return dense(x, self.kernel[...], bias, self.dtype)
 
 
 class LayerNorm(nnx.LayerNorm):
     """Layer normalization over the last axis, always computed in float32; `epsilon` is PyTorch's default."""
 
-    def __init__(self, features: int, *, rngs: nnx.Rngs, epsilon: float = 1e-5):
-        super().__init__(features, epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, rngs=rngs)
+    def __init__(self, features: int, *, rngs: nnx.Rngs, epsilon: float = 1e-5, use_bias: bool = True):
+        kind = {"epsilon": epsilon, "use_bias": use_bias, "dtype": jnp.float32, "use_fast_variance": False}
+        super().__init__(features, **kind, rngs=rngs)
 
 
 class Sequential(nnx.List):

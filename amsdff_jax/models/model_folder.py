@@ -11,6 +11,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json
 from amsdff_jax.base.validation import build, require
 from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.config.encoder_families import encoder_values, read_saved_encoder
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
@@ -104,7 +105,7 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         "max_length": saved.max_length,
         "reads_pairs": saved.reads_pairs,
         "model": dataclasses.asdict(saved.model.config) | {"encoder": encoder},
-        "encoder": dataclasses.asdict(saved.model.encoder_config),
+        "encoder": encoder_values(saved.model.encoder_config),
     }
     if saved.tokenizer is not None:
         # What the last call has left there is no part of it.
@@ -196,13 +197,13 @@ def read_model_config(folder: str | Path) -> FolderConfig:
                 f"{FORMAT_VERSION}{'; it needs a newer version of amsdff-jax' if newer else ''}"
             )
         model = build(ModelConfig, content["model"], "model.")
-        encoder = build(EncoderConfig, content["encoder"], "encoder.")
+        encoder = read_saved_encoder(content["encoder"])
         # The folder holds the tokenizer, which is what `encoder` is needed for from here on.
         model = dataclasses.replace(model, encoder=str(folder))
         model.check_hidden_size(encoder.dim)
         class_names, max_length = content["class_names"], content["max_length"]
         check_class_names(class_names, model.num_classes)
-        positions = encoder.max_position_embeddings
+        positions = encoder.max_tokens
         fits = type(max_length) is int and 3 <= max_length <= positions
         expected = f"at least 3 tokens, at most {positions}, the encoder's positions"
         require(fits, "max_length", max_length, expected)

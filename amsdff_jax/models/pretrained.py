@@ -15,10 +15,10 @@ from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_attention
 from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
-from amsdff_jax.models.encoder import DistilBertEncoder, SelfAttention, Transformer
+from amsdff_jax.models.encoders.blocks import Encoder
+from amsdff_jax.models.encoders.registry import make_encoder
 from amsdff_jax.models.shapes import Features, Mask, Seed
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.variables import abstract_model
@@ -47,7 +47,7 @@ class PretrainedClassifier(nnx.Module):
     config: ModelConfig
     encoder_config: EncoderConfig
     platform: str
-    transformer: DistilBertEncoder
+    transformer: Encoder
 
     def __init__(
         self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs, platform: str | None = None
@@ -135,9 +135,9 @@ class PretrainedClassifier(nnx.Module):
                 logger.info("encoder: random weights, as asked for (model.encoder is empty)")
             return cls._with_new_layers(config, sizes, seed)
         # First, because a module of other sizes than the weights have may be too large to be built.
-        weights = read_encoder_weights(folder)
+        weights = read_encoder_weights(folder, sizes.model_type)
         check_encoder_sizes(sizes, weights.tensors, str(weights.file), str(folder / "config.json"))
-        encoder = abstract_model(lambda rngs: DistilBertEncoder(sizes, rngs=rngs))
+        encoder = abstract_model(lambda rngs: make_encoder(sizes, rngs=rngs))
         load_state_dict(encoder, weights.tensors, str(weights.file))
         model = cls._with_new_layers(config, sizes, seed)
         nnx.update(model.transformer, nnx.state(encoder))
@@ -178,6 +178,6 @@ class PretrainedClassifier(nnx.Module):
         self.needs_data_init = False  # one attribute more or less would make it another graph
         number_dropout_sites(self)
         implementation = choose_attention(config.attention, platform)
-        self.set_attributes(SelfAttention, MultiheadAttention, implementation=implementation, raise_if_not_found=False)
-        self.set_attributes(Transformer, rematerialize=config.rematerialize)
+        self.set_attributes(implementation=implementation, raise_if_not_found=False)
+        self.set_attributes(Encoder, rematerialize=config.rematerialize)
         self.eval()

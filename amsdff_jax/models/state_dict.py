@@ -69,12 +69,14 @@ MATRIX_LEAVES = frozenset(
 # The parts of PyTorch's names in the order in which its modules register them. Only neighbours in the
 # same module are ever compared, so one list serves all models.
 REGISTRATION_ORDER = """
-    embeddings transformer word_embeddings position_embeddings layer attention q_lin k_lin v_lin out_lin sa_layer_norm
-    ffn lin1 lin2 output_layer_norm LayerNorm multi_scale_attention scale_convs scale_fusion output_projection
-    layer_norm feature_enhancer dynamic_fusion experts gate pooling_strategy cls_token attention_pooling cls_attention
-    pooling_fusion lstm gru convs pooler classifier in_proj_weight in_proj_bias weight bias running_mean running_var
-    num_batches_tracked out_proj
-    weight_ih_l0 weight_hh_l0 bias_ih_l0 bias_hh_l0 weight_ih_l0_reverse weight_hh_l0_reverse bias_ih_l0_reverse
+    embeddings embeddings_project encoder transformer word_embeddings position_embeddings token_type_embeddings
+    tok_embeddings norm layers attn_norm attn Wqkv mlp_norm mlp Wi Wo final_norm layer relative_attention_bias
+    rel_embeddings attention self q k v o query_proj key_proj value_proj query key value q_lin k_lin v_lin out_lin
+    sa_layer_norm ffn lin1 lin2 output_layer_norm intermediate output dense LayerNorm multi_scale_attention
+    scale_convs scale_fusion output_projection layer_norm feature_enhancer dynamic_fusion experts gate
+    pooling_strategy cls_token attention_pooling cls_attention pooling_fusion lstm gru convs pooler classifier
+    in_proj_weight in_proj_bias weight bias running_mean running_var num_batches_tracked out_proj weight_ih_l0
+    weight_hh_l0 bias_ih_l0 bias_hh_l0 weight_ih_l0_reverse weight_hh_l0_reverse bias_ih_l0_reverse
     bias_hh_l0_reverse weight_ih_l1 weight_hh_l1 bias_ih_l1 bias_hh_l1 weight_ih_l1_reverse weight_hh_l1_reverse
     bias_ih_l1_reverse bias_hh_l1_reverse
 """
@@ -82,7 +84,10 @@ REGISTRATION_NUMBER = {part: number for number, part in enumerate(REGISTRATION_O
 
 
 def in_registration_order(names: Iterable[str]) -> list[str]:
-    """PyTorch names in the order of `state_dict()`, in which optimizers number the parameters."""
+    """PyTorch names in the order of `state_dict()`, in which optimizers number the parameters.
+
+    RoBERTa's positions, which PyTorch has behind the norm of the embeddings, stand before it, as in other families.
+    """
 
     def numbers(name: str) -> list[int]:
         return [int(part) if part.isdigit() else REGISTRATION_NUMBER[part] for part in name.split(".")]

@@ -11,6 +11,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, write_json
 from amsdff_jax.base.validation import build
 from amsdff_jax.config import EncoderConfig
+from amsdff_jax.config.encoder_families import encoder_values, read_saved_encoder
 from amsdff_jax.data.dataset import TextDataset
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class RunInputs:
         expected = "the record of what a run is made from; delete it to resume without"
         content = read_json(file, expected)
         try:
-            return build(cls, content, "")
+            encoder = read_saved_encoder(content.get("encoder"))
+            return build(cls, content | {"encoder": encoder}, "")
         except (UserError, TypeError) as error:
             raise UserError(f"{file}: {error}; expected {expected}") from None
 
@@ -78,7 +80,7 @@ class RunInputs:
         Raises:
           OSError: it cannot be written.
         """
-        write_json(workdir / FILE, dataclasses.asdict(self))
+        write_json(workdir / FILE, dataclasses.asdict(self) | {"encoder": encoder_values(self.encoder)})
 
     def differences(self, now: "RunInputs") -> Iterator[str]:
         """What keeps a run that was made from these inputs from being resumed with others, a phrase each."""
@@ -91,8 +93,9 @@ class RunInputs:
             number, (before, after) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
             yield f"other classes (number {number} was {before!r}, is {after!r})"
         if self.encoder != now.encoder:
-            was, is_ = dataclasses.asdict(self.encoder), dataclasses.asdict(now.encoder)
-            changed = ", ".join(f"{name} was {was[name]}, is {is_[name]}" for name in was if was[name] != is_[name])
+            was, is_ = ({"model_type": one.model_type, **encoder_values(one)} for one in (self.encoder, now.encoder))
+            names = [name for name in was | is_ if was.get(name) != is_.get(name)]
+            changed = ", ".join(f"{name} was {was.get(name)}, is {is_.get(name)}" for name in names)
             yield f"another encoder ({changed})"
 
 

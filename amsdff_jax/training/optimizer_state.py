@@ -9,7 +9,7 @@ import optax
 from flax import traverse_util
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.config import TrainConfig
+from amsdff_jax.config import EncoderConfig, TrainConfig
 from amsdff_jax.interop.weights_file import current_name
 from amsdff_jax.models.state_dict import LEAVES, in_registration_order, to_torch_layout, torch_name, torch_shape
 from amsdff_jax.training.optimizer import is_decayed
@@ -81,7 +81,11 @@ def schedule_to_torch(step: int, optimizer: Mapping[str, Any]) -> dict[str, Any]
 
 
 def optimizer_from_torch(
-    saved: Mapping[str, Any], names: Sequence[str], optimizer_state: optax.OptState, source: str
+    saved: Mapping[str, Any],
+    names: Sequence[str],
+    optimizer_state: optax.OptState,
+    source: str,
+    model_type: str = EncoderConfig.model_type,
 ) -> tuple[optax.OptState, int]:
     """`optimizer_state` with the moments that PyTorch saved, and the number of updates that made them.
 
@@ -92,6 +96,7 @@ def optimizer_from_torch(
       names: PyTorch names of the file's tensors, in the file's order.
       optimizer_state: of `make_optimizer`, for what is trained here.
       source: what error messages call the file.
+      model_type: of the encoder, as its `EncoderConfig` says.
 
     Raises:
       UserError: no state of an Adam, one whose parameters cannot be told apart, or one of other shapes.
@@ -100,7 +105,7 @@ def optimizer_from_torch(
     if type(state) is not dict or type(groups) is not list or not all(map(_is_group, groups)):
         raise UserError(f"{source}: its optimizer's state is not of PyTorch's form (a dict of state and param_groups)")
     by_name, steps = {}, set()
-    for index, name in _numbered_names(saved, names, source).items():
+    for index, name in _numbered_names(saved, names, source, model_type).items():
         entry = saved["state"].get(index)
         if entry is None:
             continue
@@ -129,11 +134,11 @@ def optimizer_from_torch(
     return optax.tree_utils.tree_set(optimizer_state, **moments, count=np.array(step, np.int32)), step
 
 
-def _numbered_names(saved: Mapping[str, Any], names: Sequence[str], source: str) -> dict[int, str]:
+def _numbered_names(saved: Mapping[str, Any], names: Sequence[str], source: str, model_type: str) -> dict[int, str]:
     groups = saved["param_groups"]
     numbers = [number for group in groups for number in group["params"]]
     if all("param_names" in group for group in groups):
-        ordered = [current_name(str(name)) for group in groups for name in group["param_names"]]
+        ordered = [current_name(str(name), model_type) for group in groups for name in group["param_names"]]
     elif len(groups) == 1:
         ordered = [name for name in names if name.rsplit(".", 1)[-1] not in BUFFERS]
     else:

@@ -19,7 +19,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from amsdff_jax.interop.weights_file import read_weights_file
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.blocks import Encoder
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import load_state_dict
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -56,7 +56,7 @@ def check_run(
     if (train_data.text_pairs is None) != (val_data.text_pairs is None):
         with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)
         raise UserError(f"{without.name}: holds single texts, but {with_pairs.name} pairs of texts; expected the same")
-    classes, positions = model.config.num_classes, model.encoder_config.max_position_embeddings
+    classes, positions = model.config.num_classes, model.encoder_config.max_tokens
     if classes != len(train_data.class_names):
         raise UserError(
             f"model.num_classes: the model has {classes}, but {train_data.name} has {len(train_data.class_names)}"
@@ -163,7 +163,7 @@ def fit_to_features(model: PretrainedClassifier, encoder_output: jax.Array, mask
 
 
 @nnx.jit
-def _encode(encoder: DistilBertEncoder, input_ids: jax.Array, mask: jax.Array) -> jax.Array:
+def _encode(encoder: Encoder, input_ids: jax.Array, mask: jax.Array) -> jax.Array:
     return encoder(input_ids, mask)
 
 
@@ -183,11 +183,12 @@ def _read_start(
     Raises:
       UserError: a file that cannot be read, does not fit, or has made all steps of the run already.
     """
-    weights = read_weights_file(file)
+    model_type = model.encoder_config.model_type
+    weights = read_weights_file(file, model_type)
     optimizer_state, step = state.optimizer_state, 0
     saved = weights.training.get("optimizer_state_dict")
     if saved is not None:
-        optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, file)
+        optimizer_state, step = optimizer_from_torch(saved, list(weights.tensors), optimizer_state, file, model_type)
     if step >= total_steps:
         raise UserError(
             f"{file}: its optimizer has made {step} steps, and this run has only {total_steps}; raise train.epochs "

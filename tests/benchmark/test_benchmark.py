@@ -20,7 +20,7 @@ from amsdff_jax.benchmark.workload import OURS, Workload
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.environment import count_parameters
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.distilbert import DistilBertEncoder
 from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.variables import abstract_model
 from tests.conftest import TINY_HEAD

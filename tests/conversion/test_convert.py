@@ -9,17 +9,22 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from amsdff_jax import UserError, load_model
+from amsdff_jax.config import ModelConfig
+from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.conversion.convert import describe, from_torch, to_torch
 from amsdff_jax.conversion.verify import verify
 from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file
-from amsdff_jax.models.model_folder import read_model_config, read_model_folder
+from amsdff_jax.models.baselines import CNNClassifier
+from amsdff_jax.models.model_folder import SavedModel, read_model_config, read_model_folder, save_model
 from amsdff_jax.models.state_dict import to_state_dict
 from tests.compiled import call
 from tests.processes import ROOT, run_script
 from tests.test_parity import REFERENCE
+from tests.tiny_encoders import TINY, new_families
 
 BASELINES = ("lstm", "gru", "transformer", "cnn", "attention")
 ENCODER = str(REFERENCE / "encoder")
@@ -199,6 +204,23 @@ def test_the_twin_uses_a_model_folder(expected, torch, tmp_path):
     with torch.no_grad():
         output = model(torch.from_numpy(expected["input_ids"]).long(), torch.from_numpy(expected["attention_mask"]))
     np.testing.assert_allclose(output.logits.numpy(), expected["eval.logits"], atol=1e-5)
+
+
+@new_families
+@pytest.mark.parametrize("mask_padding", [True, False], ids=["masked", "reference"])
+def test_every_encoder_goes_to_pytorch_and_back(family, mask_padding, torch, tmp_path):
+    encoder = read_encoder_values(TINY[family])
+    config = ModelConfig(num_classes=2, mask_padding=mask_padding)
+    model = CNNClassifier(config, encoder, rngs=nnx.Rngs(0))  # which in reference semantics sees the padding
+    save_model(tmp_path / "model", SavedModel(model, None, ("a", "b"), 17))
+    to_torch(tmp_path / "model", tmp_path / "weights.pt")
+    assert all(difference.equal for difference in verify(tmp_path / "model", tmp_path / "weights.pt"))
+    (tmp_path / "encoder.json").write_text(json.dumps(TINY[family]))
+    options = {"encoder_config": str(tmp_path / "encoder.json"), "padding": ("reference", "masked")[mask_padding]}
+    again = from_torch(tmp_path / "weights.pt", tmp_path / "again", **options)
+    assert again.model.encoder_config == load_model(tmp_path / "again").encoder_config == encoder
+    assert_same_tensors(to_state_dict(again.model), to_state_dict(model))
+    assert "renamed" not in describe(tmp_path / "weights.pt")
 
 
 def test_verify_names_the_first_stage_that_differs(weights, torch, tmp_path):

@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 from torch.nn import functional
 
 from amsdff_jax.config import MODEL_NAMES, Config, EncoderConfig, LossConfig, ModelConfig
-from amsdff_jax.conversion.torch_model import TORCH_MODELS, TorchClassifier, TorchOutput, load_arrays
+from amsdff_jax.conversion.torch_model import TorchClassifier, TorchOutput, load_arrays, make_twin
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.distilbert import DistilBertEncoder
 from amsdff_jax.models.losses import combine, loss_parts
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
@@ -47,7 +47,7 @@ def make_pair(
     """A Flax model and a PyTorch model with the same weights, drawn by PyTorch."""
     torch.manual_seed(3)
     config = ModelConfig(name=name, num_classes=C, mask_padding=mask_padding, **NO_DROPOUT, **fields)
-    theirs = TORCH_MODELS[name](config, encoder)
+    theirs = make_twin(config, encoder)
     for buffer_name, buffer in theirs.named_buffers():  # statistics that are not the neutral ones
         if buffer_name.endswith(("running_mean", "running_var")):
             buffer.uniform_(0.5, 1.5)

@@ -1,8 +1,11 @@
 """Classifiers trained side by side on a frozen encoder are those that would be trained alone."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from amsdff_jax import UserError
 from amsdff_jax.data.batches import plan_batches
@@ -48,6 +51,12 @@ def test_other_weights_have_other_features(model, tokens, tmp_path, monkeypatch)
     norm = model.transformer.transformer.layer[0].output_layer_norm
     norm.scale.set_value(norm.scale[...] * 2)
     assert not np.allclose(encode_once(model.transformer, tokens).features, first.features, atol=0.1)
+
+
+def test_other_heads_have_other_features(model, tokens):
+    other = nnx.clone(model.transformer)
+    other.config = dataclasses.replace(other.config, n_heads=2)
+    assert features._digest(other, tokens) != features._digest(model.transformer, tokens)
 
 
 def run(config, data, seeds, rates):

@@ -4,11 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from amsdff_jax.config import ModelConfig
+from amsdff_jax.config.encoder_families import read_encoder_values
+from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.explanation import attributions
 from amsdff_jax.explanation.attributions import integrate_gradients
+from amsdff_jax.explanation.explain import Explainer
+from amsdff_jax.models.baselines import LinearClassifier
+from amsdff_jax.models.model_folder import SavedModel
 from tests.compiled import call
 from tests.conftest import make_texts
+from tests.explanation.conftest import CLASS_NAMES
+from tests.tiny_encoders import TINY, new_families
 
 TEXTS = ["w3", "w1 w30 w1 w22, zebra!", *make_texts(4, seed=8)[0]]
 
@@ -29,6 +38,17 @@ def test_attributions_add_up_to_the_logit_difference(make_explainer, make_saved,
         assert found.difference == pytest.approx(float(difference), abs=1e-5)
         assert found.tokens.sum() == pytest.approx(found.difference, rel=0.01)
         assert found.relative_error == abs(found.error) / abs(found.difference) <= 0.01
+
+
+@new_families
+def test_every_encoder_can_be_explained(family, tiny_encoder):
+    encoder = read_encoder_values(TINY[family] | {"vocab_size": 45})
+    model = LinearClassifier(ModelConfig(num_classes=3), encoder, rngs=nnx.Rngs(0))
+    explanation = Explainer(SavedModel(model, load_tokenizer(tiny_encoder), CLASS_NAMES, 16)).explain("w1 w30 w1 w22")
+    found = explanation.attributions
+    assert found.relative_error <= 0.01
+    assert found.tokens[0] == found.tokens[-1] == 0
+    assert np.abs(found.tokens[1:-1]).min() > 0
 
 
 def test_every_words_share_is_its_integral(make_explainer, make_saved):

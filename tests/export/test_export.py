@@ -11,16 +11,20 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.config import ModelConfig
+from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, write_calibration
 from amsdff_jax.export import exporter, formats, verification
 from amsdff_jax.export.exporter import export_model
+from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.registry import MODELS
 from tests.compiled import call
 from tests.conftest import TINY_HEAD, make_texts, write_csv
 from tests.processes import ROOT, run_script
+from tests.tiny_encoders import TINY
 
 CLASSES = ("low", "middle", "high")
 
@@ -76,6 +80,26 @@ def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file
     tokens = saved.tokenizer(text, return_tensors="np", **options)
     expected = np.asarray(call(saved.model, tokens["input_ids"], tokens["attention_mask"]).logits)
     np.testing.assert_allclose(verification.run_model(saved, [text]).logits, expected, atol=1e-5)
+
+
+EXPORTS = [
+    ("stablehlo", "roberta", True), ("stablehlo", "mpnet", True), ("stablehlo", "modernbert", True),
+    ("stablehlo", "modernbert", False), ("stablehlo", "deberta-v2", True), ("onnx", "roberta", True),
+    ("onnx", "modernbert", True), ("onnx", "deberta-v2", True), ("safetensors", "mpnet", False),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("format", "family", "mask_padding"), EXPORTS)
+def test_every_kind_of_encoder_is_exported(format, family, mask_padding, tiny_encoder, texts_file, tmp_path):
+    require(format)
+    encoder = read_encoder_values(TINY[family] | {"vocab_size": 45, "max_position_embeddings": 41})
+    config = ModelConfig(num_classes=3, mask_padding=mask_padding)
+    model = LinearClassifier(config, encoder, rngs=nnx.Rngs(0))
+    save_model(tmp_path / "model", SavedModel(model, load_tokenizer(tiny_encoder), CLASSES, 24))
+    found = export_model(tmp_path / "model", tmp_path / "out", format, texts_file)
+    assert found.equal
+    assert found.logits < 1e-5
 
 
 def stablehlo_program(saved, folder):

@@ -12,6 +12,8 @@ import numpy as np
 
 from amsdff_jax.base.records import read_log
 from amsdff_jax.config import Config, DataConfig, EncoderConfig, ModelConfig
+from amsdff_jax.config.encoder_families import encoder_values
+from amsdff_jax.config.encoders import DebertaConfig
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
@@ -66,11 +68,18 @@ def make_encoders(folder: Path) -> None:
             "num_attention_heads": 2, "intermediate_size": 5}  # fmt: skip
     names = [field.name for field in dataclasses.fields(EncoderConfig)]
     sizes = dict(zip(names, (9, 7, 4, 1, 2, 5), strict=False))
-    for kind, values in {"bert": bert, "distilbert": sizes}.items():
+    modern = {"rope_parameters": {"full_attention": {"rope_theta": 9.0}}, "layer_types": ["full_attention"]}
+    kinds = {
+        "bert": bert,
+        "distilbert": sizes,
+        "modernbert": bert | modern | {"pad_token_id": 0},
+        "deberta-v2": encoder_values(DebertaConfig(9, 7, 4, 1, 2, 5, position_buckets=4)),
+    }
+    for kind, values in kinds.items():
         (folder / kind).mkdir()
         (folder / kind / "config.json").write_text(json.dumps({"model_type": kind, **values}))
         write_safetensors(folder / kind / "model.safetensors", {
-            "embeddings.word_embeddings.weight": np.ones((9, 4), np.float32),
+            f"embeddings.{'tok' if kind == 'modernbert' else 'word'}_embeddings.weight": np.ones((9, 4), np.float32),
             "embeddings.position_embeddings.weight": np.ones((7, 4), np.float32),
             "embeddings.token_type_embeddings.weight": np.ones((2, 4), np.float32),
             "encoder.layer.0.attention.self.query.weight": np.ones((4, 4), ml_dtypes.bfloat16),
@@ -134,7 +143,7 @@ def read_weights(file: Path) -> None:
 def read_encoder(file: Path) -> None:
     config = read_encoder_config(file.parent)
     assert type(config.dim) is int
-    for tensor in read_encoder_weights(file.parent).tensors.values():
+    for tensor in read_encoder_weights(file.parent, config.model_type).tensors.values():
         tensor.astype(np.float32).sum()
 
 
@@ -242,7 +251,7 @@ READERS = {
     "safetensors": Reader(make_safetensors, {"weights.safetensors": "safetensors"}, read_weights),
     "encoder": Reader(
         make_encoders,
-        {f"{kind}/{name}": format for kind in ("bert", "distilbert")
+        {f"{kind}/{name}": format for kind in ("bert", "distilbert", "modernbert", "deberta-v2")
          for name, format in (("config.json", "json"), ("model.safetensors", "safetensors"))},
         read_encoder,
     ),

@@ -14,7 +14,7 @@ from amsdff_jax.config import EncoderConfig
 from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder, find_tokenizer
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.distilbert import DistilBertEncoder
 from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.state_dict import to_state_dict
 

@@ -14,7 +14,7 @@ from amsdff_jax.config import EncoderConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder, find_tokenizer
-from amsdff_jax.models.encoder import DistilBertEncoder
+from amsdff_jax.models.encoders.distilbert import DistilBertEncoder
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from tests.compiled import call

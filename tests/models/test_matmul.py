@@ -48,7 +48,7 @@ def test_attention_is_softmax_of_scaled_scores_over_the_keys_that_count():
     weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, -jnp.inf), axis=-1)
     expected = jnp.einsum("bnqs,bsnd->bqnd", weights, value).reshape(2, 5, 12)
     off = Dropout(0.0)
-    np.testing.assert_allclose(attend(query, key, value, mask, off, None), expected, atol=1e-6)
+    np.testing.assert_allclose(attend(query, key, value, mask[:, None, None], off, None), expected, atol=1e-6)
     context, found = attend_with_weights(query[:, :2], key, value, mask, off, None)
     np.testing.assert_allclose(context, expected[:, :2], atol=1e-6)
     np.testing.assert_allclose(found, weights[:, :, :2], atol=1e-6)
@@ -56,7 +56,7 @@ def test_attention_is_softmax_of_scaled_scores_over_the_keys_that_count():
 
 def test_a_text_without_tokens_attends_evenly_to_finite_values():
     query, key, value = (draw(1, 5, 3, 4, seed=seed) for seed in range(3))
-    context = attend(query, key, value, jnp.zeros((1, 5), bool), Dropout(0.0), None)
+    context = attend(query, key, value, jnp.zeros((1, 1, 1, 5), bool), Dropout(0.0), None)
     np.testing.assert_allclose(context, jnp.broadcast_to(value.mean(1).reshape(1, 1, 12), (1, 5, 12)), atol=1e-6)
 
 
@@ -175,7 +175,7 @@ def test_a_model_computes_as_suits_the_devices_that_it_is_put_on(kind):
     ids, mask = jnp.arange(10).reshape(2, 5) + 1, jnp.ones((2, 5), int)
     model = kind(config, SIZES, rngs=nnx.Rngs(0), platform="gpu")  # as on a machine with a GPU
     attention = model.transformer.transformer.layer[0].attention
-    assert (attention.dtype, attention.implementation) == (jnp.bfloat16, "cudnn")
+    assert (attention.q_lin.dtype, attention.implementation) == (jnp.bfloat16, "cudnn")
     on_cpu = model.for_platform("cpu")
     assert on_cpu.for_platform("cpu") is on_cpu
     expected = kind(config, SIZES, rngs=nnx.Rngs(0), platform="cpu")(ids, mask).logits

@@ -10,10 +10,12 @@ import pytest
 
 from amsdff_jax import UserError
 from amsdff_jax.config import Config, EncoderConfig
+from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.config.field_roles import SESSION_FIELDS, START_FIELDS
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.training.inputs import RunInputs, SplitRecord, check_split, record_test_split
 from amsdff_jax.training.workdir import lock_workdir, open_workdir, read_run_config
+from tests.tiny_encoders import TINY, new_families
 
 
 def make_dataset(name: str, number: int = 5, **fields) -> TextDataset:
@@ -91,6 +93,15 @@ def test_a_run_that_has_ended_gets_no_more_patience(workdir):
     (workdir / "model").mkdir()
     with pytest.raises(UserError, match=r"train\.patience was 0, is 2"):
         open_workdir(workdir, change("train.patience", 2), INPUTS)
+
+
+@new_families
+def test_inputs_say_which_encoder_it_was(family, tmp_path):
+    inputs = dataclasses.replace(INPUTS, encoder=read_encoder_values(TINY[family]))
+    inputs.write(tmp_path)
+    assert RunInputs.read(tmp_path) == inputs
+    (difference,) = inputs.differences(INPUTS)
+    assert f"model_type was {inputs.encoder.model_type}, is distilbert" in difference
 
 
 def test_without_a_checkpoint_a_run_begins_anew(tmp_path):
