@@ -101,7 +101,7 @@ def compare(plan: Plan) -> dict[str, Any]:
         task = Workload(plan.model or f"{scratch}/model", scratch=scratch, epoch_config=plan.epoch_config)
         device = _run(dataclasses.replace(task, preset="" if plan.model else plan.preset))
         plan = plan.complete(device["platform"])
-        positions = read_model_config(task.model).encoder.max_position_embeddings
+        positions = read_model_config(task.model).encoder.max_tokens
         if too_long := [f"{texts}x{tokens}" for texts, tokens in plan.shapes if tokens > positions]:
             raise UserError(
                 f"--shapes: {too_long[0]}: the model has {positions} positions; expected at most so many tokens"
