@@ -24,7 +24,7 @@ from amsdff_jax.models.state_dict import to_state_dict
 from tests.compiled import call
 from tests.processes import ROOT, run_script
 from tests.test_parity import REFERENCE
-from tests.tiny_encoders import TINY, new_families
+from tests.tiny_encoders import TINY, new_families, same_on_padding
 
 BASELINES = ("lstm", "gru", "transformer", "cnn", "attention")
 ENCODER = str(REFERENCE / "encoder")
@@ -209,6 +209,8 @@ def test_the_twin_uses_a_model_folder(expected, torch, tmp_path):
 @new_families
 @pytest.mark.parametrize("mask_padding", [True, False], ids=["masked", "reference"])
 def test_every_encoder_goes_to_pytorch_and_back(family, mask_padding, torch, tmp_path):
+    if not mask_padding and not same_on_padding(family):
+        pytest.skip("this version of transformers encodes padding otherwise")
     encoder = read_encoder_values(TINY[family])
     config = ModelConfig(num_classes=2, mask_padding=mask_padding)
     model = CNNClassifier(config, encoder, rngs=nnx.Rngs(0))  # which in reference semantics sees the padding

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -25,5 +26,6 @@ def shift(x: Float[Array, "*rows S R"]) -> Float[Array, "*rows S S"]:
     """
     *rows, length, _ = x.shape
     flat = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]).reshape(*rows, 2 * length * length)
-    shifted = flat[..., length - 1 : 2 * length * length - 1].reshape(*rows, length, 2 * length - 1)
-    return shifted[..., :length]
+    # Not by brackets, which in JAX before 0.9 do not take a symbol's square for what it is.
+    shifted = jax.lax.slice_in_dim(flat, length - 1, 2 * length * length - 1, axis=-1)
+    return shifted.reshape(*rows, length, 2 * length - 1)[..., :length]
