@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -25,7 +24,5 @@ def shift(x: Float[Array, "*rows S R"]) -> Float[Array, "*rows S S"]:
     Transformer-XL: Dai et al., 2019).
     """
     *rows, length, _ = x.shape
-    flat = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]).reshape(*rows, 2 * length * length)
-    # Not by brackets, which in JAX before 0.9 do not take a symbol's square for what it is.
-    shifted = jax.lax.slice_in_dim(flat, length - 1, 2 * length * length - 1, axis=-1)
-    return shifted.reshape(*rows, length, 2 * length - 1)[..., :length]
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(1, 0)]).reshape(*rows, 2 * length, length)
+    return padded[..., 1:, :].reshape(*rows, length, 2 * length - 1)[..., :length]
