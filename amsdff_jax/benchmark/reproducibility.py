@@ -70,7 +70,7 @@ def verify_run(config: Config, steps: int, devices: Sequence[Device]) -> tuple[T
     """Trains the first `steps` steps of a run on one device; stopped half-way and resumed; on all `devices`.
 
     Args:
-      config: the run. Dropout stays as it is: masks do not depend on the devices. Idle biases are held, see
+      config: the run, in float32. Dropout stays as it is: masks do not depend on the devices. Idle biases are held, see
         `hold_idle_biases`.
       devices: the first is used by itself, then all together, in both modes of `config.parallel`.
 
@@ -81,6 +81,7 @@ def verify_run(config: Config, steps: int, devices: Sequence[Device]) -> tuple[T
       UserError: anything wrong with settings, data, encoder or devices.
     """
     data, config = load_data(config.data, config.seed), hold_idle_biases(config)
+    config = config.replace(model__compute_dtype="float32")  # bfloat16 rounds by more than the devices may differ
     with tempfile.TemporaryDirectory(prefix="amsdff-verify-") as folder:
         runs = Path(folder)
         one = devices[:1]
