@@ -64,24 +64,34 @@ class PostNormConfig(EncoderConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class RobertaConfig(PostNormConfig):
+class CountedAfterPaddingConfig(PostNormConfig):
+    """Sizes of encoders whose positions are counted from `pad_token_id` + 1 on, which is fairseq's way."""
+
+    pad_token_id: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positions, expected = self.max_position_embeddings, f"at least 4 more than pad_token_id={self.pad_token_id}"
+        require(self.max_tokens >= 3, "encoder max_position_embeddings", positions, expected)
+
+    @property
+    def max_tokens(self) -> int:
+        """The tokens that a text may have."""
+        return self.max_position_embeddings - self.pad_token_id - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RobertaConfig(CountedAfterPaddingConfig):
     """Sizes of RoBERTa, DistilRoBERTa, XLM-RoBERTa and CamemBERT."""
 
     model_type: ClassVar[str] = "roberta"
 
     vocab_size: int = 50265
-    pad_token_id: int = 1
     type_vocab_size: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_size("type_vocab_size", self.type_vocab_size)
-        _check_positions_after_padding(self)
-
-    @property
-    def max_tokens(self) -> int:
-        """The tokens that a text may have: positions are counted from `pad_token_id` + 1 on."""
-        return self.max_position_embeddings - self.pad_token_id - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,22 +113,12 @@ class ElectraConfig(PostNormConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class MPNetConfig(PostNormConfig):
+class MPNetConfig(CountedAfterPaddingConfig):
     """Sizes of MPNet."""
 
     model_type: ClassVar[str] = "mpnet"
 
     vocab_size: int = 30527
-    pad_token_id: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positions_after_padding(self)
-
-    @property
-    def max_tokens(self) -> int:
-        """The tokens that a text may have: positions are counted from `pad_token_id` + 1 on."""
-        return self.max_position_embeddings - self.pad_token_id - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,8 +190,3 @@ def _check_epsilon(name: str, epsilon: float) -> None:
 
 def _check_size(name: str, size: int, largest: int = LARGEST_SIZE) -> None:
     require(0 < size <= largest, f"encoder {name}", size, f"a positive number, at most {largest:,}")
-
-
-def _check_positions_after_padding(config: EncoderConfig) -> None:
-    positions, expected = config.max_position_embeddings, f"at least 4 more than pad_token_id={config.pad_token_id}"
-    require(config.max_tokens >= 3, "encoder max_position_embeddings", positions, expected)

@@ -6,6 +6,8 @@ Model", 2020; Clark et al., "ELECTRA: Pre-training Text Encoders as Discriminato
 PyTorch: transformers' `RobertaModel` and `ElectraModel`.
 """
 
+import functools
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -14,7 +16,7 @@ from jaxtyping import Array, Float
 from amsdff_jax.config.encoders import ElectraConfig, PostNormConfig, RobertaConfig
 from amsdff_jax.models.attention import attend
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.encoders.blocks import Embeddings, Encoder, Layers, ResidualOutput, project_heads
+from amsdff_jax.models.encoders.blocks import Attention, Embeddings, Encoder, Layers, project_heads
 from amsdff_jax.models.layers import Linear
 from amsdff_jax.models.shapes import Features, Features32, Mask, Seed
 
@@ -37,31 +39,14 @@ class SelfAttention(nnx.Module):
         return attend(query, key, value, mask[:, None, None], self.dropout, seed, self.implementation)
 
 
-class Attention(nnx.Module):
-    """Self-attention, normalized after its residual sum."""
-
-    def __init__(self, config: PostNormConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.self = SelfAttention(config, dtype=dtype, rngs=rngs)
-        self.output = ResidualOutput(config, config.dim, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Features32:
-        """The first half of a block."""
-        return self.output(self.self(x, mask, seed), x, seed)
-
-
 class RobertaEncoder(Encoder):
     """RoBERTa without a head: positions count from behind the padding token's."""
 
     def __init__(self, config: RobertaConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.embeddings = Embeddings(
-            config,
-            config.dim,
-            epsilon=config.layer_norm_eps,
-            counts_after_padding=True,
-            segments=config.type_vocab_size,
-            rngs=rngs,
+            config, config.dim, epsilon=config.layer_norm_eps, segments=config.type_vocab_size, rngs=rngs
         )
-        self.encoder = Layers(Attention, config, dtype=dtype, rngs=rngs)
+        self.encoder = Layers(functools.partial(Attention, SelfAttention), config, dtype=dtype, rngs=rngs)
         self._complete(config)
 
     def encode_words(self, words: Features, mask: Mask, seed: Seed | None = None) -> Features32:
@@ -81,7 +66,7 @@ class ElectraEncoder(Encoder):
         self.embeddings_project = (
             Linear(size, config.dim, kernel_init=init, dtype=dtype, rngs=rngs) if size != config.dim else None
         )
-        self.encoder = Layers(Attention, config, dtype=dtype, rngs=rngs)
+        self.encoder = Layers(functools.partial(Attention, SelfAttention), config, dtype=dtype, rngs=rngs)
         self._complete(config)
 
     def encode_words(self, words: Float[Array, "B S E"], mask: Mask, seed: Seed | None = None) -> Features32:

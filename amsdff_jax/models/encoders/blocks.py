@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32, Int
 
 from amsdff_jax.config import EncoderConfig
-from amsdff_jax.config.encoders import PostNormConfig
+from amsdff_jax.config.encoders import CountedAfterPaddingConfig, PostNormConfig
 from amsdff_jax.models.attention import split_heads
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import LayerNorm, Linear, gelu
@@ -68,8 +68,8 @@ class Encoder(nnx.Module):
 class Embeddings(nnx.Module):
     """Word embeddings and what a family adds to them, normalized.
 
-    Positions count from 0; or, where `counts_after_padding`, the real tokens alone, from `pad_token_id` + 1 on, which
-    is fairseq's way. A text is all of segment 0.
+    Positions count from 0; or, of a `CountedAfterPaddingConfig`, the real tokens alone, from `pad_token_id` + 1 on. A
+    text is all of segment 0.
     """
 
     def __init__(
@@ -80,7 +80,6 @@ class Embeddings(nnx.Module):
         epsilon: float,
         rngs: nnx.Rngs,
         has_positions: bool = True,
-        counts_after_padding: bool = False,
         segments: int = 0,
     ):
         init = nnx.initializers.normal(config.initializer_range)
@@ -94,7 +93,7 @@ class Embeddings(nnx.Module):
         self.dropout = Dropout(config.dropout)
         self.pad_token_id = config.pad_token_id
         self.has_positions = has_positions
-        self.counts_after_padding = counts_after_padding
+        self.counts_after_padding = isinstance(config, CountedAfterPaddingConfig)
         self.has_segments = segments > 0
 
     def look_up(self, input_ids: Int[Array, "*texts S"]) -> Float32[Array, "*texts S E"]:
@@ -138,6 +137,20 @@ class ResidualOutput(nnx.Module):
     def __call__(self, x: Float[Array, "B S F"], residual: Features, seed: Seed | None) -> Features32:
         """Each token by itself."""
         return self.LayerNorm(self.dropout(self.dense(x), seed) + residual)
+
+
+class Attention(nnx.Module):
+    """Self-attention of some kind, normalized after its residual sum."""
+
+    def __init__(
+        self, attention: Callable[..., nnx.Module], config: PostNormConfig, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ):
+        self.self: Any = attention(config, dtype=dtype, rngs=rngs)
+        self.output = ResidualOutput(config, config.dim, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Features, mask: Mask, seed: Seed | None, *shared: Any) -> Features32:
+        """The first half of a block; `shared` is for the self-attention."""
+        return self.output(self.self(x, mask, seed, *shared), x, seed)
 
 
 class Intermediate(nnx.Module):

@@ -6,6 +6,7 @@ ELECTRA-Style Pre-Training with Gradient-Disentangled Embedding Sharing", 2023. 
 `DebertaV2Model`, as the configurations of v3 have it.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Float32, Int
 from amsdff_jax.config.encoders import DebertaConfig
 from amsdff_jax.models.attention import attend
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.encoders.blocks import Embeddings, Encoder, Layers, ResidualOutput, project_heads
+from amsdff_jax.models.encoders.blocks import Attention, Embeddings, Encoder, Layers, project_heads
 from amsdff_jax.models.encoders.relative import distances, shift
 from amsdff_jax.models.layers import LayerNorm, Linear
 from amsdff_jax.models.shapes import Features, Features32, Mask, Seed
@@ -64,23 +65,11 @@ class SelfAttention(nnx.Module):
         return scores * (1 / math.sqrt(query.shape[-1]))
 
 
-class Attention(nnx.Module):
-    """Self-attention, normalized after its residual sum."""
-
-    def __init__(self, config: DebertaConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.self = SelfAttention(config, dtype=dtype, rngs=rngs)
-        self.output = ResidualOutput(config, config.dim, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Features, mask: Mask, seed: Seed | None, positions: Float32[Array, "P H"]) -> Features32:
-        """The first half of a block."""
-        return self.output(self.self(x, mask, seed, positions), x, seed)
-
-
 class DebertaLayers(Layers):
     """The blocks, and the embeddings of distances that they share."""
 
     def __init__(self, config: DebertaConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        super().__init__(Attention, config, dtype=dtype, rngs=rngs)
+        super().__init__(functools.partial(Attention, SelfAttention), config, dtype=dtype, rngs=rngs)
         init = nnx.initializers.normal(config.initializer_range)
         self.rel_embeddings = nnx.Embed(2 * config.position_buckets, config.dim, embedding_init=init, rngs=rngs)
         self.LayerNorm = LayerNorm(config.dim, epsilon=config.layer_norm_eps, rngs=rngs)

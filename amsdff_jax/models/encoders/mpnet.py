@@ -73,9 +73,7 @@ class MPNetEncoder(Encoder):
     """MPNet without a head."""
 
     def __init__(self, config: MPNetConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        self.embeddings = Embeddings(
-            config, config.dim, epsilon=config.layer_norm_eps, counts_after_padding=True, rngs=rngs
-        )
+        self.embeddings = Embeddings(config, config.dim, epsilon=config.layer_norm_eps, rngs=rngs)
         self.encoder = MPNetLayers(config, dtype=dtype, rngs=rngs)
         self._complete(config)
 
