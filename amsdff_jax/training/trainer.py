@@ -315,7 +315,8 @@ class Trainer:
             length = self.config.data.max_length
             save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, length, self._reads_pairs))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
-            took = f"{self._progress.seconds:.0f} s, in at most {peak_memory() / 1e6:.0f} MB of memory"
+            memory = f", in at most {peak / 1e6:.0f} MB of memory" if (peak := peak_memory()) else ""
+            took = f"{self._progress.seconds:.0f} s{memory}"
             logger.info("trained for %s; best validation %s, saved to %s", took, best, folder)
         wait_for_all_hosts("model saved")
 
