@@ -1,6 +1,7 @@
 """Memory of the process, and what glibc's allocator keeps of it though nobody uses it.
 
-The figures in the comments: two cores of an Intel Xeon with AMX, AMSDFF on minilm-l6, one step compiled for 24 tokens.
+The figures in the comments: two cores of an Intel Xeon with AMX, in float32, resident memory as /proc says it during
+`amsdff train --config=quickstart --config.train.max_steps=3`, with nothing in the cache.
 """
 
 import ctypes
