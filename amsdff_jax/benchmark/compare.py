@@ -281,6 +281,8 @@ def _differences(runs: Runs) -> dict[str, float]:
             for shape, values in first["shapes"].items()
             if "logits" in values
         ]
-        if pairs:  # np.max, which does not pass over a NaN
-            differences[f"{side} {dtype}"] = float(np.max([np.abs(np.subtract(*pair)).max() for pair in pairs]))
+        if pairs:
+            # A NaN is null in JSON and None here, which only an array of floats takes; np.max does not pass over it.
+            gaps = [np.abs(np.asarray(theirs, float) - np.asarray(own, float)).max() for theirs, own in pairs]
+            differences[f"{side} {dtype}"] = float(np.max(gaps))
     return differences

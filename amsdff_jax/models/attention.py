@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Float32, Shaped
 from amsdff_jax.models.dispatch import fits_cudnn
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import Linear, xavier_uniform
-from amsdff_jax.models.matmul import dense
+from amsdff_jax.models.matmul import dense, inner_products, weighted_sums
 from amsdff_jax.models.shapes import Features, Mask, Seed
 
 LOWEST = jnp.finfo(jnp.float32).min
@@ -50,7 +50,7 @@ def attend(
     else:
         exponentials, normalizer = _exponentials(query, key, mask, bias)
         # Normalized after the product, which has far fewer elements than the weights.
-        context = _weigh(dropout(exponentials, seed).astype(value.dtype), value) / normalizer  # [B,N,S,D]
+        context = weighted_sums(dropout(exponentials, seed).astype(value.dtype), value) / normalizer  # [B,N,S,D]
         context = context.astype(value.dtype).swapaxes(1, 2)
     return context.reshape(*rows, num_heads * head_size)
 
@@ -112,7 +112,7 @@ def attend_with_weights(
     """What `attend` computes, of any number of queries, and the attention weights before dropout beside it."""
     exponentials, normalizer = _exponentials(query, key, key_mask[:, None, None])
     weights = exponentials / normalizer
-    context = _weigh(dropout(weights, seed).astype(value.dtype), value).astype(value.dtype).swapaxes(1, 2)
+    context = weighted_sums(dropout(weights, seed).astype(value.dtype), value).astype(value.dtype).swapaxes(1, 2)
     return context.reshape(*context.shape[:2], -1), weights
 
 
@@ -124,28 +124,12 @@ def _exponentials(
 ) -> tuple[Float32[Array, "B N Q S"], Float32[Array, "B N Q 1"]]:
     """Of the scores less each query's highest, and their sums."""
     query = query * (1 / math.sqrt(query.shape[-1]))
-    scores = _batched_dot(query.swapaxes(1, 2), key.swapaxes(1, 2), contracted=3)
+    scores = inner_products(query, key)
     if bias is not None:
         scores = scores + bias
     scores = jnp.where(mask, scores, LOWEST)
     exponentials = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     return exponentials, exponentials.sum(axis=-1, keepdims=True)
-
-
-def _weigh(weights: Float[Array, "B N Q S"], value: Float[Array, "B S N D"]) -> Float32[Array, "B N Q D"]:
-    return _batched_dot(weights, value.swapaxes(1, 2), contracted=2)
-
-
-def _batched_dot(
-    left: Float[Array, "B N _ _"], right: Float[Array, "B N _ _"], contracted: int
-) -> Float32[Array, "B N _ _"]:
-    """A product of matrices for each text and head.
-
-    With the heads beside the texts, and not between tokens and features as they come: on a CPU that is
-    more than twice as fast, with 256 tokens.
-    """
-    dimensions = (((3,), (contracted,)), ((0, 1), (0, 1)))
-    return jax.lax.dot_general(left, right, dimensions, preferred_element_type=jnp.float32)
 
 
 class MultiheadAttention(nnx.Module):

@@ -6,6 +6,9 @@ a loop of its own. On a CPU that makes the train step of a small model compile i
 share it.
 """
 
+import math
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,17 +41,37 @@ class Dropout(nnx.Module):
         Raises:
           ValueError: train mode without a seed.
         """
-        if not self.is_active:
-            return x
+        return self._drop(x, self._keep(x.shape, seed)) if self.is_active else x
+
+    def _drop(self, x: jax.Array, keep: jax.Array) -> jax.Array:
+        return jnp.where(keep, x * (1 / (1 - self.rate)), 0).astype(x.dtype)
+
+    def _keep(self, shape: tuple[int, ...], seed: Seed | None) -> jax.Array:
+        """Which elements stay."""
         if seed is None:
             raise ValueError("a model in train mode needs dropout_key; call model.eval() for inference")
-        position = jax.lax.iota(jnp.uint32, x.size).reshape(x.shape)
+        size = math.prod(shape)
+        position = jax.lax.iota(jnp.uint32, size).reshape(shape)
         if self.axis_name:
-            position += jax.lax.axis_index(self.axis_name).astype(jnp.uint32) * np.uint32(x.size)
+            position += jax.lax.axis_index(self.axis_name).astype(jnp.uint32) * np.uint32(size)
         site = np.uint32(self.site * 0x9E3779B9 & 0xFFFFFFFF)  # spreads the numbers over all 32 bits
         random_bits = _mix(_mix(position ^ seed[0]) ^ seed[1] ^ site)
-        keep = random_bits >= np.uint32(self.rate * 2**32)
-        return jnp.where(keep, x * (1 / (1 - self.rate)), 0).astype(x.dtype)
+        return random_bits >= np.uint32(self.rate * 2**32)
+
+
+def drop_slices(
+    dropouts: Sequence[Dropout], x: Float[Array, "*shape"], axis: int, seed: Seed | None
+) -> Float[Array, "*shape"]:
+    """What `dropouts` of one rate make of the slices of `x` along `axis`, each of its own.
+
+    Taken apart and stacked again, all slices are computed once for each of them in the backward pass: in a profile (32
+    texts of 64 tokens in bfloat16, one core of an Intel Xeon with AMX) 64 ms of a step of 1354.
+    """
+    first = dropouts[0]
+    if not first.is_active:
+        return x
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    return first._drop(x, jnp.stack([dropout._keep(shape, seed) for dropout in dropouts], axis))
 
 
 def dropout_seed(key: PRNGKeyArray) -> Seed:

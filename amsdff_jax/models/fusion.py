@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import ModelConfig
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, drop_slices
 from amsdff_jax.models.layers import Linear, Sequential, gelu, masked_mean
 from amsdff_jax.models.matmul import dense
 from amsdff_jax.models.shapes import Features, Mask, Seed
@@ -44,7 +44,7 @@ class DynamicFusion(nnx.Module):
         kernel = jnp.concatenate([layer.kernel[...] for layer in first], axis=-1)  # [H,E*H]
         bias = jnp.concatenate([layer.bias[...] for layer in first])
         hidden = gelu(dense(x, kernel, bias, self.dtype)).reshape(*x.shape[:2], len(first), -1)  # [B,S,E,H]
-        hidden = jnp.stack([dropout(hidden[:, :, e], seed) for e, dropout in enumerate(dropouts)], axis=2)
+        hidden = drop_slices(dropouts, hidden, 2, seed)
         gated = (hidden * gates[:, None, :, None]).reshape(*x.shape[:2], -1)
         kernel = jnp.concatenate([layer.kernel[...] for layer in second])  # [E*H,H]
         biases = jnp.stack([layer.bias[...] for layer in second])  # [E,H]

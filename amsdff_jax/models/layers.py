@@ -5,6 +5,7 @@ The leaf names decide how a parameter is laid out in PyTorch (see `interop/state
 width-first, where PyTorch stores the output first.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,35 @@ class LayerNorm(nnx.LayerNorm):
     def __init__(self, features: int, *, rngs: nnx.Rngs, epsilon: float = 1e-5, use_bias: bool = True):
         kind = {"epsilon": epsilon, "use_bias": use_bias, "dtype": jnp.float32, "use_fast_variance": False}
         super().__init__(features, **kind, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*rows F"], **_: Any) -> Float32[Array, "*rows F"]:
+        """Each row less its mean, by its standard deviation; then scaled and shifted."""
+        standardized: Any = _standardize(x.astype(jnp.float32), self.epsilon)
+        scaled = standardized * self.scale[...]
+        return scaled if self.bias is None else scaled + self.bias[...]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _standardize(x: Float32[Array, "*rows F"], epsilon: float) -> Float32[Array, "*rows F"]:
+    return _standardize_and_save(x, epsilon)[0]
+
+
+def _standardize_and_save(x: jax.Array, epsilon: float) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    factor = jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + epsilon)
+    standardized = centred * factor
+    return standardized, (standardized, factor)
+
+
+def _standardize_gradient(_: float, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array]:
+    """That of mean and deviation in closed form, with two sums a row where JAX's own takes three."""
+    standardized, factor = saved
+    mean = cotangent.mean(axis=-1, keepdims=True)
+    along = (cotangent * standardized).mean(axis=-1, keepdims=True)
+    return (factor * (cotangent - mean - standardized * along),)
+
+
+_standardize.defvjp(_standardize_and_save, _standardize_gradient)
 
 
 class Sequential(nnx.List):
@@ -109,11 +139,43 @@ class DepthwiseConv(nnx.Module):
 
     def __call__(self, x: Features) -> Features:
         """In the compute type; zeros stand beyond the ends."""
-        length, margin = x.shape[1], self.width // 2
-        kernel = self.depthwise_kernel[...].astype(self.dtype)
-        padded = jnp.pad(x.astype(self.dtype), ((0, 0), (margin, margin), (0, 0)))
-        taps = (padded[:, offset : offset + length] * kernel[offset] for offset in range(self.width))
-        return sum(taps) + self.bias[...].astype(self.dtype)
+        kernel, bias = (parameter[...].astype(self.dtype) for parameter in (self.depthwise_kernel, self.bias))
+        return _convolve(x.astype(self.dtype), kernel, bias)
+
+
+@jax.custom_vjp
+def _convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """Taps and bias, summed in float32.
+
+    The gradients are convolutions and sums in float32 too. JAX's own, which are rounded after every tap, take 120 ms of
+    a step of 1354 in a profile (32 texts of 64 tokens in bfloat16, one core of an Intel Xeon with AMX).
+    """
+    return (_sum_taps(x, kernel) + bias).astype(x.dtype)
+
+
+def _sum_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    shifted = zip(_shifted(x, len(kernel)), kernel, strict=True)
+    return functools.reduce(jnp.add, [part.astype(jnp.float32) * weight for part, weight in shifted])
+
+
+def _shifted(x: jax.Array, width: int) -> list[jax.Array]:
+    """`x` moved along the tokens by each place of a kernel."""
+    padded = jnp.pad(x, ((0, 0), (width // 2, width // 2), (0, 0)))
+    return [padded[:, offset : offset + x.shape[1]] for offset in range(width)]
+
+
+def _convolution_gradients(
+    saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, kernel = saved
+    x_gradient = _sum_taps(cotangent, kernel[::-1])
+    cotangent = cotangent.astype(jnp.float32)
+    kernel_gradient = jnp.stack([sum_rows(part * cotangent) for part in _shifted(x.astype(jnp.float32), len(kernel))])
+    bias_gradient = sum_rows(cotangent)
+    return x_gradient.astype(x.dtype), kernel_gradient.astype(x.dtype), bias_gradient.astype(x.dtype)
+
+
+_convolve.defvjp(lambda x, kernel, bias: (_convolve(x, kernel, bias), (x, kernel)), _convolution_gradients)
 
 
 class PointwiseConv(nnx.Module):

@@ -7,15 +7,15 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.models import dispatch
+from amsdff_jax.models import dispatch, layers
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.attention import attend, attend_with_weights
 from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.models.dispatch import choose_attention, choose_compute_dtype, fits_cudnn
-from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.dropout import Dropout, drop_slices, dropout_seed
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import BatchNorm
-from amsdff_jax.models.matmul import dense
+from amsdff_jax.models.matmul import dense, inner_products, weighted_sums
 from amsdff_jax.models.variables import Variables, make_inference_variables
 
 
@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.parametrize("tokens", [16, 7], ids=["interleaved", "odd"])
+@pytest.mark.parametrize("tokens", [64, 7], ids=["blocks", "odd"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
 def test_dense_and_its_gradients_are_those_of_the_plain_product(tokens, dtype, tolerance):
     x, kernel, bias, weight = draw(3, tokens, 5), draw(5, 6, seed=1), draw(6, seed=2), draw(3, tokens, 6, seed=3)
@@ -39,6 +39,60 @@ def test_dense_and_its_gradients_are_those_of_the_plain_product(tokens, dtype, t
     for value, expected in zip(found, jax.grad(plain, argnums=(0, 1, 2))(x, kernel, bias), strict=True):
         assert value.shape == expected.shape and value.dtype == jnp.float32
         np.testing.assert_allclose(value, expected, atol=tolerance * float(jnp.abs(expected).max()))
+
+
+def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    dimensions = ("NWC", "WIO", "NWC")
+    kernel = kernel[:, None]
+    return jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", None, None, dimensions, x.shape[-1]) + bias
+
+
+def standardize(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+    return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + epsilon)
+
+
+# What is written with a backward pass of its own, the plain form, and the shapes of the arguments.
+OWN_GRADIENTS = {
+    "inner products": (
+        inner_products,
+        lambda left, right: jnp.einsum("bqnd,bsnd->bnqs", left, right),
+        [(2, 5, 3, 4), (2, 7, 3, 4)],
+    ),
+    "weighted sums": (
+        weighted_sums,
+        lambda weights, rows: jnp.einsum("bnqs,bsnd->bnqd", weights, rows),
+        [(2, 3, 5, 7), (2, 7, 3, 4)],
+    ),
+    "convolution": (layers._convolve, convolve, [(2, 7, 3), (5, 3), (3,)]),
+    "standardization": (lambda x: layers._standardize(x.astype("float32"), 1e-5), standardize, [(2, 5, 6)]),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("name", OWN_GRADIENTS)
+def test_own_gradients_are_those_of_the_plain_form(name, dtype, tolerance):
+    ours, plain, shapes = OWN_GRADIENTS[name]
+    arguments = [draw(*shape, seed=seed).astype(dtype) for seed, shape in enumerate(shapes)]
+    exact = [argument.astype(jnp.float32) for argument in arguments]
+    expected, back = jax.vjp(plain, *exact)
+    found, own_back = jax.vjp(jax.jit(ours), *arguments)
+    np.testing.assert_allclose(found, expected, atol=8 * tolerance)
+    cotangent = draw(*expected.shape, seed=9).astype(found.dtype)
+    for argument, value, gradient in zip(
+        arguments, own_back(cotangent), back(cotangent.astype("float32")), strict=True
+    ):
+        assert value.dtype == argument.dtype
+        np.testing.assert_allclose(value.astype(jnp.float32), gradient, atol=tolerance * float(jnp.abs(gradient).max()))
+
+
+def test_dropouts_of_slices_together_are_those_of_each():
+    dropouts, x = [Dropout(0.4) for _ in range(3)], draw(2, 5, 3, 4)
+    for site, dropout in enumerate(dropouts):
+        dropout.site = site
+    seed = dropout_seed(jax.random.key(1))
+    apart = jnp.stack([dropout(x[:, :, number], seed) for number, dropout in enumerate(dropouts)], axis=2)
+    np.testing.assert_array_equal(drop_slices(dropouts, x, 2, seed), apart)
+    assert len({(apart[:, :, number] == 0).tobytes() for number in range(3)}) == 3
 
 
 def test_attention_is_softmax_of_scaled_scores_over_the_keys_that_count():
