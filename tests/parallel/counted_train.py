@@ -1,4 +1,7 @@
-"""`train.py`, which also writes how many texts each call of the tokenizer got, and how many had tokens just then."""
+"""`train.py`, which also writes how many texts each call of the tokenizer got, and how many had tokens just then.
+
+Its small model is large enough for `parallel.mode=fsdp` to be split.
+"""
 
 import gc
 import json
@@ -7,6 +10,7 @@ import runpy
 
 from amsdff_jax.data import tokenization
 from amsdff_jax.data.tokens import TokenizedDataset
+from amsdff_jax.parallel import data_parallel
 from tests.processes import ROOT
 
 encode = tokenization._encode_chunk
@@ -20,4 +24,5 @@ def counted(chunk, *rest):
 
 
 tokenization._encode_chunk = counted
+data_parallel.SMALLEST_SPLIT = 500
 runpy.run_path(str(ROOT / "scripts" / "train.py"), run_name="__main__")
