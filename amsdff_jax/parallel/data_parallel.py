@@ -1,5 +1,6 @@
 """Data parallelism: every device computes some rows of each batch. It keeps all the parameters, or its part of them."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -90,6 +91,16 @@ class DataParallel:
     def replicate(self, tree: Any) -> Any:
         """Arrays, the same on all hosts, to all devices."""
         return _place(tree, jax.tree.map(lambda _: self._replicated, tree))
+
+    def making_state(self) -> contextlib.AbstractContextManager:
+        """Where a training state is to be made that `place_state` then gets: under fsdp in the memory of the host.
+
+        A device might not hold it. Where JAX is told to have no CPU (JAX_PLATFORMS=cuda), it is made on a device.
+        """
+        if self.mode == "fsdp":
+            with contextlib.suppress(RuntimeError):
+                return jax.default_device(jax.local_devices(backend="cpu")[0])
+        return contextlib.nullcontext()
 
     def place_state(self, state: Any) -> Any:
         """A training state, the same on all hosts, to all devices, which keep a part of its large arrays under fsdp."""

@@ -1,5 +1,6 @@
 """Any number of devices, in all modes, gives the numbers of one device."""
 
+import gc
 import json
 import shutil
 from functools import partial
@@ -120,6 +121,21 @@ def test_a_step_leaves_every_device_its_part_and_no_second_state(tiny_trainer, s
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(trainer.state), strict=True):
         assert old.is_deleted()
         assert {shard.data.size for shard in new.addressable_shards} == {new.size // (8 if new.size > 500 else 1)}
+
+
+@pytest.mark.parametrize("mode", ["fsdp", "sharded"])
+def test_no_array_is_whole_on_a_device_while_a_split_run_trains(mode, tiny_trainer, split_small_arrays):
+    before, (first, second) = {*map(id, jax.live_arrays())}, jax.devices()[4:6]
+    with jax.default_device(first):
+        trainer = tiny_trainer(devices=[first, second], parallel__mode=mode)
+        gc.collect()
+    whole = [
+        array for array in jax.live_arrays()
+        if array.size > 500 and id(array) not in before and first in array.devices()
+        and any(shard.data.size == array.size for shard in array.addressable_shards)
+    ]  # fmt: skip
+    assert trainer.trained_parameters > 5000
+    assert (not whole) == (mode == "fsdp")
 
 
 @pytest.mark.parametrize(
