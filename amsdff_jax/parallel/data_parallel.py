@@ -17,8 +17,8 @@ Device: TypeAlias = Any  # `jax.Device`, of which jaxlib tells type checkers not
 
 AXIS = "data"  # of the mesh, and of collectives under `jax.pmap`
 
-# Numbers from which on fsdp splits an array. Vectors and the smallest matrices are far below: to bring one together
-# takes longer than to send it, and all of them are less than a hundredth of an encoder.
+# Numbers from which on fsdp splits an array. Vectors and the smallest matrices are below: setting up a transfer takes
+# longer than sending them, and all of them are less than a hundredth of an encoder.
 SMALLEST_SPLIT = 1 << 16
 
 
