@@ -16,6 +16,7 @@ from amsdff_jax.cli import command_line
 
 command_line.DEFINE_CONFIG("config", None, "The run's settings.")
 TOPOLOGY = flags.DEFINE_list("topology", None, "Slices, such as v5e:2x2,v5e:16x16; also v5p:2x2x2, v6e:2x4.")
+MODES = flags.DEFINE_list("modes", [], "Of parallel.mode, such as sharded,fsdp, to compare; none: that of the run.")
 OUTPUT = flags.DEFINE_string("output", "", "Folder for the tables, a picture and plan.json.")
 flags.mark_flags_as_required(["config", "topology"])
 
@@ -23,7 +24,7 @@ flags.mark_flags_as_required(["config", "topology"])
 def main() -> None:
     """Plans and reports."""
     jax.config.update("jax_platforms", "cpu")  # what is not compiled for a slice needs no accelerator
-    plans = plan_run(command_line.read_config(), TOPOLOGY.value)
+    plans = plan_run(command_line.read_config(), TOPOLOGY.value, MODES.value)
     report_plan(plans, command_line.config_name(), user_path(OUTPUT.value) if OUTPUT.value else None)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ class StepPlan(NamedTuple):
 
     Attributes:
       topology: name of the slice.
+      mode: of `config.parallel`, how the chips share weights and optimizer.
       chip: what is published of its chips.
       chips: how many it has.
       rows: texts of a batch on each chip.
@@ -42,6 +44,7 @@ class StepPlan(NamedTuple):
     """
 
     topology: str
+    mode: str
     chip: Chip
     chips: int
     rows: int
@@ -97,14 +100,18 @@ class StepPlan(NamedTuple):
         """Texts a second over all chips."""
         return self.batch_size / self.seconds
 
+    def bytes_sent(self, *kinds: str) -> int:
+        """Bytes of the collectives of these kinds, by default of all."""
+        return sum(size for kind, size in self.collectives if not kinds or kind in kinds)
+
     def link_seconds_on(self, chips: int) -> float:
         """What the collectives take on another number of chips with as many texts each.
 
-        Each chip of a ring sends its share on `chips - 1` times, and once more for the sums to come round: over a link
-        to either neighbour, half of it each way. The time from chip to chip is left out.
+        Each chip of a ring sends its share on `chips - 1` times, and for sums that all chips get once more for them to
+        come round: over a link to either neighbour, half of it each way. The time from chip to chip is left out.
         """
         links = min(chips - 1, 2)
-        sent = 2 * (chips - 1) / chips * sum(collective.size for collective in self.collectives)
+        sent = (chips - 1) / chips * (self.bytes_sent() + self.bytes_sent("all-reduce"))
         return sent / (links * self.chip.link_bandwidth) if links else 0.0
 
     def seconds_on(self, chips: int) -> float:
@@ -112,14 +119,15 @@ class StepPlan(NamedTuple):
         return self.computing_seconds + self.link_seconds_on(chips)
 
 
-def plan_run(config: Config, topologies: Sequence[str]) -> list[StepPlan]:
-    """Compiles the train step of a run for each slice, with texts of `data.max_length` tokens.
+def plan_run(config: Config, topologies: Sequence[str], modes: Sequence[str] = ()) -> list[StepPlan]:
+    """Compiles the train step of a run for each slice and in each mode, with texts of `data.max_length` tokens.
 
     No weights and texts are read, and of the encoder its `config.json` alone.
 
     Args:
       config: of the run; `model.num_classes` is set.
       topologies: names of slices, as `find_topology` takes them.
+      modes: of `config.parallel`; (): that of the run.
 
     Raises:
       UserError: settings or slices that do not go together, or a step that no chip's memory holds.
@@ -137,9 +145,10 @@ def plan_run(config: Config, topologies: Sequence[str]) -> list[StepPlan]:
         )
     if name in ("lstm", "gru"):
         raise UserError(f"model.name: {name} cannot be planned; the compiler counts its loop over the tokens once")
+    runs = [config.replace(parallel__mode=mode) for mode in modes or (config.parallel.mode,)]
     found = [find_topology(name) for name in topologies]
     model = planned_model(config, "tpu")
-    return [_plan_step(model, config, topology) for topology in found]
+    return [_plan_step(model, run, topology) for topology in found for run in runs]
 
 
 def planned_model(config: Config, platform: str) -> PretrainedClassifier:
@@ -163,7 +172,7 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
     chips, length = len(topology.devices), config.data.max_length
     parallel = DataParallel(config.parallel.mode, topology.devices)
     lowered, state = lower_train_step(model, config, parallel, length)
-    logger.info("%s: compiling the train step; that takes minutes", topology.name)
+    logger.info("%s, %s: compiling the train step; that takes minutes", topology.name, parallel.mode)
     try:
         with _outside_jax_cache():
             executable = lowered.compile()
@@ -174,7 +183,7 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
         raise UserError(
             f"train.batch_size: {config.train.batch_size} texts of {length} tokens on {topology.name} do not fit, "
             f"{config.train.batch_size // chips} a chip (out of memory{reason}); take fewer, or "
-            "--config.model.rematerialize=True"
+            "--config.model.rematerialize=True, or --config.parallel.mode=fsdp"
         ) from None
     memory, cost = executable.memory_analysis(), executable.cost_analysis()
     if memory is None or not cost:
@@ -182,6 +191,7 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return StepPlan(
         topology.name,
+        parallel.mode,
         topology.chip,
         chips,
         config.train.batch_size // chips,
@@ -197,7 +207,9 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
 
 
 def _bytes(tree: object) -> int:
-    return sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(tree))
+    """What one chip has of the arrays."""
+    arrays = jax.tree.leaves(tree)
+    return sum(math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize for array in arrays)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,11 @@ from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.evaluation.plots import BLUE, GREY, ORANGE
 from amsdff_jax.reporting.console import make_console
 from amsdff_jax.reporting.render import render
-from amsdff_jax.reporting.table import Table, columns, to_rich
+from amsdff_jax.reporting.table import Column, Table, columns, to_rich
 
 CHIPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # for which growth is estimated
+
+SENT = {"gathered MB": ("all-gather",), "summed MB": ("all-reduce", "reduce-scatter")}  # kinds of collectives
 
 
 def report_plan(plans: Sequence[StepPlan], name: str, output: Path | None) -> None:
@@ -44,24 +46,25 @@ def report_plan(plans: Sequence[StepPlan], name: str, output: Path | None) -> No
 
 
 def make_tables(plans: Sequence[StepPlan]) -> list[Table]:
-    """Memory and time of a step on a chip, a row for each slice, and growth if there is a slice of several chips."""
+    """Memory and time of a step on a chip, a row for each plan, and growth if there is a slice of several chips."""
     memory, time = [], []
     for plan in plans:
         sizes = (plan.weights, plan.optimizer, plan.held, plan.temporary)
         free = 1 - (plan.held + plan.temporary) / plan.chip.memory
         largest = f"{plan.largest_rows * plan.chips:,}"
         megabytes = (f"{size / 1e6:,.0f}" for size in sizes)
-        memory.append((plan.topology, f"{plan.rows}", *megabytes, f"{free:.0%}", largest))
-        sent = f"{sum(collective.size for collective in plan.collectives) / 1e6:,.0f}"
-        work = (f"{plan.flops / 1e9:,.0f}", f"{plan.traffic / 1e9:,.1f}", f"{len(plan.collectives)}", sent)
+        memory.append((plan.topology, plan.mode, f"{plan.rows}", *megabytes, f"{free:.0%}", largest))
+        sent = (f"{plan.bytes_sent(*kinds) / 1e6:,.0f}" for kinds in SENT.values())
+        work = (f"{plan.flops / 1e9:,.0f}", f"{plan.traffic / 1e9:,.1f}", f"{len(plan.collectives)}", *sent)
         parts = (plan.arithmetic_seconds, plan.memory_seconds, plan.link_seconds, plan.seconds)
-        time.append((plan.topology, *work, *(f"{1e3 * seconds:.1f}" for seconds in parts), f"{plan.speed:,.0f}"))
+        milliseconds = (f"{1e3 * seconds:.1f}" for seconds in parts)
+        time.append((plan.topology, plan.mode, *work, *milliseconds, f"{plan.speed:,.0f}"))
     what = ("weights", "optimizer", "all that stays", "temporary", "free", "largest batch")
-    work = ("GFLOP", "HBM GB", "collectives", "their MB")
+    work = ("GFLOP", "HBM GB", "collectives", *SENT)
     parts = ("FLOP ms", "HBM ms", "links ms", "step ms", "texts/s")
     return [
-        Table(columns("slice", "texts a chip", *what), memory, "Memory: MB of a chip"),
-        Table(columns("slice", *work, *parts), time, "Time: of a step on a chip"),
+        Table([Column("slice", "text"), *columns("mode", "texts a chip", *what)], memory, "Memory: MB of a chip"),
+        Table([Column("slice", "text"), *columns("mode", *work, *parts)], time, "Time: of a step on a chip"),
         *map(_make_growth_table, _growing(plans)),
     ]
 
@@ -74,7 +77,7 @@ def _make_growth_table(plan: StepPlan) -> Table:
         batch, share = chips * plan.rows, plan.seconds_on(1) / seconds
         rows.append((f"{chips}", f"{batch:,}", f"{1e3 * seconds:.1f}", f"{batch / seconds:,.0f}", f"{share:.0%}"))
     titles = columns("chips", "batch", "step ms", "texts/s", "of linear growth")
-    return Table(titles, rows, f"Growth: with {plan.rows} texts a chip")
+    return Table(titles, rows, f"Growth: {plan.mode}, with {plan.rows} texts a chip")
 
 
 def explain(plans: Sequence[StepPlan]) -> list[str]:
@@ -87,14 +90,15 @@ def explain(plans: Sequence[StepPlan]) -> list[str]:
     )
     notes = [
         "Operations, traffic between chip and HBM, collectives and memory are those of the compiled program. step = "
-        "max(operations / peak rate, traffic / HBM bandwidth) + 2 (chips - 1) / chips x bytes of the collectives / "
-        "bandwidth of the two links that a chip has in a ring. Nothing has been timed: real steps reach neither the "
-        "peak rate nor the full bandwidth, and hide part of the collectives behind the backward pass.",
+        "max(operations / peak rate, traffic / HBM bandwidth) + (chips - 1) / chips x bytes of the collectives, those "
+        "of an all-reduce twice, / bandwidth of the two links that a chip has in a ring. Nothing has been timed: real "
+        "steps reach neither the peak rate nor the full bandwidth, and hide part of the collectives behind the "
+        "backward pass.",
         f"Published (docs.cloud.google.com/tpu/docs): {published}.",
         "The largest batch is an estimate: all that a step allocates is taken to grow with its texts. From few texts a "
         "chip it is too low.",
     ]
-    first, *others = sorted(plans, key=lambda plan: plan.chips)
+    first, *others = sorted(_in_first_mode(plans), key=lambda plan: plan.chips)
     shares = (f"{plan.topology} {plan.speed / plan.chips / (first.speed / first.chips):.0%}" for plan in others)
     if others:
         notes.append(f"With the same batch on more chips, what a chip does of {first.topology}: {', '.join(shares)}.")
@@ -110,7 +114,7 @@ def plot_growth(plans: Sequence[StepPlan]) -> Figure:
         grown = [chips * plan.rows / plan.seconds_on(chips) for chips in CHIPS]
         axes.plot(CHIPS, linear, "--", color=GREY, label="linear")
         axes.plot(CHIPS, grown, "o-", color=BLUE, markersize=4, label=f"{plan.rows} texts a chip")
-    speeds = sorted((plan.chips, plan.speed) for plan in plans)
+    speeds = sorted((plan.chips, plan.speed) for plan in _in_first_mode(plans))
     axes.plot(*zip(*speeds, strict=True), "s-", color=ORANGE, label=f"{plans[0].batch_size} texts in all")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -120,6 +124,10 @@ def plot_growth(plans: Sequence[StepPlan]) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
+
+
+def _in_first_mode(plans: Sequence[StepPlan]) -> Sequence[StepPlan]:
+    return [plan for plan in plans if plan.mode == plans[0].mode]
 
 
 def _growing(plans: Sequence[StepPlan]) -> Sequence[StepPlan]:

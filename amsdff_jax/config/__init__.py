@@ -239,14 +239,16 @@ class TrainConfig:
 
 
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
-PARALLEL_MODES = ("sharded", "pmap")
+PARALLEL_MODES = ("sharded", "fsdp", "pmap")
 
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
     """How the devices share the work. It changes no result but by rounding."""
 
-    mode: str = "sharded"  # one jitted step over whole batches; or pmap: a step per device with explicit sums
+    # One jitted step over whole batches; or fsdp: the same, with weights and optimizer split over the devices; or pmap:
+    # a step per device with explicit sums
+    mode: str = "sharded"
 
     def __post_init__(self) -> None:
         require_choice("parallel.mode", self.mode, PARALLEL_MODES)

@@ -7,18 +7,21 @@ import jax
 
 # An instruction of HLO: its name, "=", the shape of its result or a tuple of shapes, the operation, its operands.
 _INSTRUCTION = re.compile(
-    r"^\s*(?:ROOT )?\S+ = (\(.*?\)|\S+) "
-    r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast)(?:-start)?\(",
-    re.MULTILINE,
+    r"\s+(?:ROOT )?\S+ = (\(.*?\)|\S+) "
+    r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast)(?:-start)?\("
 )
 _SHAPE = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
+# On TPUs: steps of one operation, each in what is computed beside it; and the computation that is a reduce-scatter.
+_CHAIN = re.compile(r'chain_id="\d+"')
+_SUM_OF_PARTS = "%all-reduce-scatter"
+_DEVICES = re.compile(r"num_partitions=(\d+)")
 
 
 class Collective(NamedTuple):
     """A collective operation of a compiled function."""
 
     kind: str  # such as "all-reduce"
-    size: int  # bytes of its results on one device
+    size: int  # bytes of its results on one device; of a reduce-scatter those of all devices, which it sums
 
 
 def find_collectives(executable: jax.stages.Compiled) -> list[Collective]:
@@ -26,8 +29,23 @@ def find_collectives(executable: jax.stages.Compiled) -> list[Collective]:
 
     Results of an operation that goes on beside others are counted with its operands, where HLO names both.
     """
+    found, chains, sums_parts = [], set(), False
     program = executable.as_text() or ""
-    return [Collective(kind, _bytes(shapes)) for shapes, kind in _INSTRUCTION.findall(program)]
+    devices = _DEVICES.search(program)
+    for line in program.splitlines():
+        if not line.startswith(" "):
+            sums_parts = line.startswith(_SUM_OF_PARTS)
+        instruction, chain = _INSTRUCTION.match(line), _CHAIN.search(line)
+        if instruction is None or (chain and chain[0] in chains):
+            continue
+        if chain:
+            chains.add(chain[0])
+        shapes, kind = instruction.groups()
+        size = _bytes(shapes)
+        if kind == "reduce-scatter" and devices:
+            size *= int(devices[1])
+        found.append(Collective("reduce-scatter" if sums_parts else kind, size))
+    return found
 
 
 def _bytes(shapes: str) -> int:

@@ -1,5 +1,7 @@
-"""Data parallelism: every device has all the parameters and computes some rows of each batch."""
+"""Data parallelism: every device computes some rows of each batch. It keeps all the parameters, or its part of them."""
 
+import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -15,13 +17,18 @@ Device: TypeAlias = Any  # `jax.Device`, of which jaxlib tells type checkers not
 
 AXIS = "data"  # of the mesh, and of collectives under `jax.pmap`
 
+# Numbers from which on fsdp splits an array. Vectors and the smallest matrices are below: setting up a transfer takes
+# longer than sending them, and all of them are less than a hundredth of an encoder.
+SMALLEST_SPLIT = 1 << 16
+
 
 class DataParallel:
     """The devices that share a run's batches, over all hosts.
 
     Attributes:
-      mode: "sharded": `jax.jit` sees whole batches and XLA splits the work; "pmap": `jax.pmap` runs
-        the step on every device's own rows, with explicit sums over the devices.
+      mode: "sharded": `jax.jit` sees whole batches and XLA splits the work; "fsdp": so too, and of every large array
+        of the training state a device keeps a part; "pmap": `jax.pmap` runs the step on every device's own rows, with
+        explicit sums over the devices.
       mesh: the devices in one row, those of a host side by side, under the axis `data`.
     """
 
@@ -39,6 +46,11 @@ class DataParallel:
         self._by_row = NamedSharding(self.mesh, PartitionSpec(AXIS))
         own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
         self._own = slice(own[0], own[-1] + 1)
+        self._gather = jax.custom_vjp(lambda array: jax.lax.with_sharding_constraint(array, self._replicated))
+        self._gather.defvjp(
+            lambda array: (self._gather(array), None),
+            lambda _, sums: (jax.lax.with_sharding_constraint(sums, self._layout(sums)),),
+        )
         self._any = jax.jit(jnp.any, out_shardings=self._replicated)
 
     @property
@@ -78,14 +90,29 @@ class DataParallel:
 
     def replicate(self, tree: Any) -> Any:
         """Arrays, the same on all hosts, to all devices."""
-        if jax.process_count() == 1:
-            return jax.device_put(tree, self._replicated)
+        return _place(tree, jax.tree.map(lambda _: self._replicated, tree))
 
-        def to_own_devices(array: Any) -> jax.Array:
-            array = np.asarray(array)
-            return jax.make_array_from_callback(array.shape, self._replicated, lambda index: array[index])
+    def making_state(self) -> contextlib.AbstractContextManager:
+        """Where a training state is to be made that `place_state` then gets: under fsdp in the memory of the host.
 
-        return jax.tree.map(to_own_devices, tree)
+        A device might not hold it. Where JAX is told to have no CPU (JAX_PLATFORMS=cuda), it is made on a device.
+        """
+        if self.mode == "fsdp":
+            with contextlib.suppress(RuntimeError):
+                return jax.default_device(jax.local_devices(backend="cpu")[0])
+        return contextlib.nullcontext()
+
+    def place_state(self, state: Any) -> Any:
+        """A training state, the same on all hosts, to all devices, which keep a part of its large arrays under fsdp."""
+        return _place(state, self._layout(state))
+
+    def gather(self, parameters: Any) -> Any:
+        """Parameters of a training state as a step uses them, whole on every device; for use within `jax.jit`.
+
+        Under fsdp their gradients are summed over the devices so that each gets the part that it keeps (Rajbhandari et
+        al., 2020). In the other modes they are whole already.
+        """
+        return jax.tree.map(self._gather, parameters) if self.mode == "fsdp" else parameters
 
     def random_key(self, seed: int) -> jax.Array:
         """A JAX random key on all devices."""
@@ -104,16 +131,24 @@ class DataParallel:
 
     def describe_replicated(self, tree: Any) -> Any:
         """The shapes, types and places of arrays that `replicate` has put on the devices, which need not be here."""
-        return _describe(tree, self._replicated)
+        return jax.tree.map(lambda array: _describe(array, self._replicated), tree)
+
+    def describe_state(self, state: Any) -> Any:
+        """The same of a training state that `place_state` has put there."""
+        return jax.tree.map(_describe, state, self._layout(state))
 
     def describe_batch(self, tree: Any) -> Any:
         """The shapes, types and places of whole batches [B,...] that `place_batch` has put on the devices."""
-        return _describe(tree, self._by_row)
+        return jax.tree.map(lambda array: _describe(array, self._by_row), tree)
 
-    def compile_train_step(self, step: Callable) -> Callable:
-        """Compiles `(state, batch, key) -> (state, metrics)`, which donates the state; its results are replicated."""
-        if self.mode == "sharded":
-            return jax.jit(step, donate_argnums=0, out_shardings=self._replicated)
+    def compile_train_step(self, step: Callable, state: Any) -> Callable:
+        """Compiles `(state, batch, key) -> (state, metrics)`, which donates the state.
+
+        Args:
+          state: one of the same shapes. The new one lies as `place_state` puts it; metrics are replicated.
+        """
+        if self.mode != "pmap":
+            return jax.jit(step, donate_argnums=0, out_shardings=(self._layout(state), self._replicated))
         mapped = jax.pmap(
             step,
             axis_name=AXIS,
@@ -142,6 +177,28 @@ class DataParallel:
         copies = [shard.data for shard in array.addressable_shards]
         return jax.make_array_from_single_device_arrays(array.shape, self._replicated, copies)
 
+    def _layout(self, state: Any) -> Any:
+        """The places of a training state's arrays."""
+        return jax.tree.map(lambda array: NamedSharding(self.mesh, self._partition(array.shape)), state)
 
-def _describe(tree: Any, sharding: NamedSharding) -> Any:
-    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), tree)
+    def _partition(self, shape: tuple[int, ...]) -> PartitionSpec:
+        """Along the largest axis that the devices divide."""
+        fitting = [axis for axis, size in enumerate(shape) if size % self.num_devices == 0]
+        if self.mode != "fsdp" or math.prod(shape) < SMALLEST_SPLIT or not fitting:
+            return PartitionSpec()
+        return PartitionSpec(*[None] * max(fitting, key=shape.__getitem__), AXIS)
+
+
+def _place(tree: Any, shardings: Any) -> Any:
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+
+    def to_own_devices(array: Any, sharding: NamedSharding) -> jax.Array:
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(to_own_devices, tree, shardings)
+
+
+def _describe(array: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)

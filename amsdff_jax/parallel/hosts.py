@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -151,6 +151,17 @@ def stream_shares(share: np.ndarray) -> Iterator[np.ndarray]:
 def _share(number: int, process: int) -> range:
     processes = jax.process_count()
     return range(number * process // processes, number * (process + 1) // processes)
+
+
+def fetch(tree: Any) -> Any:
+    """Arrays as NumPy's, whole, on every host. All must call, for parts of an array may lie on other hosts' devices."""
+
+    def fetch_one(array: Any) -> np.ndarray:
+        if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+            return multihost_utils.process_allgather(array, tiled=True)
+        return np.asarray(array)
+
+    return jax.tree.map(fetch_one, tree)
 
 
 def lost_host_error(error: Exception) -> UserError:

@@ -19,7 +19,7 @@ from etils import epath
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, write_json
 from amsdff_jax.models.variables import Variables
-from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
+from amsdff_jax.parallel.hosts import fetch, is_first_host, wait_for_all_hosts
 from amsdff_jax.training.step import TrainState
 
 logger = logging.getLogger(__name__)
@@ -150,8 +150,8 @@ class Checkpoints:
 
     def _write(self, manager: ocp.CheckpointManager, step: int, arrays: Any, progress: dict[str, Any]) -> None:
         try:
+            sums = {"checksum": checksum(arrays), "progress_checksum": _progress_checksum(progress)}
             if is_first_host():
-                sums = {"checksum": checksum(arrays), "progress_checksum": _progress_checksum(progress)}
                 write_json(_details(manager, step), {**sums, "progress": progress})
             if step not in manager.all_steps():
                 manager.save(step, args=ocp.args.StandardSave(arrays))
@@ -183,9 +183,10 @@ class Checkpoints:
         try:
             if not (folder / ITEM).is_dir():  # orbax would take an empty folder for one of several items
                 raise FileNotFoundError(f"it has no folder {ITEM}")
-            arrays = manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
+            restored = manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_to_restore, like)))
             details = read_json(_details(manager, step), "a checkpoint's checksum")
-            intact, progress = details["checksum"] == checksum(arrays), details["progress"]
+            intact, progress = details["checksum"] == checksum(restored), details["progress"]
+            arrays = jax.tree.map(_place_like, like, restored)
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged checkpoint
             raise _DamagedError(f"{folder}: this checkpoint cannot be read ({_reason(error)})") from None
         if not intact:
@@ -217,24 +218,35 @@ class _Folder(type(epath.Path("/"))):
         return map(type(self), glob.glob(os.path.join(glob.escape(os.fspath(self)), pattern)))
 
 
-def _abstract(array: Any) -> Any:
-    """What orbax restores like `array`: on the same devices, or as NumPy's where it is that."""
-    if isinstance(array, np.ndarray):
-        return array
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+def _to_restore(like: Any) -> Any:
+    """What orbax restores: on the devices of `like` where each has all of it, else on the host.
+
+    There every host has the same bytes for the checksum, and so finds the same damage.
+    """
+    if isinstance(like, np.ndarray) or not like.sharding.is_fully_replicated:
+        return _on_the_host(like)
+    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=like.sharding)
 
 
-def _on_the_host(array: jax.Array) -> np.ndarray:
+def _place_like(like: Any, restored: Any) -> Any:
+    """An array that orbax has restored, on the devices of `like`."""
+    if restored.shape != like.shape:  # orbax looks at those of JAX's arrays alone
+        raise ValueError(f"it holds an array of shape {restored.shape}, expected {like.shape}")
+    if isinstance(like, np.ndarray) or isinstance(restored, jax.Array):
+        return restored
+    return jax.make_array_from_callback(like.shape, like.sharding, lambda index: restored[index])
+
+
+def _on_the_host(array: Any) -> np.ndarray:
     """Its shape and type outside the memory of a device, where there may be no room for two."""
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
 def checksum(tree: Any) -> int:
-    """CRC-32 over the bytes of all arrays, each the same on every device."""
+    """CRC-32 over the bytes of all arrays, as `fetch` gives them: all hosts must ask together."""
     total = 0
     for array in jax.tree.leaves(tree):
-        own = array.addressable_data(0) if isinstance(array, jax.Array) else array
-        total = zlib.crc32(np.asarray(own).tobytes(), total)
+        total = zlib.crc32(fetch(array).tobytes(), total)
     return total
 
 

@@ -18,7 +18,7 @@ STEPS = 1000  # of the run; the schedule divides by them
 
 
 class LoweredTrainStep(NamedTuple):
-    """A train step that is yet to be compiled, and the shapes and types of the state that it reads and writes."""
+    """A train step that is yet to be compiled, and what the state is like that it reads and writes, places included."""
 
     lowered: jax.stages.Lowered
     state: TrainState
@@ -39,18 +39,20 @@ def lower_train_step(
       UserError: a batch that the devices do not divide, rates that decide nothing, or `parallel.mode=pmap`, which
         JAX compiles only for devices that are here.
     """
-    if parallel.mode != "sharded":
-        raise UserError(f"parallel.mode: {parallel.mode} compiles only for devices that are here; expected sharded")
+    if parallel.mode == "pmap":
+        raise UserError("parallel.mode: pmap compiles only for devices that are here; expected sharded or fsdp")
     parallel.check_batch_size(config.train.batch_size, config.train.accumulation_steps)
     rates = peak_learning_rates(parameter_names(model), config.train)
     graphs, variables = jax.eval_shape(lambda model: split_model(model, rates), model)
     state = jax.eval_shape(lambda variables: initial_state(variables, rates, config, STEPS)[0], variables)
+    state = parallel.describe_state(state)
     optimizer = make_optimizer(variables.trainable, rates, config.train, STEPS)
     weights = np.ones(model.config.num_classes, np.float32)
-    step: Any = parallel.compile_train_step(make_train_step(graphs.train, config, optimizer, weights))
+    update = make_train_step(graphs.train, config, optimizer, weights, gather=parallel.gather)
+    step: Any = parallel.compile_train_step(update, state)
     texts: Any = jax.ShapeDtypeStruct((config.train.batch_size, length), np.int32)
     labels: Any = jax.ShapeDtypeStruct(texts.shape[:1], np.int32)
     batch = Batch(texts, texts, labels)
     key = jax.eval_shape(lambda: jax.random.key(config.seed))
-    arguments = parallel.describe_replicated(state), parallel.describe_batch(batch), parallel.describe_replicated(key)
-    return LoweredTrainStep(step.lower(*arguments), state)
+    lowered = step.lower(state, parallel.describe_batch(batch), parallel.describe_replicated(key))
+    return LoweredTrainStep(lowered, state)

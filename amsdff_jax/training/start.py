@@ -22,12 +22,13 @@ from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.encoders.blocks import Encoder
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import load_state_dict
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import require_same_on_all_hosts
 from amsdff_jax.training.checkpoint import Checkpoints, checksum, has_checkpoint
 from amsdff_jax.training.optimizer_state import optimizer_from_torch
 from amsdff_jax.training.progress import RunProgress
-from amsdff_jax.training.step import Graphs, TrainState, initial_state, split_model
+from amsdff_jax.training.step import Graphs, TrainState, initial_state, split_model, update_model
 
 SAMPLED_TEXTS = 64  # that new layers are fitted to
 
@@ -110,10 +111,12 @@ def start_run(
     file = config.train.init_from if is_new else ""
     if is_new and not file and config.train.data_dependent_init and model.needs_data_init:
         fit_new_layers(model, train_tokens, config.seed)
-    graphs, variables = split_model(model.for_platform(parallel.platform), rates, parallel.axis_name)
-    state, optimizer = initial_state(variables, rates, config, total_steps)
-    if file:
-        state = _read_start(file, model, rates, state, total_steps)
+    with parallel.making_state():
+        update_model(model, Variables.of(model))  # it, too, leaves the devices then
+        graphs, variables = split_model(model.for_platform(parallel.platform), rates, parallel.axis_name)
+        state, optimizer = initial_state(variables, rates, config, total_steps)
+        if file:
+            state = _read_start(file, model, rates, state, total_steps)
     return Start(graphs, optimizer, state)
 
 

@@ -84,6 +84,7 @@ def make_train_step(
     weights: np.ndarray,
     axis_name: str | None = None,
     forward: Callable[[PretrainedClassifier, Any, jax.Array], Any] = _forward,
+    gather: Callable[[dict], dict] = lambda parameters: parameters,
 ) -> TrainStep:
     """The function of one update, to be compiled with its state donated.
 
@@ -93,6 +94,7 @@ def make_train_step(
       axis_name: None for a function of whole batches; for one to run under `jax.pmap`, on the rows
         of one device, the name of the mapped axis, over which it sums.
       forward: (model, batch, dropout key) -> the model's output, for batches of anything but token ids.
+      gather: brings the parameters to where they are used, see `DataParallel.gather`.
 
     Returns:
       (state, batch, key) -> (new state, metrics). `key` is the run's; the step's own is folded from
@@ -102,7 +104,7 @@ def make_train_step(
 
     def loss_share(trainable: dict, frozen: dict, statistics: dict, batch: Batch, weight: jax.Array, key: jax.Array):
         """The part that the rows of `batch` have in the loss, if `weight` [B] is each one's share of all weight."""
-        model = nnx.merge(graph, trainable, frozen, statistics)
+        model = nnx.merge(graph, gather(trainable), gather(frozen), statistics)
         output = forward(model, batch, key)
         valid_mask: Any = batch.attention_mask.any(axis=-1)
         parts = loss_parts(output.logits, batch.labels, config.loss)

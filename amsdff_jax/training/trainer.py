@@ -28,7 +28,7 @@ from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel, Device
-from amsdff_jax.parallel.hosts import is_first_host, wait_for_all_hosts
+from amsdff_jax.parallel.hosts import fetch, is_first_host, wait_for_all_hosts
 from amsdff_jax.parallel.stop import StopCheck
 from amsdff_jax.training.checkpoint import Checkpoints
 from amsdff_jax.training.hooks import HookError, Hooks, Metric, OnEvaluation
@@ -60,7 +60,7 @@ class Trainer:
       stream: the training data in batches, on the devices.
       total_steps: updates of the whole run.
       trained_parameters: how many numbers the run trains; what is frozen is left out.
-      state: the training state, the same on all devices.
+      state: the training state, the same on all devices; under `parallel.mode=fsdp` they share its large arrays.
       train_step: the step, (state, batch, key) -> (new state, metrics), which donates the state; compiled ahead of
         time by `train`.
       key: the run's JAX random key, on all devices.
@@ -128,14 +128,16 @@ class Trainer:
             model, self.config, rates, train_tokens, self.workdir, self.total_steps, self._parallel
         )
         require_same_weights(state)
-        self.state, self._first_step = self._parallel.replicate(state), int(state.step)
+        self.state, self._first_step = self._parallel.place_state(state), int(state.step)
         self.key = self._parallel.random_key(self.config.seed)
         self.trained_parameters = sum(value.size for value in jax.tree.leaves(state.variables.trainable))
 
         # One update, compiled for all devices, once for every padded length.
-        update = make_train_step(graphs.train, self.config, optimizer, weights, self._parallel.axis_name)
+        update = make_train_step(
+            graphs.train, self.config, optimizer, weights, self._parallel.axis_name, gather=self._parallel.gather
+        )
         self.train_step = StepByLength(
-            self._parallel.compile_train_step(update),
+            self._parallel.compile_train_step(update, state),
             "training",
             step_identity(graphs.train, self.config, rates, weights, self.total_steps),
         )
@@ -321,7 +323,7 @@ class Trainer:
         wait_for_all_hosts("model saved")
 
     def _update_model(self) -> None:
-        update_model(self.model, jax.device_get(self.state.variables))
+        update_model(self.model, fetch(self.state.variables))
         self.model.eval()
 
     def _not_finite(self, error: NotFiniteError) -> UserError:

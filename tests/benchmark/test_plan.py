@@ -12,6 +12,7 @@ from amsdff_jax.benchmark import plan as planning
 from amsdff_jax.benchmark.plan import StepPlan, plan_run
 from amsdff_jax.benchmark.plan_report import CHIPS, report_plan
 from amsdff_jax.config import Config
+from amsdff_jax.parallel import data_parallel
 from amsdff_jax.parallel.collectives import Collective
 from amsdff_jax.parallel.topology import Chip, Topology, find_topology
 
@@ -19,8 +20,8 @@ CHIP = Chip(flops=100.0, memory=1000.0, memory_bandwidth=10.0, link_bandwidth=4.
 SUMS = [Collective("all-reduce", 7), Collective("all-reduce", 25)]
 
 
-def make_plan(chips, sums=SUMS, flops=300.0):
-    return StepPlan(f"v0:{chips}x1", CHIP, chips, 6, 5, 40, 80, 130, 290, sums, flops, traffic=20.0)
+def make_plan(chips, sums=SUMS, flops=300.0, mode="sharded"):
+    return StepPlan(f"v0:{chips}x1", mode, CHIP, chips, 6, 5, 40, 80, 130, 290, sums, flops, traffic=20.0)
 
 
 def test_a_step_takes_the_longer_of_arithmetic_and_memory_and_then_its_sums():
@@ -30,6 +31,9 @@ def test_a_step_takes_the_longer_of_arithmetic_and_memory_and_then_its_sums():
     assert make_plan(2).link_seconds == 32 / 4
     # Of three, a third twice and the sums twice, half over each of two links.
     assert make_plan(3).link_seconds == pytest.approx(2 * 2 / 3 * 32 / 8)
+    # What is gathered, and sums of which each gets a part, go round once.
+    parts = [Collective("all-gather", 9), Collective("reduce-scatter", 15)]
+    assert make_plan(3, parts).link_seconds == pytest.approx(2 / 3 * 24 / 8)
     assert make_plan(3).seconds == 3.0 + make_plan(3).link_seconds
 
 
@@ -49,13 +53,15 @@ def test_memory_says_how_many_texts_a_chip_takes():
 
 
 def test_the_report_is_written_and_printed(tmp_path, capsys):
-    plans = [make_plan(1, []), make_plan(4)]
+    plans = [make_plan(1, []), make_plan(4), make_plan(4, [Collective("all-gather", 3_000_000)], mode="fsdp")]
     report_plan(plans, "name_of_run", tmp_path / "new" / "plan")
     folder = tmp_path / "new" / "plan"
     assert {file.name for file in folder.iterdir()} == {"README.md", "plan.json", "growth.png"}
-    first, second = json.loads((folder / "plan.json").read_text())
+    first, second, third = json.loads((folder / "plan.json").read_text())
     assert (first["seconds"], second["collectives"][1]) == (3.0, {"kind": "all-reduce", "size": 25})
+    assert (second["mode"], third["mode"]) == ("sharded", "fsdp")
     text = (folder / "README.md").read_text()
+    assert "| v0:4x1 | fsdp | 0 | 0.0 | 1 | 3 | 0 |" in text  # gathered, summed
     assert text.startswith("# name_of_run\n")
     assert "\n## Memory: MB of a chip\n" in text
     assert text.count("\n| 256 | ") == 1  # growth is estimated once
@@ -73,7 +79,7 @@ def test_one_chip_has_nothing_to_grow_by(capsys):
 def planned(tiny_encoder, monkeypatch):
     """A function that plans for two devices of this machine, called a slice."""
 
-    def plan(**changes):
+    def plan(modes=(), **changes):
         monkeypatch.setattr(planning, "find_topology", lambda name: Topology(name, CHIP, jax.devices()[:2]))
         config = Config().replace(
             **{
@@ -83,16 +89,18 @@ def planned(tiny_encoder, monkeypatch):
             }
             | changes
         )
-        return plan_run(config, ["v0:2x1"])
+        return plan_run(config, ["v0:2x1"], modes)
 
     return plan
 
 
-def test_a_plan_tells_the_sizes_of_the_run(planned, tiny_encoder):
+def test_a_plan_tells_the_sizes_of_the_run_and_what_splitting_saves(planned, tiny_encoder, monkeypatch):
     from amsdff_jax.models.registry import make_model
     from amsdff_jax.models.variables import Variables
 
-    (plan,) = planned()
+    monkeypatch.setattr(data_parallel, "SMALLEST_SPLIT", 500)
+    plan, split = planned(modes=("sharded", "fsdp"))
+    assert (plan.mode, split.mode) == ("sharded", "fsdp")
     model = make_model(Config().replace(model={"name": "linear", "num_classes": 3, "encoder": str(tiny_encoder)}).model)
     parameters = sum(np.asarray(value).nbytes for value in jax.tree.leaves(Variables.of(model).trainable))
     assert (plan.chips, plan.rows, plan.length, plan.weights) == (2, 3, 32, parameters)
@@ -103,6 +111,11 @@ def test_a_plan_tells_the_sizes_of_the_run(planned, tiny_encoder):
     assert {collective.kind for collective in plan.collectives} == {"all-reduce"}
     assert plan.flops > 0
     assert plan.traffic > plan.held
+    for name in ("weights", "optimizer"):
+        assert getattr(plan, name) / 2 <= getattr(split, name) < 0.6 * getattr(plan, name)
+    assert split.held < plan.held
+    # Weights are gathered once, and nothing else is.
+    assert parameters / 2 <= split.bytes_sent("all-gather") <= parameters
 
 
 @pytest.mark.parametrize(

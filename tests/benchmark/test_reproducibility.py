@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from amsdff_jax.benchmark.reproducibility import Trajectory, compare
+from amsdff_jax.config import PARALLEL_MODES
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.training.step import TrainState
 from tests.processes import run_script
@@ -37,5 +38,5 @@ def test_verify_run_finds_all_equal(run_arguments, tmp_path):
     code, output = run_script(tmp_path / "output.txt", "verify_run.py", *arguments)
     assert code == 0, output
     assert "resumed at 2" in output and "bitwise equal" in output
-    assert "4 sharded" in output and "4 pmap" in output
+    assert all(f"4 {mode}" in output for mode in PARALLEL_MODES)
     assert "DIFFERENT" not in output

@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from amsdff_jax.parallel import data_parallel
 from tests.conftest import make_texts, write_csv
 from tests.processes import ROOT
+
+
+@pytest.fixture
+def split_small_arrays(monkeypatch):
+    """Lets fsdp split all matrices of the tests' models."""
+    monkeypatch.setattr(data_parallel, "SMALLEST_SPLIT", 500)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
-"""Any number of devices, in both modes, gives the numbers of one device."""
+"""Any number of devices, in all modes, gives the numbers of one device."""
 
+import gc
 import json
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
@@ -9,7 +11,10 @@ import pytest
 
 from amsdff_jax import UserError
 from amsdff_jax.benchmark.reproducibility import compare, train_steps
+from amsdff_jax.config import PARALLEL_MODES
 from amsdff_jax.data.batches import FILLER, plan_batches
+from amsdff_jax.models.model_folder import load_model
+from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.checkpoint import Checkpoints
 from tests.test_parity import LARGE_EPSILON
@@ -61,10 +66,21 @@ def test_devices_and_modes_agree_without_dropout(without_dropout, tiny_data, tmp
 
 
 @pytest.mark.slow
-def test_dropout_masks_do_not_depend_on_the_devices(config, tiny_data, tmp_path):
+def test_split_weights_and_optimizer_make_the_same_steps(config, tiny_data, tmp_path, split_small_arrays):
+    settings = {"model__name": "linear", "train__gradient_clip": 0.5}
+    whole = trajectory(config, tiny_data, tmp_path / "sharded", 8, **settings)
+    assert whole.gradient_norm.max() > 0.5
+    for devices in (2, 4):  # 8 are compared below
+        split = trajectory(config, tiny_data, tmp_path / f"{devices}", devices, **settings, parallel__mode="fsdp")
+        assert_near(whole, split)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=TOLERANCE, atol=TOLERANCE), split.state, whole.state)
+
+
+@pytest.mark.slow
+def test_dropout_masks_do_not_depend_on_the_devices(config, tiny_data, tmp_path, split_small_arrays):
     pieces = {"train__accumulation_steps": 2, "loss__contrastive": 0.3}
     reference = trajectory(config, tiny_data, tmp_path / "reference", 1, **pieces)
-    for mode in ("sharded", "pmap"):
+    for mode in PARALLEL_MODES:
         assert_near(reference, trajectory(config, tiny_data, tmp_path / mode, 8, **pieces, parallel__mode=mode))
 
 
@@ -76,16 +92,69 @@ def test_every_text_is_evaluated_once_on_eight_devices(tiny_trainer, tiny_data, 
     np.testing.assert_array_equal(eight.labels, tiny_data.test.labels)
 
 
-def test_checkpoints_move_between_device_counts(tiny_trainer, tmp_path):
+def test_checkpoints_move_between_device_counts_and_modes(tiny_trainer, tmp_path, split_small_arrays):
     one, eight = jax.devices()[:1], jax.devices()
     tiny_trainer(tmp_path, one, train__batch_size=8).train(max_steps=2)
-    for step, devices in ((2, eight), (4, one)):
-        resumed = tiny_trainer(tmp_path, devices, train__batch_size=8)
+    for step, devices, mode in ((2, eight, "fsdp"), (4, eight, "sharded"), (6, eight[:2], "fsdp"), (8, one, "sharded")):
+        resumed = tiny_trainer(tmp_path, devices, train__batch_size=8, parallel__mode=mode)
         saved = Checkpoints(tmp_path / "checkpoints").restore(resumed.state).state
         resumed.train(max_steps=step)
         assert {len(array.sharding.device_set) for array in jax.tree.leaves(resumed.state)} == {len(devices)}
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(saved), jax.device_get(resumed.state))
         resumed.train(max_steps=step + 2)
+
+
+def test_a_finished_run_leaves_whole_weights(tiny_trainer, tiny_data, tmp_path, split_small_arrays):
+    trainer = tiny_trainer(tmp_path, jax.devices(), train__batch_size=8, train__max_steps=3, parallel__mode="fsdp")
+    trainer.train()
+    saved = load_model(tmp_path / "model")
+    for variables in (Variables.of(trainer.model), Variables.of(saved)):
+        jax.tree.map(np.testing.assert_array_equal, variables.trainable, trainer.state.variables.trainable)
+    accuracy = trainer.history[-1]["validation"]["accuracy"]
+    assert trainer.evaluate(tiny_data.validation)["accuracy"] == accuracy
+
+
+def test_a_step_leaves_every_device_its_part_and_no_second_state(tiny_trainer, split_small_arrays):
+    trainer = tiny_trainer(devices=jax.devices(), train__batch_size=8, parallel__mode="fsdp")
+    before = trainer.state
+    trainer.train(max_steps=1)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(trainer.state), strict=True):
+        assert old.is_deleted()
+        assert {shard.data.size for shard in new.addressable_shards} == {new.size // (8 if new.size > 500 else 1)}
+
+
+@pytest.mark.parametrize("mode", ["fsdp", "sharded"])
+def test_no_array_is_whole_on_a_device_while_a_split_run_trains(mode, tiny_trainer, split_small_arrays):
+    before, (first, second) = {*map(id, jax.live_arrays())}, jax.devices()[4:6]
+    with jax.default_device(first):
+        trainer = tiny_trainer(devices=[first, second], parallel__mode=mode)
+        gc.collect()
+    whole = [
+        array for array in jax.live_arrays()
+        if array.size > 500 and id(array) not in before and first in array.devices()
+        and any(shard.data.size == array.size for shard in array.addressable_shards)
+    ]  # fmt: skip
+    assert trainer.trained_parameters > 5000
+    assert (not whole) == (mode == "fsdp")
+
+
+@pytest.mark.parametrize(
+    ("shape", "part"),
+    [
+        ((16, 40), (16, 5)),  # the largest axis
+        ((24, 44), (3, 44)),  # that the devices divide
+        ((3, 8, 44), (3, 1, 44)),
+        ((21, 44), (21, 44)),
+        ((496,), (496,)),  # too small
+        ((504,), (63,)),
+        ((), ()),
+    ],
+)
+def test_large_arrays_of_the_state_are_split_along_an_axis(shape, part, split_small_arrays):
+    numbers = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    placed = DataParallel("fsdp").place_state({"kernel": numbers})["kernel"]
+    np.testing.assert_array_equal(placed, numbers)
+    assert {shard.data.shape for shard in placed.addressable_shards} == {part}
 
 
 def test_batch_size_must_divide_over_the_devices(tiny_trainer):

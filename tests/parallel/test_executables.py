@@ -222,8 +222,9 @@ def test_a_steps_identity_tells_what_an_update_depends_on(tiny_model, tiny_confi
         step_identity(graph, tiny_config.replace(train__gradient_clip=0.5), rates, weights, 5),
         step_identity(graph, tiny_config.replace(loss__label_smoothing=0.3), rates, weights, 5),
         step_identity(graph, tiny_config.replace(parallel__mode="pmap"), rates, weights, 5),
+        step_identity(graph, tiny_config.replace(parallel__mode="fsdp"), rates, weights, 5),
         step_identity(graph, tiny_config, {"kernel": 2e-3}, weights, 5),
         step_identity(graph, tiny_config, rates, np.array([1, 2], np.float32), 5),
         step_identity(graph, tiny_config, rates, weights, 6),
     }
-    assert len(identities) == 7
+    assert len(identities) == 8

@@ -36,7 +36,7 @@ def logged(workdir: Path, name: str) -> np.ndarray:
     return np.array([record[name] for record in records(workdir) if record["kind"] == "train"])
 
 
-@pytest.mark.parametrize(("mode", "processes"), [("sharded", 2), ("pmap", 2), ("sharded", 4)])
+@pytest.mark.parametrize(("mode", "processes"), [("sharded", 2), ("fsdp", 2), ("pmap", 2), ("sharded", 4)])
 def test_processes_give_the_numbers_of_one_and_share_the_texts(mode, processes, run_arguments, tmp_path):
     others = [argument for argument in run_arguments if "learning_rate=" not in argument]  # which the table decides
     arguments = [*others, "--config.train.epochs=1", HELD, f"--config.parallel.mode={mode}",

@@ -37,8 +37,8 @@ def parallel():
     return DataParallel("sharded", find_topology("v5e:2x2").devices)
 
 
-def make_abstract(name, platform="tpu"):
-    return abstract_model(lambda rngs: MODELS[name](CONFIG.model, ENCODER, rngs=rngs, platform=platform))
+def make_abstract(name, encoder=ENCODER):
+    return abstract_model(lambda rngs: MODELS[name](CONFIG.model, encoder, rngs=rngs, platform="tpu"))
 
 
 def sizes(tree):
@@ -63,6 +63,29 @@ def test_a_train_step_sums_its_gradients_together_and_nothing_else_moves(paralle
     aliases = re.findall(r"(?:may|must)-alias", program.partition("\n")[0])
     assert len(aliases) == len(jax.tree.leaves(state))
     assert executable.memory_analysis().alias_size_in_bytes >= sum(sizes(state))
+
+
+def test_a_split_state_is_gathered_where_it_is_used(parallel):
+    # Its matrices have the sizes that are split, and that the compiler sums in parts.
+    encoder = EncoderConfig(
+        vocab_size=4000, max_position_embeddings=LENGTH, dim=256, n_layers=2, n_heads=4, hidden_dim=1024
+    )
+    split = DataParallel("fsdp", list(parallel.mesh.devices.flat))
+    lowered, state = lower_train_step(make_abstract("linear", encoder=encoder), CONFIG, split, LENGTH)
+    executable = lowered.compile()
+    program, collectives = executable.as_text(), find_collectives(executable)
+    weights, moments = sizes(state.variables.trainable), sizes(state.optimizer_state)
+    # A chip reads its parts of the weights and of the optimizer and writes them where they were.
+    memory = executable.memory_analysis()
+    assert memory.argument_size_in_bytes < 0.3 * sum(weights + moments)
+    assert memory.alias_size_in_bytes >= sum(weights + moments) / 4
+    assert len(re.findall(r"(?:may|must)-alias", program.partition("\n")[0])) == len(jax.tree.leaves(state))
+    # Weights are gathered once, in the type of the products, and gradients are summed in parts.
+    sent = {kind: sum(size for found, size in collectives if found == kind) for kind, _ in collectives}
+    assert sum(weights) / 2 <= sent["all-gather"] <= sum(weights)
+    assert sum(weights) / 2 <= sent["reduce-scatter"] <= 1.1 * sum(weights)
+    assert sent["all-reduce"] <= sum(weights) / 20
+    assert not HOST.search(program)
 
 
 @pytest.mark.parametrize("name", ["linear", "amsdff"])

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from amsdff_jax import UserError
 from amsdff_jax.models.variables import Variables
+from amsdff_jax.parallel.data_parallel import AXIS, DataParallel
 from amsdff_jax.training import checkpoint
 from amsdff_jax.training.checkpoint import Checkpoints, check_path
 from amsdff_jax.training.step import TrainState
@@ -78,6 +80,14 @@ def test_a_damaged_checkpoint_is_passed_over(damage, checkpoints, tmp_path, capl
     assert progress == {"best": 50}
     assert f"{tmp_path}/latest/8: this checkpoint" in caplog.text
     assert "resuming from step 5" in caplog.text
+
+
+@pytest.mark.parametrize("rows", [2, 8])
+def test_a_state_of_other_sizes_does_not_fit(rows, checkpoints, tmp_path):
+    parts = NamedSharding(DataParallel(devices=jax.devices()[:2]).mesh, PartitionSpec(AXIS))
+    like = make_state(0)._replace(optimizer_state={"m": jax.device_put(np.ones((rows, 700), np.float32), parts)})
+    with pytest.raises(UserError, match=rf"shape \(5, 700\), expected \({rows}, 700\)"):
+        Checkpoints(tmp_path).restore(like)
 
 
 def test_nothing_is_made_up_when_all_are_damaged(checkpoints, tmp_path):

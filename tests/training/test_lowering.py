@@ -7,6 +7,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config, EncoderConfig
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.variables import abstract_model
+from amsdff_jax.parallel import data_parallel
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training import lowering
 from amsdff_jax.training.lowering import lower_train_step
@@ -18,27 +19,30 @@ def abstract_linear(config):
     return abstract_model(lambda rngs: MODELS["linear"](config.model, ENCODER, rngs=rngs, platform="cpu"))
 
 
-def test_it_is_the_step_of_a_run(tiny_trainer, monkeypatch):
-    trainer = tiny_trainer(devices=jax.devices()[:2])
+@pytest.mark.parametrize("mode", ["sharded", "fsdp"])
+def test_it_is_the_step_of_a_run(mode, tiny_trainer, monkeypatch):
+    monkeypatch.setattr(data_parallel, "SMALLEST_SPLIT", 500)
+    trainer = tiny_trainer(devices=jax.devices()[:2], parallel__mode=mode)
     monkeypatch.setattr(lowering, "STEPS", trainer.total_steps)
     kind, batch = type(trainer.model), next(iter(trainer.stream.batches(0, 1)))
     model = abstract_model(
         lambda rngs: kind(trainer.config.model, trainer.model.encoder_config, rngs=rngs, platform="cpu")
     )
     lowered, state = lower_train_step(
-        model, trainer.config, DataParallel("sharded", jax.devices()[:2]), batch.input_ids.shape[1]
+        model, trainer.config, DataParallel(mode, jax.devices()[:2]), batch.input_ids.shape[1]
     )
     of_run = trainer.train_step._function.lower(trainer.state, batch, trainer.key)
     assert lowered.as_text() == of_run.as_text()
-    assert jax.tree.map(lambda array: (array.shape, array.dtype), trainer.state) == jax.tree.map(
-        lambda array: (array.shape, array.dtype), state
-    )
+    described = [
+        jax.tree.map(lambda array: (array.shape, array.dtype, array.sharding), one) for one in (trainer.state, state)
+    ]
+    assert described[0] == described[1]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"parallel__mode": "pmap"}, "parallel.mode: pmap compiles only for devices that are here; expected sharded"),
+        ({"parallel__mode": "pmap"}, "pmap compiles only for devices that are here; expected sharded or fsdp"),
         ({"train__batch_size": 9}, "train.batch_size: 9 texts do not divide evenly over 8 devices"),
     ],
 )
