@@ -45,6 +45,7 @@ class ModelConfig:
     name: str = "amsdff"  # or a baseline: lstm, gru, transformer, cnn, attention, linear
     encoder: str = "distilbert-base-uncased"  # folder, `minilm-l6` or hub id; "" with encoder_config: random weights
     encoder_config: str = ""  # folder or config.json that gives the sizes of a random encoder
+    resize_embeddings: bool = False  # add embeddings for the ids of the tokenizer that the encoder has none for
     reinit_encoder: bool = False  # throw the pretrained weights away, as the published code did (ablation only)
     num_classes: int = 0  # 0: as many as the data has
     kernel_sizes: tuple[int, ...] = (1, 3, 5)  # one scale each, in tokens, odd

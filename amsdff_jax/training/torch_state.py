@@ -17,6 +17,7 @@ from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import parameter_names, to_state_dict, torch_name
 from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
+from amsdff_jax.training.inputs import RunInputs
 from amsdff_jax.training.optimizer import peak_learning_rates, schedule_shares
 from amsdff_jax.training.optimizer_state import optimizer_to_torch, schedule_to_torch
 from amsdff_jax.training.progress import RunProgress
@@ -43,7 +44,12 @@ def read_run_state(workdir: str | Path) -> RunState:
     config = read_run_config(workdir)
     if not has_checkpoint(workdir):
         raise UserError(f"{workdir}: this run has no checkpoint yet")
-    encoder_config = read_encoder_config(config.model.encoder_config or find_encoder(config.model.encoder))
+    inputs = RunInputs.read(workdir)  # runs of earlier versions have none
+    encoder_config = (
+        inputs.encoder
+        if inputs
+        else read_encoder_config(config.model.encoder_config or find_encoder(config.model.encoder))
+    )
     model = MODELS[config.model.name](config.model, encoder_config, rngs=nnx.Rngs(0))
     rates = peak_learning_rates(parameter_names(model), config.train)
     # Only the shape of the state counts here, and that does not depend on the number of steps.
