@@ -27,9 +27,10 @@ _AMSDFF = (
     *("model.kernel_sizes", "model.num_experts", "model.multi_scale", "model.fusion", "model.pools"),
     *("model.expert_dropout_rate", "model.pooling_dropout_rate", "model.classifier_dropout_rates"),
 )
+_LORA = ("model.lora_alpha", "model.lora_dropout", "model.lora_targets")
 _HEADS = ("model.num_attention_heads", "model.attention_dropout_rate")
 
-# The learning rates are not here: `training.optimizer` knows which parameters their table leaves to them.
+# What their table leaves to the learning rates is not here: `training.optimizer` knows it.
 _RULES = (
     _Rule(
         _FILES, lambda config: config.data.source != "files", "data.source is not files (--config.data.source=files)"
@@ -55,6 +56,12 @@ _RULES = (
     _Rule(("model.kernel_sizes",), lambda config: not config.model.multi_scale, "model.multi_scale=False"),
     _Rule(
         ("model.num_experts", "model.expert_dropout_rate"), lambda config: not config.model.fusion, "model.fusion=False"
+    ),
+    _Rule(_LORA, lambda config: not config.model.lora_rank, "model.lora_rank=0, so that there are no adapters"),
+    _Rule(
+        ("train.encoder_learning_rate",),
+        lambda config: bool(config.model.lora_rank),
+        "model.lora_rank freezes the encoder's weights, whose adapters learn at train.head_learning_rate",
     ),
     _Rule(_HEADS, lambda config: not _has_attention_heads(config), "this model has no attention with heads"),
     _Rule(

@@ -67,12 +67,15 @@ def run_frozen(
 
     Raises:
       StoppedError: `should_stop` said so; nothing is kept.
-      UserError: reference semantics, in which the encoder's output on padding counts; settings and data that do not go
-        together; a seed for which every learning rate led to numbers that are not finite.
+      UserError: reference semantics, in which the encoder's output on padding counts; adapters; settings and data that
+        do not go together; a seed for which every learning rate led to numbers that are not finite.
     """
     if not config.model.mask_padding:
         problem = "reference semantics read the encoder's output on padding, which the frozen mode does not keep"
         raise UserError(f"model.mask_padding: {problem}; use mode=finetuned")
+    if config.model.lora_rank:
+        problem = f"{config.model.lora_rank}, but the frozen mode runs the encoder once, before anything could adapt it"
+        raise UserError(f"model.lora_rank: {problem}; use mode=finetuned")
     sweep = _Sweep(config, data, seeds, learning_rates, epochs)
     best, values, curves = sweep.train(should_stop)
     evaluations = sweep.evaluate(best, sweep.test)

@@ -13,6 +13,8 @@ from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config, ModelConfig
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.models.adapters import merge_adapters
+from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import parameter_names, to_state_dict, torch_name
@@ -60,10 +62,14 @@ def read_run_state(workdir: str | Path) -> RunState:
 
 
 def trainer_checkpoint(run: RunState) -> dict[str, Any]:
-    """The dict that the published PyTorch trainer saves, with NumPy arrays for tensors."""
+    """The dict that the published PyTorch trainer saves, with NumPy arrays for tensors.
+
+    Adapters are merged into the weights, and their moments left out: the encoder counts as frozen.
+    """
     train, step = run.config.train, int(run.state.step)
     paths = [*_paths(run.state.variables.trainable), *_paths(run.state.variables.frozen)]
     rates = peak_learning_rates(map(torch_name, paths), train)
+    paths = [path for path in paths if not is_adapter(torch_name(path))]
     shares = schedule_shares(rates, train, run.progress.total_steps, step)
     optimizer = optimizer_to_torch(run.state.optimizer_state, step, paths, rates, shares, train)
     history = {
@@ -72,7 +78,7 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
         for metric in ("loss", "accuracy")
     }
     return {
-        "model_state_dict": to_state_dict(run.model),
+        "model_state_dict": to_state_dict(merge_adapters(run.model)),
         "optimizer_state_dict": optimizer,
         "scheduler_state_dict": schedule_to_torch(step, optimizer),
         "config": dataclasses.asdict(run.config)

@@ -22,6 +22,7 @@ from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.interop.hub import find_tokenizer
+from amsdff_jax.models.adapters import save_adapters
 from amsdff_jax.models.losses import class_weights
 from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -315,6 +316,7 @@ class Trainer:
         folder = self.workdir / "model"
         if is_first_host() and not folder.exists():
             length = self.config.data.max_length
+            save_adapters(self.workdir / "adapter", self.model)
             save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, length, self._reads_pairs))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
             memory = f", in at most {peak / 1e6:.0f} MB of memory" if (peak := peak_memory()) else ""

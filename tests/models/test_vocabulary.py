@@ -75,12 +75,14 @@ def test_a_run_with_added_embeddings_trains_resumes_and_goes_to_pytorch(tiny_tra
     with pytest.raises(UserError, match=r"ids up to 45, but .* has 45; .* --config\.model\.resize_embeddings=true"):
         tiny_trainer(**settings)
     settings |= {"model__resize_embeddings": True}
-    stopped = tiny_trainer(**settings)
+    trainer = tiny_trainer(**settings)
     words = "transformer.embeddings.word_embeddings.weight"
-    start = to_state_dict(stopped.model)[words][45]
-    stopped.train(max_steps=4)
+    start = to_state_dict(trainer.model)[words][45]
+    trainer.train()
     resumed = tiny_trainer(**settings)
     resumed.train()
+    assert resumed.finished
+    assert same_tensors(to_state_dict(resumed.model), to_state_dict(trainer.model))
     weights = to_state_dict(resumed.model)
     assert np.abs(weights[words][45] - start).max() > 1e-4  # it learns
     assert RunInputs.read(resumed.workdir).encoder.vocab_size == 46
