@@ -78,7 +78,9 @@ _RULES = (
     _Rule(("train.decay_all",), lambda config: not config.train.weight_decay, "train.weight_decay=0"),
     _Rule(
         ("train.encoder_delay",),
-        lambda config: not config.train.encoder_learning_rate and not config.train.learning_rate_table,
+        lambda config: (
+            not (config.train.encoder_learning_rate or config.train.learning_rate_table or config.model.lora_rank)
+        ),
         "train.encoder_learning_rate=0 freezes the encoder",
     ),
 )

@@ -5,7 +5,7 @@ adapters is there whole, as peft keeps what `modules_to_save` names.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def read_adapter(folder: Path, encoder_folder: Path | None, model_type: str) -> 
     return WeightsFile("adapters of peft", classifier_name(stored), tensors | stored, {}, {}, {})
 
 
-def _read_config(file: Path) -> Any:
+def _read_config(file: Path) -> Callable[[int], float]:
     """The function from a rank to what the product of an adapter is scaled by."""
     config = read_json(file, "the adapter_config.json of peft")
     for name, value in config.items():
@@ -135,7 +135,7 @@ def _read_config(file: Path) -> Any:
         if wrong and value is not None:
             expected = first_of([repr(one) for one in EXPECTED.get(name, (None,))])
             raise UserError(f"{file}: {name:.100} is {shown(value)}, expected {expected}; merge these adapters in peft")
-    alpha = config.get("lora_alpha")
+    alpha: Any = config.get("lora_alpha")
     if config.get("peft_type") != "LORA" or type(alpha) not in (int, float) or not 0 < alpha < math.inf:
         raise UserError(f"{file}: expected peft_type 'LORA' and a lora_alpha above 0, got lora_alpha {shown(alpha)}")
     return lambda rank: alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

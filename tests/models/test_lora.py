@@ -252,15 +252,17 @@ def peft():
     return pytest.importorskip("peft", reason="needs peft")
 
 
-@pytest.mark.parametrize(
-    ("family", "name"),
-    [*((family, "linear") for family in TINY), ("roberta", "amsdff"), ("distilbert", "attention"), ("mpnet", "cnn")],
-)
-def test_peft_loads_ours_and_ours_reads_what_peft_saves(family, name, peft, tmp_path):
+HEADS = {"distilbert": "attention", "roberta": "amsdff", "electra": "lstm", "mpnet": "cnn"}
+
+
+@pytest.mark.slow
+@every_family
+def test_peft_loads_ours_and_ours_reads_what_peft_saves(family, peft, tmp_path):
     import torch
 
     from amsdff_jax import TorchClassifier
 
+    name = HEADS.get(family, "linear")
     model = make(family, name)
     plain = make(family, name, lora_rank=0, encoder="an-encoder")
     # What the adapters stand on: the encoder as it was, under a head that counts for nothing.
