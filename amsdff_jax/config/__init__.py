@@ -81,13 +81,8 @@ class ModelConfig:
         require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
         known, expected = 1 < self.num_classes <= LARGEST_SIZE, "at least 2, or 0 to take the number from the data"
         require(known or self.num_classes == 0, "model.num_classes", self.num_classes, expected)
-        for name in (
-            "dropout_rate",
-            "attention_dropout_rate",
-            "expert_dropout_rate",
-            "pooling_dropout_rate",
-            "lora_dropout",
-        ):
+        dropouts = ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate")
+        for name in (*dropouts, "lora_dropout"):
             require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
         rates = self.classifier_dropout_rates
         two_rates = len(rates) == 2 and all(0 <= rate < 1 for rate in rates)

@@ -65,22 +65,22 @@ def add_adapters(encoder: Encoder, config: ModelConfig, *, rngs: nnx.Rngs) -> No
     """
     if not config.lora_rank:
         return
-    layers = {
+    parents = {
         (*path, name): module
         for path, module in nnx.iter_modules(encoder)
         for name, child in vars(module).items()
         if type(child) is Linear
     }
-    names = {".".join(map(str, path)): path for path in layers}
+    names = {".".join(map(str, path)): path for path in parents}
     for target in lora_targets(config, encoder.config.model_type):
         found = [path for name, path in names.items() if f".{name}".endswith(f".{target}")]
         if not found:
             there = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
             raise UserError(f"model.lora_targets: this encoder has no projection {target!r}; there are {there}")
         for path in found:
-            base = getattr(layers[path], path[-1])
+            base = getattr(parents[path], path[-1])
             if type(base) is Linear:  # two targets may be ends of one name
-                setattr(layers[path], path[-1], LoRALinear(base, config, rngs=rngs))
+                setattr(parents[path], path[-1], LoRALinear(base, config, rngs=rngs))
 
 
 def is_adapter(name: str) -> bool:

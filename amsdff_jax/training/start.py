@@ -196,7 +196,8 @@ def _read_start(
             "(and train.max_steps), or save the weights alone to begin anew"
         )
     # Files hold ordinary models: adapters begin anew beside their weights.
-    adapters = {name: tensor for name, tensor in to_state_dict(model).items() if is_adapter(name)}
+    own = to_state_dict(model) if model.config.lora_rank else {}
+    adapters = {name: tensor for name, tensor in own.items() if is_adapter(name)}
     load_state_dict(model, adapters | weights.tensors, file)
     logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)
     return TrainState(jnp.int32(step), split_model(model, rates)[1], optimizer_state)
