@@ -118,7 +118,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int, source
         raise UserError(
             f"{source}: the tokenizer gives ids up to {largest}, but the encoder's vocabulary has {vocab_size}; use "
             "the encoder's own tokenizer (an empty data.tokenizer), or train with "
-            "--config.model.resize_embeddings=true, which adds the embeddings that lack"
+            "--config.model.resize_embeddings=true, which adds the missing embeddings"
         )
 
 
