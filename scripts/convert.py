@@ -2,6 +2,7 @@
 
 python scripts/convert.py inspect FILE
 python scripts/convert.py from-torch FILE OUT_DIR --encoder_config=DIR --tokenizer=DIR --class_names=a,b,c
+python scripts/convert.py from-torch ADAPTER_DIR OUT_DIR --encoder_config=DIR  # of peft, merged into the encoder
 python scripts/convert.py to-torch MODEL_DIR OUT.pt
 python scripts/convert.py verify MODEL_DIR FILE "A text to compare on"
 """

@@ -140,9 +140,9 @@ def tiny_trainer(tiny_config, tiny_data, tmp_path):
 
     def make(workdir=tmp_path / "run", devices=(), **changes):
         config = tiny_config.replace(**{"model__name": "linear"} | changes)
-        model = MODELS[config.model.name].from_pretrained(
-            config.model.encoder, 2, mask_padding=config.model.mask_padding, **TINY_HEAD
-        )
+        fields = TINY_HEAD | {name.removeprefix("model__"): changes[name] for name in changes if "model__" in name}
+        fields.pop("name", None)
+        model = MODELS[config.model.name].from_pretrained(config.model.encoder, 2, **fields)
         return Trainer(
             model, config, tiny_data.train, tiny_data.validation, workdir, devices=devices or jax.devices()[:1]
         )

@@ -45,6 +45,7 @@ class ModelConfig:
     name: str = "amsdff"  # or a baseline: lstm, gru, transformer, cnn, attention, linear
     encoder: str = "distilbert-base-uncased"  # folder, `minilm-l6` or hub id; "" with encoder_config: random weights
     encoder_config: str = ""  # folder or config.json that gives the sizes of a random encoder
+    resize_embeddings: bool = False  # add embeddings for the ids of the tokenizer that the encoder has none for
     reinit_encoder: bool = False  # throw the pretrained weights away, as the published code did (ablation only)
     num_classes: int = 0  # 0: as many as the data has
     kernel_sizes: tuple[int, ...] = (1, 3, 5)  # one scale each, in tokens, odd
@@ -60,6 +61,10 @@ class ModelConfig:
     pooling_dropout_rate: float = 0.1  # `pooling_fusion`
     classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)
     compute_dtype: str = "auto"  # float32 or bfloat16, of the products; auto: bfloat16 where the device multiplies it
+    lora_rank: int = 0  # of adapters beside the encoder's weights, which are frozen then (LoRA); 0: no adapters
+    lora_alpha: float = 8.0  # what an adapter says is scaled by lora_alpha / lora_rank
+    lora_dropout: float = 0.0  # of what the adapters read
+    lora_targets: tuple[str, ...] = ()  # projections by their PyTorch names, such as q_lin; (): of queries and values
     rematerialize: bool = False  # compute the encoder's blocks again in the backward pass: less memory, more time
     attention: str = "auto"  # or xla; auto: cuDNN's fused attention on a GPU where it applies, else XLA's
 
@@ -76,11 +81,21 @@ class ModelConfig:
         require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
         known, expected = 1 < self.num_classes <= LARGEST_SIZE, "at least 2, or 0 to take the number from the data"
         require(known or self.num_classes == 0, "model.num_classes", self.num_classes, expected)
-        for name in ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate"):
+        dropouts = ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate")
+        for name in (*dropouts, "lora_dropout"):
             require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
         rates = self.classifier_dropout_rates
         two_rates = len(rates) == 2 and all(0 <= rate < 1 for rate in rates)
         require(two_rates, "model.classifier_dropout_rates", rates, "two rates from 0 to below 1")
+        rank, expected = self.lora_rank, f"0, for no adapters, to {MOST_MODULES}"
+        require(0 <= rank <= MOST_MODULES, "model.lora_rank", rank, expected)
+        require(0 < self.lora_alpha < math.inf, "model.lora_alpha", self.lora_alpha, "a number above 0")
+        require(
+            not (rank and self.resize_embeddings),
+            "model.lora_rank",
+            rank,
+            "0 with model.resize_embeddings=true, because the embeddings that it adds could not learn",
+        )
         require_choice("model.compute_dtype", self.compute_dtype, ("auto", "float32", "bfloat16"))
         require_choice("model.attention", self.attention, ("auto", "xla"))
 

@@ -30,4 +30,7 @@ INPUT_PREFIXES = ("data.", "model.encoder")
 BATCH_FIELDS = ("data.max_length", "data.num_buckets", "data.buckets")
 
 # Newer than the first records of experiments. At its default such a field leaves a run as it was, and its record valid.
-NEWER_THAN_RECORDS = ("data.column_names", "data.delimiter", "data.quoting", "train.max_steps")
+NEWER_THAN_RECORDS = (
+    *("data.column_names", "data.delimiter", "data.quoting", "train.max_steps", "model.resize_embeddings"),
+    *("model.lora_rank", "model.lora_alpha", "model.lora_dropout", "model.lora_targets"),
+)

@@ -27,9 +27,10 @@ _AMSDFF = (
     *("model.kernel_sizes", "model.num_experts", "model.multi_scale", "model.fusion", "model.pools"),
     *("model.expert_dropout_rate", "model.pooling_dropout_rate", "model.classifier_dropout_rates"),
 )
+_LORA = ("model.lora_alpha", "model.lora_dropout", "model.lora_targets")
 _HEADS = ("model.num_attention_heads", "model.attention_dropout_rate")
 
-# The learning rates are not here: `training.optimizer` knows which parameters their table leaves to them.
+# What their table leaves to the learning rates is not here: `training.optimizer` knows it.
 _RULES = (
     _Rule(
         _FILES, lambda config: config.data.source != "files", "data.source is not files (--config.data.source=files)"
@@ -56,6 +57,12 @@ _RULES = (
     _Rule(
         ("model.num_experts", "model.expert_dropout_rate"), lambda config: not config.model.fusion, "model.fusion=False"
     ),
+    _Rule(_LORA, lambda config: not config.model.lora_rank, "model.lora_rank=0, so that there are no adapters"),
+    _Rule(
+        ("train.encoder_learning_rate",),
+        lambda config: bool(config.model.lora_rank),
+        "model.lora_rank freezes the encoder's weights, whose adapters learn at train.head_learning_rate",
+    ),
     _Rule(_HEADS, lambda config: not _has_attention_heads(config), "this model has no attention with heads"),
     _Rule(
         ("loss.focal_alpha", "loss.focal_gamma"),
@@ -71,7 +78,9 @@ _RULES = (
     _Rule(("train.decay_all",), lambda config: not config.train.weight_decay, "train.weight_decay=0"),
     _Rule(
         ("train.encoder_delay",),
-        lambda config: not config.train.encoder_learning_rate and not config.train.learning_rate_table,
+        lambda config: (
+            not (config.train.encoder_learning_rate or config.train.learning_rate_table or config.model.lora_rank)
+        ),
         "train.encoder_learning_rate=0 freezes the encoder",
     ),
 )

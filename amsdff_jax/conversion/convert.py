@@ -16,6 +16,7 @@ from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabula
 from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.peft_adapter import is_adapter_folder, read_adapter
 from amsdff_jax.interop.safetensors_file import write_safetensors
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
@@ -65,7 +66,8 @@ def from_torch(
     What is not given is taken from the `config` that a checkpoint of this project holds.
 
     Args:
-      file: `.pt` or safetensors, see `read_weights_file`.
+      file: `.pt` or safetensors, see `read_weights_file`; or a folder of peft's adapters, which are merged into the
+        encoder at `encoder_config`.
       folder: written, or replaced if it is a model folder.
       encoder_config: encoder's folder, config.json, or a name that `find_encoder` knows; it tells the
         number of attention heads, which tensors do not.
@@ -79,7 +81,11 @@ def from_torch(
       UserError: anything about the file that does not fit, all of it in one message; nothing is written then.
     """
     encoder_path = _find(encoder_config, "--encoder_config") if encoder_config else None
-    weights = read_weights_file(file, read_encoder_config(encoder_path).model_type if encoder_path else "")
+    model_type = read_encoder_config(encoder_path).model_type if encoder_path else ""
+    if is_adapter_folder(user_path(file)):
+        weights = read_adapter(user_path(file), encoder_path, model_type)
+    else:
+        weights = read_weights_file(file, model_type)
     settings = _settings(weights.training.get("config"))
     padding = padding or settings.get("padding", "reference")
     heads = num_attention_heads or settings.get("num_attention_heads", 8)

@@ -77,7 +77,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         check_growth(backend, str(folder))
     with tokenizer_errors_told(f"{folder}: the tokenizer cannot read every text"):
         backend.encode(PROBE, PROBE)
-        largest = _largest_id(tokenizer)
+        largest = largest_id(tokenizer)
     if largest >= 1 << 31:
         raise UserError(f"{folder}: the tokenizer gives ids up to {largest}, more than any encoder has embeddings")
     return tokenizer
@@ -113,12 +113,12 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int, source
       vocab_size: number of embeddings of the model.
       source: what error messages call the place the tokenizer comes from.
     """
-    largest = _largest_id(tokenizer)
+    largest = largest_id(tokenizer)
     if largest >= vocab_size:
         raise UserError(
             f"{source}: the tokenizer gives ids up to {largest}, but the encoder's vocabulary has {vocab_size}; use "
-            "the encoder's own tokenizer (an empty data.tokenizer), or make the encoder as large in transformers "
-            "(model.resize_token_embeddings(len(tokenizer))) and save it again"
+            "the encoder's own tokenizer (an empty data.tokenizer), or train with "
+            "--config.model.resize_embeddings=true, which adds the missing embeddings"
         )
 
 
@@ -141,7 +141,8 @@ def tokenizer_errors_told(what: str) -> Iterator[None]:
         raise UserError(f"{what} ({reason[:300]})") from None
 
 
-def _largest_id(tokenizer: PreTrainedTokenizerFast) -> int:
+def largest_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The largest id that the tokenizer can give."""
     backend = tokenizer.backend_tokenizer
     added = backend.encode("", "").ids  # their ids are not looked up in the vocabulary
     return max([*backend.get_vocab(with_added_tokens=True).values(), *added, pad_token_id(tokenizer)])

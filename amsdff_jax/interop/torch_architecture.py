@@ -28,6 +28,14 @@ COUNTS_AFTER_PADDING = ("roberta", "mpnet")
 ALL_PARTS = {"multi_scale": True, "fusion": True, "pools": ["attention", "query", "max"]}
 
 
+class Fields(SimpleNamespace):
+    """A section of a model folder's `config.json`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As transformers' configurations have it, which peft asks for."""
+        return vars(self)
+
+
 class TorchOutput(NamedTuple):
     """What `AMSDFFOutput` holds, as tensors; a baseline fills in the first three."""
 
@@ -70,8 +78,8 @@ class TorchClassifier(nn.Module):
         """
         folder = Path(folder).expanduser()
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_config = SimpleNamespace(**ALL_PARTS | config["model"])
-        encoder_config = SimpleNamespace(**config["encoder"])
+        model_config = Fields(**ALL_PARTS | config["model"])
+        encoder_config = Fields(**config["encoder"])
         model = TORCH_MODELS[model_config.name](model_config, encoder_config)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()

@@ -1,6 +1,7 @@
 """Recognises a file of weights that PyTorch wrote, and gives its tensors the names of this project."""
 
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,8 +74,12 @@ def read_weights_file(file: str | Path, model_type: str = EncoderConfig.model_ty
         tensors[name] = tensor
     if model_type == EncoderConfig.model_type:
         fold_segments(tensors, str(file), ENCODER)
-    model_name = next((name for name, mark in MARKS.items() if mark in tensors), "")
-    return WeightsFile(kind, model_name, tensors, renamed, ignored, training)
+    return WeightsFile(kind, classifier_name(tensors), tensors, renamed, ignored, training)
+
+
+def classifier_name(tensors: Container[str]) -> str:
+    """The kind of classifier that has tensors of these names; "" when none is recognised."""
+    return next((name for name, mark in MARKS.items() if mark in tensors), "")
 
 
 def current_name(name: str, model_type: str = EncoderConfig.model_type) -> str:

@@ -89,7 +89,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
                 Linear(quarter, config.num_classes, dtype=dtype, rngs=rngs),
             ]
         )
-        self._complete(config, encoder_config, platform)
+        self._complete(config, encoder_config, platform, rngs)
 
     def classify(self, encoder_output: Features, mask: Mask, seed: Seed | None = None) -> AMSDFFOutput:
         """Everything after the encoder. A stage that is left out passes on what it gets."""

@@ -52,7 +52,7 @@ class Baseline(PretrainedClassifier):
         pooled_size = self._build(config, encoder_config.dim, dtype=dtype, rngs=rngs)
         self.dropout = Dropout(config.dropout_rate)
         self.classifier = Linear(pooled_size, config.num_classes, dtype=dtype, rngs=rngs)
-        self._complete(config, encoder_config, platform)
+        self._complete(config, encoder_config, platform, rngs)
 
     def classify(self, encoder_output: Features, mask: Mask, seed: Seed | None = None) -> BaselineOutput:
         """Everything after the encoder."""

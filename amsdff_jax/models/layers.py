@@ -44,10 +44,16 @@ class Linear(nnx.Module):
         self.out_features = out_features
         self.dtype = dtype
 
-    def __call__(self, x: Float[Array, "*rows I"]) -> Float[Array, "*rows O"]:
-        """The product in the compute type."""
+    def __call__(self, x: Float[Array, "*rows I"], seed: Seed | None = None) -> Float[Array, "*rows O"]:
+        """The product in the compute type; `seed` is for the dropout of an adapter, if there is one."""
         bias = jnp.zeros(self.out_features) if self.bias is None else self.bias[...]
-        return dense(x, self.kernel[...], bias, self.dtype)
+        return self.adapt(dense(x, self.kernel[...], bias, self.dtype), x, seed)
+
+    def adapt(
+        self, y: Float[Array, "*parts"], x: Float[Array, "*rows I"], seed: Seed | None = None
+    ) -> Float[Array, "*parts"]:
+        """The layer's product `y`, however its features are laid out, with what an adapter makes of `x` added."""
+        return y
 
 
 class LayerNorm(nnx.LayerNorm):

@@ -14,7 +14,9 @@ from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.config.encoder_families import encoder_values, read_saved_encoder
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
+from amsdff_jax.interop.hub import shared_name
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
+from amsdff_jax.models.adapters import merge_adapters
 from amsdff_jax.models.dimensions import check_sizes
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
@@ -92,27 +94,28 @@ def replace_model_folder(folder: str | Path) -> Iterator[Path]:
 def write_model(folder: Path, saved: SavedModel) -> None:
     """Writes `config.json`, `model.safetensors` (PyTorch's names and layout) and the tokenizer's files into a folder.
 
+    Adapters are merged into the weights: whoever reads the folder sees an ordinary model.
+
     Raises:
       OSError: they cannot be written.
     """
-    encoder = saved.model.config.encoder
-    encoder = user_path(encoder).name if encoder and user_path(encoder).is_dir() else encoder  # others lack the folder
+    model = merge_adapters(saved.model)
     config = {
         "model_type": MODEL_TYPE,
-        "architectures": [type(saved.model).__name__],
+        "architectures": [type(model).__name__],
         "format_version": FORMAT_VERSION,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "reads_pairs": saved.reads_pairs,
-        "model": dataclasses.asdict(saved.model.config) | {"encoder": encoder},
-        "encoder": encoder_values(saved.model.encoder_config),
+        "model": dataclasses.asdict(model.config) | {"encoder": shared_name(model.config.encoder)},
+        "encoder": encoder_values(model.encoder_config),
     }
     if saved.tokenizer is not None:
         # What the last call has left there is no part of it.
         saved.tokenizer.backend_tokenizer.no_truncation()
         saved.tokenizer.backend_tokenizer.no_padding()
         saved.tokenizer.save_pretrained(folder)
-    write_safetensors(folder / WEIGHTS, to_state_dict(saved.model))
+    write_safetensors(folder / WEIGHTS, to_state_dict(model))
     write_json(folder / "config.json", config)
 
 

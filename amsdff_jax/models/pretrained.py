@@ -19,6 +19,7 @@ from amsdff_jax.models.dispatch import choose_attention
 from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoders.blocks import Encoder
 from amsdff_jax.models.encoders.registry import make_encoder
+from amsdff_jax.models.lora import add_adapters
 from amsdff_jax.models.shapes import Features, Mask, Seed
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.variables import abstract_model
@@ -170,8 +171,9 @@ class PretrainedClassifier(nnx.Module):
         nnx.update(model, nnx.state(self, (nnx.Param, nnx.BatchStat)))
         return model
 
-    def _complete(self, config: ModelConfig, encoder_config: EncoderConfig, platform: str) -> None:
+    def _complete(self, config: ModelConfig, encoder_config: EncoderConfig, platform: str, rngs: nnx.Rngs) -> None:
         """The last line of every constructor."""
+        add_adapters(self.transformer, config, rngs=rngs)  # last, so that a seed gives the other weights that it gave
         self.config = dataclasses.replace(config, name=self.name)
         self.encoder_config = encoder_config
         self.platform = platform

@@ -78,7 +78,7 @@ REGISTRATION_ORDER = """
     in_proj_weight in_proj_bias weight bias running_mean running_var num_batches_tracked out_proj weight_ih_l0
     weight_hh_l0 bias_ih_l0 bias_hh_l0 weight_ih_l0_reverse weight_hh_l0_reverse bias_ih_l0_reverse
     bias_hh_l0_reverse weight_ih_l1 weight_hh_l1 bias_ih_l1 bias_hh_l1 weight_ih_l1_reverse weight_hh_l1_reverse
-    bias_ih_l1_reverse bias_hh_l1_reverse
+    bias_ih_l1_reverse bias_hh_l1_reverse lora_A lora_B
 """
 REGISTRATION_NUMBER = {part: number for number, part in enumerate(REGISTRATION_ORDER.split())}
 

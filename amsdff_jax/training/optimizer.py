@@ -13,6 +13,7 @@ from flax import traverse_util
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import TrainConfig
+from amsdff_jax.models.lora import is_adapter, is_new
 from amsdff_jax.models.state_dict import MATRIX_LEAVES, torch_name
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
     """The peak learning rate of each parameter, 0 where it is frozen.
 
     The first pattern of the table that is found in a name decides; where none is, `encoder_learning_rate` holds for
-    the encoder and `head_learning_rate` for all else.
+    the encoder and `head_learning_rate` for all else. Of an encoder with adapters nothing but these is trained; they
+    are new, so `head_learning_rate` holds for them.
 
     Args:
       names: PyTorch names of the parameters.
@@ -33,19 +35,25 @@ def peak_learning_rates(names: Iterable[str], config: TrainConfig) -> dict[str, 
       UserError: a pattern or a rate that decides nothing, or nothing left to train.
     """
     names = list(names)
+    has_adapters = any(map(is_adapter, names))
     rates, deciding = {}, set()
     for name in names:
         rates[name], decides = _peak_learning_rate(name, config)
-        deciding.add(decides)
+        if has_adapters and not is_new(name) and rates[name]:
+            rates[name] = 0.0
+        else:
+            deciding.add(decides)
     for place, (pattern, _) in enumerate(config.learning_rate_table):
         if place not in deciding:
             raise UserError(
                 f"train.learning_rate_table: {pattern!r} decides no parameter (names look like {names[0]}, "
-                f"{names[-1]}; the first pattern that is found in a name decides)"
+                f"{names[-1]}; the first pattern that is found in a name decides"
+                f"{', and model.lora_rank freezes all of the encoder but its adapters' if has_adapters else ''})"
             )
     for field, whose in (("head_learning_rate", "everything new"), ("encoder_learning_rate", "the encoder")):
         rate = getattr(config, field)
-        if field not in deciding and rate != getattr(TrainConfig, field):
+        frozen = has_adapters and field == "encoder_learning_rate"
+        if field not in deciding and rate != getattr(TrainConfig, field) and not frozen:
             raise UserError(
                 f"train.{field}: {rate} decides nothing, because train.learning_rate_table decides all parameters of "
                 f"{whose}; change the table, or empty it with --config.train.learning_rate_table='()'"
@@ -60,7 +68,7 @@ def _peak_learning_rate(name: str, config: TrainConfig) -> tuple[float, int | st
     for place, (pattern, rate) in enumerate(config.learning_rate_table):
         if re.search(pattern, name):
             return rate, place
-    field = "encoder_learning_rate" if name.startswith("transformer.") else "head_learning_rate"
+    field = "head_learning_rate" if is_new(name) else "encoder_learning_rate"
     return getattr(config, field), field
 
 

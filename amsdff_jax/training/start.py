@@ -20,8 +20,9 @@ from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.encoders.blocks import Encoder
+from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.models.state_dict import load_state_dict
+from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.hosts import require_same_on_all_hosts
@@ -197,6 +198,9 @@ def _read_start(
             f"{file}: its optimizer has made {step} steps, and this run has only {total_steps}; raise train.epochs "
             "(and train.max_steps), or save the weights alone to begin anew"
         )
-    load_state_dict(model, weights.tensors, file)
+    # Files hold ordinary models: adapters begin anew beside their weights.
+    own = to_state_dict(model) if model.config.lora_rank else {}
+    adapters = {name: tensor for name, tensor in own.items() if is_adapter(name)}
+    load_state_dict(model, adapters | weights.tensors, file)
     logger.info("%s: %d tensors loaded, beginning after step %d", file, len(weights.tensors), step)
     return TrainState(jnp.int32(step), split_model(model, rates)[1], optimizer_state)

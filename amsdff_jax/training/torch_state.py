@@ -13,10 +13,13 @@ from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config, ModelConfig
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.models.adapters import merge_adapters
+from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import parameter_names, to_state_dict, torch_name
 from amsdff_jax.training.checkpoint import Checkpoints, has_checkpoint
+from amsdff_jax.training.inputs import RunInputs
 from amsdff_jax.training.optimizer import peak_learning_rates, schedule_shares
 from amsdff_jax.training.optimizer_state import optimizer_to_torch, schedule_to_torch
 from amsdff_jax.training.progress import RunProgress
@@ -43,7 +46,12 @@ def read_run_state(workdir: str | Path) -> RunState:
     config = read_run_config(workdir)
     if not has_checkpoint(workdir):
         raise UserError(f"{workdir}: this run has no checkpoint yet")
-    encoder_config = read_encoder_config(config.model.encoder_config or find_encoder(config.model.encoder))
+    inputs = RunInputs.read(workdir)  # runs of earlier versions have none
+    encoder_config = (
+        inputs.encoder
+        if inputs
+        else read_encoder_config(config.model.encoder_config or find_encoder(config.model.encoder))
+    )
     model = MODELS[config.model.name](config.model, encoder_config, rngs=nnx.Rngs(0))
     rates = peak_learning_rates(parameter_names(model), config.train)
     # Only the shape of the state counts here, and that does not depend on the number of steps.
@@ -54,10 +62,14 @@ def read_run_state(workdir: str | Path) -> RunState:
 
 
 def trainer_checkpoint(run: RunState) -> dict[str, Any]:
-    """The dict that the published PyTorch trainer saves, with NumPy arrays for tensors."""
+    """The dict that the published PyTorch trainer saves, with NumPy arrays for tensors.
+
+    Adapters are merged into the weights, and their moments left out: the encoder counts as frozen.
+    """
     train, step = run.config.train, int(run.state.step)
     paths = [*_paths(run.state.variables.trainable), *_paths(run.state.variables.frozen)]
     rates = peak_learning_rates(map(torch_name, paths), train)
+    paths = [path for path in paths if not is_adapter(torch_name(path))]
     shares = schedule_shares(rates, train, run.progress.total_steps, step)
     optimizer = optimizer_to_torch(run.state.optimizer_state, step, paths, rates, shares, train)
     history = {
@@ -66,7 +78,7 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
         for metric in ("loss", "accuracy")
     }
     return {
-        "model_state_dict": to_state_dict(run.model),
+        "model_state_dict": to_state_dict(merge_adapters(run.model)),
         "optimizer_state_dict": optimizer,
         "scheduler_state_dict": schedule_to_torch(step, optimizer),
         "config": dataclasses.asdict(run.config)

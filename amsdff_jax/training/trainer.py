@@ -17,15 +17,17 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.host_tokens import tokenize_on_hosts
 from amsdff_jax.data.stream import BatchStream
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.interop.hub import find_tokenizer
+from amsdff_jax.models.adapters import save_adapters
 from amsdff_jax.models.losses import class_weights
 from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import parameter_names
+from amsdff_jax.models.vocabulary import fit_vocabulary
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel, Device
 from amsdff_jax.parallel.hosts import fetch, is_first_host, wait_for_all_hosts
@@ -82,7 +84,8 @@ class Trainer:
 
         Args:
           model: its settings take precedence over `config.model`. Layers that are new are fitted to the training
-            texts, unless the run begins from a file or is resumed (`train.data_dependent_init`).
+            texts, unless the run begins from a file or is resumed (`train.data_dependent_init`). With
+            `model.resize_embeddings` its word embeddings grow to the tokenizer's size.
           config: a `Config`, a `ConfigDict` or a nested dict.
           train_data: what is learned from.
           val_data: what the best checkpoint is chosen by.
@@ -109,7 +112,7 @@ class Trainer:
         if tokenizer is None:
             tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, model.config.encoder))
         name = config.data.tokenizer or model.config.encoder or "the tokenizer given"
-        check_vocabulary(tokenizer, model.encoder_config.vocab_size, name)
+        fit_vocabulary(model, tokenizer, name, config.seed)
         self.tokenizer, self.class_names = tokenizer, train_data.class_names
         self._reads_pairs = train_data.text_pairs is not None
 
@@ -315,6 +318,7 @@ class Trainer:
         folder = self.workdir / "model"
         if is_first_host() and not folder.exists():
             length = self.config.data.max_length
+            save_adapters(self.workdir / "adapter", self.model)
             save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, length, self._reads_pairs))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
             memory = f", in at most {peak / 1e6:.0f} MB of memory" if (peak := peak_memory()) else ""

@@ -58,6 +58,8 @@ def test_every_setting_of_a_config_file_decides_something(file):
         ({"data__label_column": "kind"}, {"data__source": "tfds"}),
         ({"train__encoder_delay": 0.1}, {"train__encoder_learning_rate": 0.0}),
         ({"train__decay_all": True}, {"train__weight_decay": 0.0}),
+        ({"train__encoder_learning_rate": 1e-4}, {"model__lora_rank": 8}),
+        ({"model__lora_alpha": 16.0}, {"model__lora_rank": 0}),
     ],
 )
 def test_a_setting_that_another_makes_idle_is_found(idle, beside):

@@ -113,3 +113,5 @@ def test_stopping_and_reference_semantics(tiny_config, tiny_data):
         run_frozen(config, tiny_data, [0], [1e-2], 1, should_stop=lambda: True)
     with pytest.raises(UserError, match=r"model\.mask_padding: reference semantics"):
         run(config.replace(model__mask_padding=False), tiny_data, [0], [1e-2])
+    with pytest.raises(UserError, match=r"^model\.lora_rank: 2, but the frozen mode .*; use mode=finetuned$"):
+        run(config.replace(model__lora_rank=2), tiny_data, [0], [1e-2])

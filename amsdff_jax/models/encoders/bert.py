@@ -35,7 +35,7 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Features:
         """Lets the tokens attend to each other where `mask` is true."""
-        query, key, value = project_heads(x, (self.query, self.key, self.value), self.num_heads)
+        query, key, value = project_heads(x, (self.query, self.key, self.value), self.num_heads, seed)
         return attend(query, key, value, mask[:, None, None], self.dropout, seed, self.implementation)
 
 
@@ -73,5 +73,5 @@ class ElectraEncoder(Encoder):
         """See the base class."""
         x = self.embeddings.complete(words, mask, seed)
         if self.embeddings_project is not None:
-            x = self.embeddings_project(x)
+            x = self.embeddings_project(x, seed)
         return self._run(self.encoder.layer, x, mask, seed)

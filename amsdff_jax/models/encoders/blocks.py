@@ -118,11 +118,14 @@ def look_up(table: nnx.Embed, ids: Int[Array, "*texts S"], padding: int) -> Floa
     return jnp.where((ids == padding)[..., None], jax.lax.stop_gradient(embeddings), embeddings)
 
 
-def project_heads(x: Features, layers: tuple[Linear, ...], num_heads: int) -> list[Float[Array, "B S N D"]]:
+def project_heads(
+    x: Features, layers: tuple[Linear, ...], num_heads: int, seed: Seed | None
+) -> list[Float[Array, "B S N D"]]:
     """The outputs of several dense layers, multiplied as one, each with its N heads apart."""
     kernel = jnp.concatenate([layer.kernel[...] for layer in layers], axis=-1)
     bias = jnp.concatenate([layer.bias[...] for layer in layers])
-    return split_heads(dense(x, kernel, bias, layers[0].dtype), len(layers), num_heads)
+    products = split_heads(dense(x, kernel, bias, layers[0].dtype), len(layers), num_heads)
+    return [layer.adapt(product, x, seed) for layer, product in zip(layers, products, strict=True)]
 
 
 class ResidualOutput(nnx.Module):
@@ -136,7 +139,7 @@ class ResidualOutput(nnx.Module):
 
     def __call__(self, x: Float[Array, "B S F"], residual: Features, seed: Seed | None) -> Features32:
         """Each token by itself."""
-        return self.LayerNorm(self.dropout(self.dense(x), seed) + residual)
+        return self.LayerNorm(self.dropout(self.dense(x, seed), seed) + residual)
 
 
 class Attention(nnx.Module):
@@ -160,9 +163,9 @@ class Intermediate(nnx.Module):
         init = nnx.initializers.normal(config.initializer_range)
         self.dense = Linear(config.dim, config.hidden_dim, kernel_init=init, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Features) -> Float[Array, "B S F"]:
+    def __call__(self, x: Features, seed: Seed | None) -> Float[Array, "B S F"]:
         """Each token by itself."""
-        return gelu(self.dense(x))
+        return gelu(self.dense(x, seed))
 
 
 class PostNormLayer(nnx.Module):
@@ -178,7 +181,7 @@ class PostNormLayer(nnx.Module):
     def __call__(self, x: Features, mask: Mask, seed: Seed | None, *shared: Any) -> Features32:
         """One block; `shared` is for the attention."""
         x = self.attention(x, mask, seed, *shared)
-        return self.output(self.intermediate(x), x, seed)
+        return self.output(self.intermediate(x, seed), x, seed)
 
 
 class Layers(nnx.Module):

@@ -41,22 +41,26 @@ class SelfAttention(nnx.Module):
     def __call__(self, x: Features, mask: Mask, seed: Seed | None, positions: Float32[Array, "P H"]) -> Features:
         """Lets the tokens attend to each other where `mask` is true."""
         layers = self.query_proj, self.key_proj, self.value_proj
-        query, key, value = project_heads(x, layers, self.config.n_heads)
+        query, key, value = project_heads(x, layers, self.config.n_heads, seed)
         query = query * (1 / math.sqrt(TERMS))
-        bias = self._position_scores(query, key, self.pos_dropout(positions, seed))
+        bias = self._position_scores(query, key, self.pos_dropout(positions, seed), seed)
         # As in transformers, what stands on padding attends to everything.
         admitted = mask[:, None, None] & mask[:, None, :, None]
         return attend(query, key, value, admitted, self.dropout, seed, bias=bias)
 
     def _position_scores(
-        self, query: Float[Array, "B S N D"], key: Float[Array, "B S N D"], positions: Float32[Array, "P H"]
+        self,
+        query: Float[Array, "B S N D"],
+        key: Float[Array, "B S N D"],
+        positions: Float32[Array, "P H"],
+        seed: Seed | None,
     ) -> Float32[Array, "B N S S"]:
         """Content against position, and position against content."""
         length, largest = query.shape[1], self.config.max_position_embeddings
         places = jnp.asarray(distance_places(self.config))[distances(length, largest)]
         layers = self.query_proj, self.key_proj
         position_query, position_key = (
-            table[0, places] for table in project_heads(positions[None], layers, self.config.n_heads)
+            table[0, places] for table in project_heads(positions[None], layers, self.config.n_heads, seed)
         )  # [R,N,D], from keys far before the query to keys far after it
         to_position = _scores(query, position_key)  # [B,N,S,R]
         position_query = position_query * (1 / math.sqrt(TERMS))

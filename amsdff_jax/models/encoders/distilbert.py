@@ -31,9 +31,9 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Features:
         """Lets the tokens attend to each other where `mask` is true."""
-        query, key, value = project_heads(x, (self.q_lin, self.k_lin, self.v_lin), self.num_heads)
+        query, key, value = project_heads(x, (self.q_lin, self.k_lin, self.v_lin), self.num_heads, seed)
         context = attend(query, key, value, mask[:, None, None], self.dropout, seed, self.implementation)
-        return self.out_lin(context)
+        return self.out_lin(context, seed)
 
 
 class FeedForward(nnx.Module):
@@ -47,7 +47,7 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: Features, seed: Seed | None) -> Features:
         """Each token by itself."""
-        return self.dropout(self.lin2(gelu(self.lin1(x))), seed)
+        return self.dropout(self.lin2(gelu(self.lin1(x, seed)), seed), seed)
 
 
 class TransformerBlock(nnx.Module):

@@ -84,7 +84,7 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None, rotations: Rotations) -> Features:
         """Lets the tokens attend to each other where `mask` is true."""
-        query, key, value = split_heads(self.Wqkv(x), 3, self.num_heads)
+        query, key, value = split_heads(self.Wqkv(x, seed), 3, self.num_heads)
         rotation = rotations.everywhere if self.radius is None else rotations.local
         turned = rotation.apply(query), rotation.apply(key), value
         how = self.dropout, seed, self.implementation
@@ -92,7 +92,7 @@ class Attention(nnx.Module):
             context = attend(*turned, mask[:, None, None], *how)
         else:
             context = attend_locally(*turned, mask, self.radius, *how)
-        return self.out_drop(self.Wo(context), seed)
+        return self.out_drop(self.Wo(context, seed), seed)
 
 
 class FeedForward(nnx.Module):
@@ -107,8 +107,8 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: Features, seed: Seed | None) -> Features:
         """Each token by itself."""
-        inner, gate = jnp.split(self.Wi(x), 2, axis=-1)
-        return self.Wo(self.drop(gelu(inner) * gate, seed))
+        inner, gate = jnp.split(self.Wi(x, seed), 2, axis=-1)
+        return self.Wo(self.drop(gelu(inner) * gate, seed), seed)
 
 
 class ModernBertLayer(nnx.Module):

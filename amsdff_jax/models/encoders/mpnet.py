@@ -36,8 +36,8 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None, bias: Float32[Array, "1 N S S"]) -> Features:
         """Lets the tokens attend to each other where `mask` is true."""
-        query, key, value = project_heads(x, (self.q, self.k, self.v), self.num_heads)
-        return self.o(attend(query, key, value, mask[:, None, None], self.dropout, seed, bias=bias))
+        query, key, value = project_heads(x, (self.q, self.k, self.v), self.num_heads, seed)
+        return self.o(attend(query, key, value, mask[:, None, None], self.dropout, seed, bias=bias), seed)
 
 
 class Attention(nnx.Module):
