@@ -95,7 +95,7 @@ def from_torch(
     length = min(max_length or settings.get("max_length", PUBLISHED_MAX_LENGTH), encoder.max_tokens)
     require(length >= 3, "max_length", length, "at least 3 tokens")
     long_texts = settings.get("long_texts", "truncate")
-    require_choice("long_texts", long_texts, LONG_TEXTS)
+    require_choice(f"{file}: long_texts", long_texts, LONG_TEXTS)
     saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts)
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)

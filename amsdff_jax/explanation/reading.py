@@ -65,9 +65,10 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int, lo
     truncated, unread = bool(encoding.overflowing), (0, 0)
     if long_texts == "head_tail" and len(rows) > max_length:
         kept = head_and_tail(encoding, max_length)
-        last = next(place for place, row in enumerate(kept) if row != place) - 1  # of the beginning
-        start, (*_, (end, _), word) = rows[last][2][1], rows[kept[last + 1]]
-        truncated, unread = True, (start, len(whole) if word is None else max(start, end))
+        left_out = sorted(set(range(len(rows))) - set(kept))
+        start = rows[left_out[0]][2][0]
+        following = [offsets[0] for *_, offsets, word in rows[left_out[-1] + 1 :] if word is not None] or [len(whole)]
+        truncated, unread = True, (start, max(start, following[0]))
         rows = [rows[place] for place in kept]
     elif truncated:
         ends = [offsets for *_, offsets, word in rows if word is not None] or [(0, 0)]

@@ -314,9 +314,8 @@ class Trainer:
         self._update_model()
         folder = self.workdir / "model"
         if is_first_host() and not folder.exists():
-            data, pairs = self.config.data, self._reads_pairs
-            given = (self.model, self.tokenizer, self.class_names, data.max_length, pairs, data.long_texts)
-            save_model(folder, SavedModel(*given))
+            reading = (self.config.data.max_length, self._reads_pairs, self.config.data.long_texts)
+            save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, *reading))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
             memory = f", in at most {peak / 1e6:.0f} MB of memory" if (peak := peak_memory()) else ""
             took = f"{self._progress.seconds:.0f} s{memory}"
