@@ -251,28 +251,30 @@ def test_reference_mode_pads_to_max_length(tiny_trainer):
     assert {batch.input_ids.shape for batch in trainer.stream.batches(0, 9)} == {(12, 24)}
 
 
-def test_only_what_is_read_of_long_texts_can_decide(tiny_trainer, tmp_path):
+def test_only_what_is_read_of_long_texts_can_decide(tiny_config, tmp_path):
     random = np.random.default_rng(0)
     labels = random.permutation([0, 1] * 18)
     words = random.integers(0, 20, (36, 60))
     endings = random.integers(20, 30, (36, 4)) + 10 * labels[:, None]  # the last words alone tell the class
     texts = [" ".join(f"w{word}" for word in row) for row in np.concatenate([words, endings], axis=1)]
-    dataset = TextDataset(texts, labels, ("high", "low"))
-    trainers = {}
-    for long_texts in ("truncate", "head_tail"):
-        trainer = tiny_trainer(tmp_path / long_texts, data__max_length=12, data__long_texts=long_texts)
-        trainer = trainers[long_texts] = Trainer(
-            trainer.model, trainer.config.replace(train__epochs=20), dataset, dataset, tmp_path / f"{long_texts}-run",
-            devices=jax.devices()[:1],
-        )  # fmt: skip
-        trainer.train()
-        assert trainer.run_evaluation(dataset).truncated == 36
-    assert trainers["head_tail"].evaluate(dataset)["accuracy"] == 1
-    other = [text.rsplit(maxsplit=4)[0] + " w20 w21 w22 w23" for text in texts]  # which truncation does not see
-    logits = [trainers["truncate"].run_evaluation(TextDataset(some, labels, ("high", "low"))).logits
-              for some in (texts, other)]  # fmt: skip
-    np.testing.assert_array_equal(*logits)
-    assert read_model_folder(tmp_path / "head_tail-run" / "model").long_texts == "head_tail"
+    others = [text.rsplit(maxsplit=4)[0] + " w20 w21 w22 w23" for text in texts]
+    one, other = (TextDataset(some, labels, ("high", "low")) for some in (texts, others))
+
+    def make(long_texts):
+        changes = {"data__max_length": 12, "data__long_texts": long_texts, "train__epochs": 16}
+        model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
+        config = tiny_config.replace(train__evaluate_every=100, **changes)
+        return Trainer(model, config, one, one, tmp_path / long_texts, devices=jax.devices()[:1])
+
+    trainer = make("truncate")
+    evaluations = [trainer.run_evaluation(dataset) for dataset in (one, other)]
+    np.testing.assert_array_equal(evaluations[0].logits, evaluations[1].logits)
+    trainer = make("head_tail")
+    trainer.train()
+    evaluation = trainer.run_evaluation(one)
+    assert evaluation.truncated == 36
+    np.testing.assert_array_equal(evaluation.predictions, labels)
+    assert read_model_folder(trainer.workdir / "model").long_texts == "head_tail"
 
 
 def test_every_text_is_seen_once_an_epoch(tiny_trainer, tiny_data, caplog):
