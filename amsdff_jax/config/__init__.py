@@ -114,6 +114,7 @@ class ModelConfig:
 
 
 QUOTING = ("auto", "double", "backslash", "none")
+LONG_TEXTS = ("truncate", "head_tail")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,8 @@ class DataConfig:
 
     validation_fraction: float = 0.1  # of the training split, where no validation split is named
     tokenizer: str = ""  # folder or hub id; "": the encoder's own
-    max_length: int = 256  # tokens, special ones included; longer texts are truncated
+    max_length: int = 256  # tokens, special ones included
+    long_texts: str = "truncate"  # which tokens of longer ones: the first (truncate), or first and last (head_tail)
     num_buckets: int = 4  # at most so many lengths are compiled in masked mode; reference mode has one
     buckets: tuple[int, ...] = ()  # the lengths themselves, ending in max_length; (): chosen from the data
 
@@ -161,6 +163,7 @@ class DataConfig:
             0 < self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "between 0 and 1"
         )
         require(self.max_length >= 3, "data.max_length", self.max_length, "at least 3 tokens")
+        require_choice("data.long_texts", self.long_texts, LONG_TEXTS)
         require(self.num_buckets >= 1, "data.num_buckets", self.num_buckets, "at least 1")
         rising = list(self.buckets) == sorted(set(self.buckets)) and all(length > 0 for length in self.buckets)
         complete = not self.buckets or self.buckets[-1] == self.max_length

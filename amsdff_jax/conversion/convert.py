@@ -11,7 +11,8 @@ import numpy as np
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_path
-from amsdff_jax.base.validation import require
+from amsdff_jax.base.validation import require, require_choice
+from amsdff_jax.config import LONG_TEXTS
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, has_tokenizer, load_tokenizer
 from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.encoder_files import read_encoder_config
@@ -99,7 +100,9 @@ def from_torch(
     check_class_names(names, config.num_classes)
     length = min(max_length or settings.get("max_length", PUBLISHED_MAX_LENGTH), encoder.max_tokens)
     require(length >= 3, "max_length", length, "at least 3 tokens")
-    saved = SavedModel(model, found, tuple(names), length)
+    long_texts = settings.get("long_texts", "truncate")
+    require_choice(f"{file}: long_texts", long_texts, LONG_TEXTS)
+    saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts)
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)
     counts = f"{len(weights.tensors)} tensors, {len(weights.renamed)} renamed, {len(weights.ignored)} ignored"
@@ -131,7 +134,7 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
         config = read_model_config(source)
         checkpoint = {
             "model_state_dict": to_state_dict(load_model(source)),
-            "config": checkpoint_settings(config.model, config.class_names, config.max_length),
+            "config": checkpoint_settings(config.model, config.class_names, config.max_length, config.long_texts),
         }
     content = checkpoint if layout == "trainer" else checkpoint["model_state_dict"]
     if file.suffix == ".safetensors":
@@ -145,7 +148,7 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
 
 def _settings(config: Any) -> dict[str, Any]:
     """What `to_torch` writes beside the weights and tensors do not tell, as far as it is there and in order."""
-    kinds = {"class_names": list, "max_length": int, "padding": str, "num_attention_heads": int}
+    kinds = {"class_names": list, "max_length": int, "long_texts": str, "padding": str, "num_attention_heads": int}
     config = config if isinstance(config, dict) else {}
     return {name: config[name] for name, kind in kinds.items() if type(config.get(name)) is kind and config[name]}
 

@@ -22,19 +22,21 @@ from amsdff_jax.parallel.hosts import (
 )
 
 
-def tokenize_on_hosts(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Tokens:
+def tokenize_on_hosts(
+    dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate"
+) -> Tokens:
     """What `tokenize_once` gives; of several hosts each tokenizes its share, and they exchange the lengths.
 
     Raises:
       UserError: the tokenizer fails on a text, or the hosts have other texts, labels or tokenizers.
     """
     if jax.process_count() == 1:
-        return tokenize_once(dataset, tokenizer, max_length)
+        return tokenize_once(dataset, tokenizer, max_length, long_texts)
     require_same_on_all_hosts(f"texts or labels in {dataset.name}", dataset.fingerprint)
-    require_same_on_all_hosts("tokenizer", content_digest(dataset, tokenizer, max_length))
+    require_same_on_all_hosts("tokenizer", content_digest(dataset, tokenizer, max_length, long_texts))
     own = copy.deepcopy(tokenizer)  # tokens are made in a thread, while others may set theirs to another length
     with errors_on_all_hosts():
-        share = tokenize_rows(dataset, own_share(len(dataset)), own, max_length)
+        share = tokenize_rows(dataset, own_share(len(dataset)), own, max_length, long_texts)
     facts = np.stack([share.lengths, share.truncated], axis=1).astype(np.int32)
     lengths, truncated = gather_shares(facts, len(dataset)).T
     offsets = np.cumsum([0, *lengths], dtype=np.int64)
@@ -44,5 +46,5 @@ def tokenize_on_hosts(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, 
         truncated=truncated.astype(bool),
         pad_token_id=share.pad_token_id,
         fingerprint=fingerprint(stream_shares(share.token_ids), offsets, dataset.labels),
-        select=lambda rows: tokenize_rows(dataset, rows.tolist(), own, max_length),
+        select=lambda rows: tokenize_rows(dataset, rows.tolist(), own, max_length, long_texts),
     )

@@ -1,4 +1,4 @@
-"""Tokens of earlier runs, found again by what they were made of: texts, tokenizer and length."""
+"""Tokens of earlier runs, found again by what they were made of: texts, tokenizer and what is read of long ones."""
 
 import contextlib
 import hashlib
@@ -11,32 +11,37 @@ import tokenizers
 from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.long_texts import HEAD_SHARE
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, pad_token_id, tokenize
 from amsdff_jax.data.tokens import TokenizedDataset
 
 LARGEST_CACHE = 1 << 30  # bytes; beyond it, what was not used for the longest time goes
 
 
-def tokenize_once(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedDataset:
+def tokenize_once(
+    dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate"
+) -> TokenizedDataset:
     """What `tokenize` gives, read from the cache if it has been made before.
 
     A cache that is damaged or cannot be written changes nothing but the time this takes.
     """
     folder = cache_folder("tokens")
     if folder is None:
-        return tokenize(dataset, tokenizer, max_length)
-    file = folder / f"{content_digest(dataset, tokenizer, max_length)}.npz"
+        return tokenize(dataset, tokenizer, max_length, long_texts)
+    file = folder / f"{content_digest(dataset, tokenizer, max_length, long_texts)}.npz"
     found = _read(file, dataset, tokenizer)
     if found is not None:
         return found
-    tokenized = tokenize(dataset, tokenizer, max_length)
+    tokenized = tokenize(dataset, tokenizer, max_length, long_texts)
     with contextlib.suppress(OSError):
         _write(file, tokenized)
         evict_oldest(folder, "*.npz", LARGEST_CACHE)
     return tokenized
 
 
-def content_digest(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> str:
+def content_digest(
+    dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate"
+) -> str:
     """A digest of all that the tokens depend on."""
     digest = hashlib.blake2b(digest_size=20)
 
@@ -50,7 +55,8 @@ def content_digest(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max
         tokenizer.truncation_side,
         tokenizer.split_special_tokens,
     )
-    add(f"1 {tokenizers.__version__} {max_length} {special} {len(dataset)} {dataset.text_pairs is not None}")
+    read = f"{max_length} {long_texts} {HEAD_SHARE}"
+    add(f"2 {tokenizers.__version__} {read} {special} {len(dataset)} {dataset.text_pairs is not None}")
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
     # These two are what the last call has left there.
     add(json.dumps(definition | {"truncation": None, "padding": None}, sort_keys=True))

@@ -17,6 +17,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import check_regular, read_json, user_errors
 from amsdff_jax.data.chunks import chunks
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.long_texts import head_and_tail
 from amsdff_jax.data.normalizer_growth import check_growth
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.tokens import TokenizedDataset
@@ -183,31 +184,39 @@ def _read(folder: Path) -> PreTrainedTokenizerFast:
     return BertTokenizer.from_pretrained(str(folder), local_files_only=True, **spelling)
 
 
-def tokenize(dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenizedDataset:
+def tokenize(
+    dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate"
+) -> TokenizedDataset:
     """Tokenizes all texts, on all cores; a text of no token at all becomes a single unknown token.
 
     Args:
       max_length: longer texts are truncated to so many tokens, special ones included.
+      long_texts: which tokens of these are kept, as in `DataConfig`.
 
     Raises:
       UserError: the tokenizer fails on a text.
     """
-    return tokenize_rows(dataset, range(len(dataset)), tokenizer, max_length)
+    return tokenize_rows(dataset, range(len(dataset)), tokenizer, max_length, long_texts)
 
 
 def tokenize_rows(
-    dataset: TextDataset, rows: Sequence[int], tokenizer: PreTrainedTokenizerFast, max_length: int
+    dataset: TextDataset,
+    rows: Sequence[int],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    long_texts: str = "truncate",
 ) -> TokenizedDataset:
     """What `tokenize` gives for some of the texts, or for none, in the order of `rows`."""
     padding, nothing = pad_token_id(tokenizer), [unknown_id(tokenizer)]
-    encoded = _encode(dataset, rows, tokenizer, max_length)
+    encoded = _encode(dataset, rows, tokenizer, max_length if long_texts == "truncate" else None)
     if len(rows) > TEXTS_PER_CALL:
         encoded = prefetch(encoded, depth=1)  # Rust encodes the next texts while Python takes the ids of these
     token_ids, lengths, truncated = array("i"), [], []
     for encodings in encoded:
-        ids = [encoding.ids or nothing for encoding in encodings]
+        ids = [_ids(encoding, max_length) or nothing for encoding in encodings]
         lengths += map(len, ids)
-        truncated += [bool(encoding.overflowing) for encoding in encodings]
+        pairs = zip(encodings, ids, strict=True)
+        truncated += [bool(encoding.overflowing) or len(kept) < len(encoding) for encoding, kept in pairs]
         # An array grows in place, where joining pieces would hold all tokens twice.
         token_ids.frombytes(np.fromiter(itertools.chain.from_iterable(ids), np.int32).tobytes())
     return TokenizedDataset(
@@ -219,10 +228,15 @@ def tokenize_rows(
     )
 
 
+def _ids(encoding: Encoding, max_length: int) -> list[int]:
+    ids = encoding.ids
+    return ids if len(ids) <= max_length else [ids[place] for place in head_and_tail(encoding, max_length)]
+
+
 def _encode(
-    dataset: TextDataset, rows: Sequence[int], tokenizer: PreTrainedTokenizerFast, max_length: int
+    dataset: TextDataset, rows: Sequence[int], tokenizer: PreTrainedTokenizerFast, max_length: int | None
 ) -> Iterator[list[Encoding]]:
-    """The encodings of some texts in order, as many at a time as one call makes."""
+    """The encodings of some texts in order, as many at a time as one call makes; None: whole."""
     alone = (whole_characters(dataset.texts[row]) for row in rows)
     pairs = dataset.text_pairs
     texts = alone if pairs is None else zip(alone, (whole_characters(pairs[row]) for row in rows), strict=True)
@@ -237,13 +251,15 @@ def _encode(
 
 
 def _encode_chunk(
-    chunk: list[str | tuple[str, str]], tokenizer: PreTrainedTokenizerFast, max_length: int
+    chunk: list[str | tuple[str, str]], tokenizer: PreTrainedTokenizerFast, max_length: int | None
 ) -> list[Encoding]:
-    """What `tokenizer(chunk, truncation=True, max_length=max_length)` encodes, without positions in the texts."""
+    """What `tokenizer(chunk, truncation=True, max_length=max_length)` encodes, without positions in the texts.
+
+    Without a `max_length` nothing is truncated.
+    """
     backend = tokenizer.backend_tokenizer
-    tokenizer.set_truncation_and_padding(
-        PaddingStrategy.DO_NOT_PAD, TruncationStrategy.LONGEST_FIRST, max_length, 0, None, None
-    )
+    strategy = TruncationStrategy.DO_NOT_TRUNCATE if max_length is None else TruncationStrategy.LONGEST_FIRST
+    tokenizer.set_truncation_and_padding(PaddingStrategy.DO_NOT_PAD, strategy, max_length or 0, 0, None, None)
     if backend.encode_special_tokens != tokenizer.split_special_tokens:
         backend.encode_special_tokens = tokenizer.split_special_tokens
     return backend.encode_batch_fast(chunk)

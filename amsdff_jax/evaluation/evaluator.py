@@ -90,7 +90,8 @@ class Evaluator:
         """
         texts = dataset
         if isinstance(dataset, TextDataset):
-            dataset = tokenize_on_hosts(dataset, self._tokenizer, self._config.data.max_length)
+            data = self._config.data
+            dataset = tokenize_on_hosts(dataset, self._tokenizer, data.max_length, data.long_texts)
         variables, buckets = self._prepare(variables), self._buckets_for(dataset)
         self._inference.compile(variables, dataset, buckets)
         start = time.perf_counter()

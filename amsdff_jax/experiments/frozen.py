@@ -157,7 +157,8 @@ class _Sweep:
             fit_vocabulary(model, tokenizer, str(folder), self._config.seed)
         encoder = next(iter(models.values())).transformer
         splits = (self._data.train, self._data.validation, self._data.require_test())
-        tokens = (tokenize_once(split, tokenizer, self._config.data.max_length) for split in splits)
+        limit = self._config.data.max_length, self._config.data.long_texts
+        tokens = (tokenize_once(split, tokenizer, *limit) for split in splits)
         self._train, self._validation, self.test = (encode_once(encoder, split) for split in tokens)
         every = np.concatenate([split.tokens.lengths for split in (self._train, self._validation, self.test)])
         self._buckets = choose_buckets(every, self._config.data.num_buckets, self._config.data.max_length)

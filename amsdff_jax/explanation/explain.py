@@ -191,7 +191,7 @@ class Explainer:
         """Explains one class of one text.
 
         Args:
-          text: any string; what goes beyond the model's maximal length is truncated, which the result tells.
+          text: any string; what the model does not read of one that is too long, the result tells.
           class_name: the class; "": the one that wins.
 
         Raises:
@@ -204,7 +204,7 @@ class Explainer:
             listing = nearest(class_name, saved.class_names) or f"; there are {', '.join(saved.class_names)}"
             raise UserError(f"class_name: the model has no class {class_name!r}{listing}")
         with self._reading:
-            reading = read_text(text, self._tokenizer, saved.max_length)
+            reading = read_text(text, self._tokenizer, saved.max_length, saved.long_texts)
         count = len(reading.tokens)
         length = self._padded_length(count)
         input_ids = np.full(length, pad_token_id(self._tokenizer), np.int32)

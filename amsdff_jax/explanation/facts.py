@@ -110,11 +110,8 @@ def _strongest(values: np.ndarray) -> list[int]:
 
 
 def _shade(explanation: Explanation, marks: Sequence[Mark], kind: str) -> ShadedText:
-    """As much of the text as the model has read, and how much was truncated."""
-    reading = explanation.reading
-    text = reading.text[: reading.characters_read]
-    ending = f" … {len(reading.text) - len(text):,} more characters" if reading.truncated else ""
-    return shade(text, marks, kind, ending)
+    """As much of the text as the model has read, and how much it has not."""
+    return shade(explanation.reading.text, marks, kind, explanation.reading.unread)
 
 
 def _classes(explanation: Explanation) -> Table:

@@ -3,6 +3,7 @@
 import dataclasses
 from itertools import groupby
 
+from amsdff_jax.data.long_texts import head_and_tail
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, tokenizer_errors_told, unknown_id, whole_characters
 
 REPLACEMENT = "\ufffd"
@@ -37,29 +38,44 @@ class Reading:
     tokens: tuple[Token, ...]  # special ones included, at least one
     words: tuple[Word, ...]  # in the order of the text
     truncated: bool  # whether tokens beyond the maximal length were left out
+    unread: tuple[int, int]  # where the characters of these begin and end
 
     @property
     def characters_read(self) -> int:
-        """Characters up to the end of the last token: all of them, unless the text was truncated."""
-        return max(token.end for token in self.tokens) if self.truncated else len(self.text)
+        """All of them, unless the text was truncated."""
+        return len(self.text) - (self.unread[1] - self.unread[0])
 
 
-def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Reading:
+def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate") -> Reading:
     """Tokenizes one text as in training: a text of no token at all becomes a single unknown one.
 
     Args:
       text: any string, lone surrogates included.
       max_length: tokens it is truncated to, special ones included.
+      long_texts: which tokens are kept then, as in `DataConfig`.
 
     Raises:
       UserError: the tokenizer fails on the text.
     """
     whole = whole_characters(text)
     with tokenizer_errors_told("the tokenizer cannot read the text"):
-        encoding = (tokenizer(whole, truncation=True, max_length=max_length).encodings or [])[0]
-    columns = (encoding.tokens, encoding.ids, encoding.offsets, encoding.word_ids)
+        options = {"truncation": True, "max_length": max_length} if long_texts == "truncate" else {}
+        encoding = (tokenizer(whole, **options).encodings or [])[0]
+    rows = list(zip(encoding.tokens, encoding.ids, encoding.offsets, encoding.word_ids, strict=True))
+    truncated, unread = bool(encoding.overflowing), (0, 0)
+    if long_texts == "head_tail" and len(rows) > max_length:
+        kept = head_and_tail(encoding, max_length)
+        left_out = sorted(set(range(len(rows))) - set(kept))
+        start = rows[left_out[0]][2][0]
+        following = [offsets[0] for *_, offsets, word in rows[left_out[-1] + 1 :] if word is not None] or [len(whole)]
+        truncated, unread = True, (start, max(start, following[0]))
+        rows = [rows[place] for place in kept]
+    elif truncated:
+        ends = [offsets for *_, offsets, word in rows if word is not None] or [(0, 0)]
+        unread = (0, ends[0][0]) if tokenizer.truncation_side == "left" else (ends[-1][1], len(whole))
     tokens, words = [], []
-    for word_id, pieces in groupby(zip(*columns, strict=True), key=lambda piece: piece[3]):
+    # What is left out may be the middle of a word, whose ends are two words then.
+    for (word_id, _), pieces in groupby(rows, key=lambda piece: (piece[3], piece[2][0] >= unread[1])):
         pieces = list(pieces)
         word = None if word_id is None else len(words)
         tokens += [Token(name, number, *offsets, word) for name, number, offsets, _ in pieces]
@@ -70,4 +86,4 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int) ->
         tokens = [Token(str(tokenizer.convert_ids_to_tokens(nothing)), nothing, 0, 0, None)]
     replaced = whole.count(REPLACEMENT) - text.count(REPLACEMENT)
     unknown = sum(token.id == tokenizer.unk_token_id for token in tokens)
-    return Reading(whole, replaced, unknown, tuple(tokens), tuple(words), bool(encoding.overflowing))
+    return Reading(whole, replaced, unknown, tuple(tokens), tuple(words), truncated, unread)

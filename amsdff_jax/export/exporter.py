@@ -12,6 +12,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require_choice
 from amsdff_jax.config.encoder_families import encoder_values
+from amsdff_jax.data import long_texts
 from amsdff_jax.data.tokenization import pad_token_id
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.evaluation.model_card import recorded_columns
@@ -59,7 +60,9 @@ def export_model(
         write(saved, partial)
         _write_config(partial / CONFIG, saved, format, temperature)
         _make_tokenizer(saved, FORMATS[format].length_multiple).save(str(partial / "tokenizer.json"))
-        shutil.copyfile(LOADERS / f"{format}.py", partial / "load.py")
+        carried = {"load": LOADERS / f"{format}.py", "tokens": LOADERS / "tokens.py", "long_texts": long_texts.__file__}
+        for name, source in carried.items():
+            shutil.copyfile(source, partial / f"{name}.py")
         if temperature is not None:
             shutil.copyfile(folder / CALIBRATION, partial / CALIBRATION)
         verification = verify_export(partial, expected)
@@ -84,6 +87,7 @@ def describe_export(format: str, saved: SavedModel, temperature: float | None, v
         format=format,
         class_names=saved.class_names,
         max_length=saved.max_length,
+        long_texts=saved.long_texts,
         masks_padding=model.config.mask_padding,
         positions=model.encoder_config.max_tokens,
         temperature=temperature,
@@ -127,6 +131,7 @@ def _write_config(file: Path, saved: SavedModel, format: str, temperature: float
         MARK: format,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
+        "long_texts": saved.long_texts,
         "temperature": temperature or 1.0,
         "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
         "encoder": encoder_values(saved.model.encoder_config),
@@ -135,10 +140,11 @@ def _write_config(file: Path, saved: SavedModel, format: str, temperature: float
 
 
 def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
-    """The tokenizer that truncates and pads by itself, as the model needs it."""
+    """The tokenizer that pads as the model needs it, and truncates, unless other tokens are read of long texts."""
     own = saved.require_tokenizer()
     tokenizer = Tokenizer.from_str(own.backend_tokenizer.to_str())
-    tokenizer.enable_truncation(saved.max_length)
+    if saved.long_texts == "truncate":
+        tokenizer.enable_truncation(saved.max_length)
     if not saved.model.config.mask_padding:
         padding = {"length": saved.max_length}
     else:

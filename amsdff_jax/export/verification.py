@@ -95,7 +95,7 @@ def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
       UserError: logits that are not finite.
     """
     dataset = TextDataset(texts, np.zeros(len(texts), np.int32), saved.class_names, name="texts to verify on")
-    tokens = tokenize(dataset, saved.require_tokenizer(), saved.max_length)
+    tokens = tokenize(dataset, saved.require_tokenizer(), saved.max_length, saved.long_texts)
     model = saved.model.for_platform("cpu")
     parallel = DataParallel(devices=jax.local_devices(backend="cpu")[:1])
     config = Config().replace(data__max_length=saved.max_length, model__mask_padding=model.config.mask_padding)

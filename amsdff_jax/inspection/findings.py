@@ -47,7 +47,7 @@ def collect_warnings(
         *_labels(corpus, config.data),
         *_classes(classes),
         *_text_issues(text_issues),
-        *_lengths(lengths, config.data.max_length),
+        *_lengths(lengths, config.data),
         *_scripts(writing_systems),
     ]
     return tuple(sorted(findings, key=lambda finding: finding.kind != "warning"))
@@ -136,14 +136,15 @@ def _text_issues(text_issues: tuple[TextIssue, ...]) -> Iterator[Finding]:
         yield Finding(kind, "encodings", f"{plural(total, 'text')} {verb} {name} ({where})", examples)
 
 
-def _lengths(lengths: tuple[Lengths, ...], max_length: int) -> Iterator[Finding]:
-    train = lengths[0]
+def _lengths(lengths: tuple[Lengths, ...], config: DataConfig) -> Iterator[Finding]:
+    train, max_length = lengths[0], config.max_length
     truncated = train.truncated[max_length]
     if truncated > MUCH_TRUNCATED * train.texts:
         what = f"max_length={max_length} truncates {share(truncated, train.texts)} of the training texts"
         lost = f"drops {share(train.lost[max_length], train.tokens)} of their tokens"
+        places = {"truncate": "at the end (data.long_texts=head_tail: in the middle)", "head_tail": "in the middle"}
         enough = f"{train.quantiles[0.95]:,} tokens would hold 95 % of the texts"
-        yield Finding("note", "lengths", f"{what} and {lost}; {enough}")
+        yield Finding("note", "lengths", f"{what} and {lost} {places[config.long_texts]}; {enough}")
     for one in lengths:
         if one.unknown_tokens > MUCH_UNKNOWN * one.tokens:
             what = f"{share(one.unknown_tokens, one.tokens)} of the tokens of {_of(one.split)}"

@@ -66,7 +66,8 @@ class LayerNorm(nnx.LayerNorm):
     def __call__(self, x: Float[Array, "*rows F"], **_: Any) -> Float32[Array, "*rows F"]:
         """Each row less its mean, by its standard deviation; then scaled and shifted."""
         standardized: Any = _standardize(x.astype(jnp.float32), self.epsilon)
-        scaled = standardized * self.scale[...]
+        scale: Any = self.scale
+        scaled = standardized * scale[...]
         return scaled if self.bias is None else scaled + self.bias[...]
 
 

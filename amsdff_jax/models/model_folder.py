@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json
-from amsdff_jax.base.validation import build, require
-from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.base.validation import build, require, require_choice
+from amsdff_jax.config import LONG_TEXTS, EncoderConfig, ModelConfig
 from amsdff_jax.config.encoder_families import encoder_values, read_saved_encoder
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
@@ -41,8 +41,9 @@ class SavedModel(NamedTuple):
     # the one it was trained with; None leaves a folder that runs on token ids only
     tokenizer: PreTrainedTokenizerFast | None
     class_names: tuple[str, ...]  # C names, in the order of the logits
-    max_length: int  # tokens a text is truncated to; in reference mode also what it is padded to
+    max_length: int  # tokens that are read of a text; in reference mode also what it is padded to
     reads_pairs: bool | None = None  # whether it was trained on pairs of texts; None: not known, as after a conversion
+    long_texts: str = "truncate"  # which tokens of longer texts these are, as in `DataConfig`
 
     def require_tokenizer(self, name: str | Path = "the model") -> PreTrainedTokenizerFast:
         """The tokenizer.
@@ -66,6 +67,7 @@ class FolderConfig(NamedTuple):
     class_names: tuple[str, ...]
     max_length: int
     reads_pairs: bool | None
+    long_texts: str
 
 
 def save_model(folder: str | Path, saved: SavedModel) -> None:
@@ -106,6 +108,7 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         "format_version": FORMAT_VERSION,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
+        "long_texts": saved.long_texts,
         "reads_pairs": saved.reads_pairs,
         "model": dataclasses.asdict(model.config) | {"encoder": shared_name(model.config.encoder)},
         "encoder": encoder_values(model.encoder_config),
@@ -177,7 +180,7 @@ def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
     config, model = read_model_config(folder), load_model(folder, **fields)
     tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, config.encoder.vocab_size, str(folder))
-    return SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs)
+    return SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs, config.long_texts)
 
 
 def read_model_config(folder: str | Path) -> FolderConfig:
@@ -212,7 +215,9 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         require(fits, "max_length", max_length, expected)
         reads_pairs = content.get("reads_pairs")  # folders of earlier versions do not say
         require(reads_pairs is None or type(reads_pairs) is bool, "reads_pairs", reads_pairs, "true, false or null")
-        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs)
+        long_texts = content.get("long_texts", "truncate")
+        require_choice("long_texts", long_texts, LONG_TEXTS)
+        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs, long_texts)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -288,7 +288,8 @@ class Classifier:
         if not texts:
             return None
         with self._tokenizing:
-            tokens = tokenize(unlabelled(texts, self.class_names), self.saved.require_tokenizer(), self.max_length)
+            tokenizer, limit = self.saved.require_tokenizer(), (self.max_length, self.saved.long_texts)
+            tokens = tokenize(unlabelled(texts, self.class_names), tokenizer, *limit)
         self._inference_for(tokens).compile(self._variables, tokens, self._buckets)
         return tokens
 

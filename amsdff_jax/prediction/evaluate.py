@@ -88,7 +88,7 @@ def evaluate_model(
     with user_errors(directory, "written", "name another folder with --output"):
         directory.mkdir(parents=True, exist_ok=True)
     config = Config(
-        data=dataclasses.replace(data, max_length=saved.max_length),
+        data=dataclasses.replace(data, max_length=saved.max_length, long_texts=saved.long_texts),
         loss=recorded_loss(model),
         train=TrainConfig(eval_batch_size=batch_size),
     )

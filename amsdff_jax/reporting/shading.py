@@ -1,7 +1,7 @@
 """Texts of which some stretches are shaded; `macros.html.j2` writes them as HTML."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from amsdff_jax.base.escaping import shorten
@@ -28,20 +28,31 @@ class ShadedText:
     pieces: Sequence[tuple[str, Mark | None]]  # what is shown, with its mark; None: not shaded
     kind: str  # "signed" (for and against) or "weight"
     direction: str  # in which the text is written, "ltr" or "rtl"
-    ending: str = ""  # what follows that is not of the text
 
 
-def shade(text: str, marks: Iterable[Mark], kind: str, ending: str = "") -> ShadedText:
-    """A text as far as it is to be shown, with its marks from the beginning to the end; long pieces are shortened."""
+def shade(text: str, marks: Iterable[Mark], kind: str, unread: tuple[int, int] = (0, 0)) -> ShadedText:
+    """A text with its marks from the beginning to the end; long pieces are shortened.
+
+    Args:
+      unread: where the characters begin and end that are not shown but counted; no mark lies among them.
+    """
+
+    def unshaded(start: int, end: int) -> Iterator[tuple[str, None]]:
+        if start <= unread[0] < unread[1] <= end:
+            yield shorten(text[start : unread[0]]), None
+            yield f" … {unread[1] - unread[0]:,} more characters{' … ' if unread[1] < len(text) else ''}", None
+            start = unread[1]
+        yield shorten(text[start:end]), None
+
     pieces, place = [], 0
     for mark in marks:
         if not mark.special:
             start = max(mark.start, place)
-            pieces.append((shorten(text[place:start]), None))
+            pieces += unshaded(place, start)
             place = max(mark.end, place)
         pieces.append((mark.special or shorten(text[mark.start : mark.end]), mark))
-    pieces.append((shorten(text[place:]), None))
-    return ShadedText(pieces, kind, direction(text), ending)
+    pieces += unshaded(place, len(text))
+    return ShadedText(pieces, kind, direction(text))
 
 
 def css_class(mark: Mark, kind: str) -> str:

@@ -119,8 +119,10 @@ class Trainer:
         rates = peak_learning_rates(parameter_names(model), config.train)
         weights = class_weights(config.loss, train_data.labels, self.class_names)
         require_same_settings(self.config)
-        train_tokens = tokenize_on_hosts(train_data, tokenizer, config.data.max_length)
-        self._val_tokens = tokenize_on_hosts(val_data, tokenizer, config.data.max_length)
+        train_tokens, self._val_tokens = (
+            tokenize_on_hosts(data, tokenizer, config.data.max_length, config.data.long_texts)
+            for data in (train_data, val_data)
+        )
         log_data(self.class_names, train_tokens, self._val_tokens, config.data.max_length)
         self.stream = BatchStream(train_tokens, self.config, self._parallel)
         self.steps_per_epoch = self.stream.steps_per_epoch
@@ -317,9 +319,9 @@ class Trainer:
         self._update_model()
         folder = self.workdir / "model"
         if is_first_host() and not folder.exists():
-            length = self.config.data.max_length
             save_adapters(self.workdir / "adapter", self.model)
-            save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, length, self._reads_pairs))
+            reading = (self.config.data.max_length, self._reads_pairs, self.config.data.long_texts)
+            save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, *reading))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
             memory = f", in at most {peak / 1e6:.0f} MB of memory" if (peak := peak_memory()) else ""
             took = f"{self._progress.seconds:.0f} s{memory}"

@@ -309,6 +309,19 @@ def test_reference_numbers_that_cannot_be_compared_are_an_error(change, argument
         verify(tmp_path / "model", tmp_path / "numbers.safetensors", **arguments)
 
 
+def test_what_is_read_of_long_texts_goes_there_and_back(tmp_path):
+    saved = from_torch(REFERENCE / "model.safetensors", tmp_path / "model", encoder_config=ENCODER)
+    save_model(tmp_path / "model", saved._replace(long_texts="head_tail"))
+    to_torch(tmp_path / "model", tmp_path / "model.pt", layout="trainer")
+    assert from_torch(tmp_path / "model.pt", tmp_path / "back", encoder_config=ENCODER).long_texts == "head_tail"
+    assert read_model_config(tmp_path / "back").long_texts == "head_tail"
+    write_torch_file(
+        tmp_path / "odd.pt", {"model_state_dict": to_state_dict(saved.model), "config": {"long_texts": "x"}}
+    )
+    with pytest.raises(UserError, match=r"odd\.pt: long_texts: expected one of 'truncate', 'head_tail', got 'x'"):
+        from_torch(tmp_path / "odd.pt", tmp_path / "odd", encoder_config=ENCODER)
+
+
 @pytest.mark.parametrize("config", [{"max_length": "128", "class_names": 4}, {"class_names": "abcd"}, "text"])
 def test_strange_settings_in_a_checkpoint_are_passed_over(config, weights, tmp_path):
     write_torch_file(tmp_path / "odd.pt", {"model_state_dict": weights, "config": config})

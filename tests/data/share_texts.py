@@ -25,7 +25,8 @@ def main(address: str, processes: int, number: int, folder: str) -> None:
         texts, labels = make_texts(size, seed=size)[:2]
         for pairs in (None, texts[::-1]):
             data = TextDataset(texts, labels, ("high", "low"), text_pairs=pairs)
-            expected, shared = tokenize(data, tokenizer, 9), tokenize_on_hosts(data, tokenizer, 9)
+            limit = 9, "head_tail" if pairs else "truncate"
+            expected, shared = tokenize(data, tokenizer, *limit), tokenize_on_hosts(data, tokenizer, *limit)
             assert shared.fingerprint == expected.fingerprint
             tokenizer("a text that others read", truncation=True, max_length=4)
             for name in ("lengths", "labels", "truncated", "pad_token_id"):

@@ -55,10 +55,11 @@ def test_everything_that_tokens_depend_on_is_in_the_digest(tokenizer, tiny_encod
         content_digest(dataset("w1w2", ""), tokenizer, 6),
         content_digest(dataset("w1", "w2", pairs=("", "")), tokenizer, 6),
         content_digest(dataset("w1", "w2"), tokenizer, 7),
+        content_digest(dataset("w1", "w2"), tokenizer, 6, "head_tail"),
         content_digest(dataset("w1", "w2"), changed, 6),
         content_digest(dataset("w1", "w2"), literal, 6),
     ]
-    assert len({usual, *others}) == 7
+    assert len({usual, *others}) == 8
 
 
 def packed(**arrays):

@@ -66,6 +66,35 @@ def test_tokens_are_those_of_transformers_however_the_texts_are_divided(kind, pa
     assert [numbers.dtype for numbers in (tokens.token_ids, tokens.offsets, tokens.truncated)] == ["i4", "i8", "?"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pairs", [None, [text.strip() or "w6" for text in TEXTS[::-1]]])
+@pytest.mark.parametrize("max_length", [6, 10, 13])
+def test_head_and_tail_are_the_first_quarter_and_the_last_three(kind, pairs, max_length, tokenizer):
+    tokenizer = KINDS[kind](tokenizer)
+    tokens = tokenize(dataset(TEXTS, pairs), tokenizer, max_length, "head_tail")
+    for row, whole in enumerate(tokenizer(TEXTS, pairs).encodings):
+        ids = tokens.token_ids[tokens.offsets[row] : tokens.offsets[row + 1]].tolist()
+        pair = pairs[row] if pairs else None
+        truncated = tokenizer(TEXTS[row], pair, truncation=True, max_length=max_length).encodings[0]
+        assert tokens.truncated[row] == (len(whole) > max_length)
+        expected = []
+        for owner in (None, 0, 1):
+            own = [id for id, other in zip(whole.ids, whole.sequence_ids, strict=True) if other == owner]
+            share = truncated.sequence_ids.count(owner)  # as many of either text of a pair as truncation leaves
+            head = -(-share // 4) if owner is not None else share
+            expected += own[:head] + own[len(own) - (share - head) :]
+        assert sorted(ids) == sorted(expected or [tokenizer.unk_token_id])
+        if not tokens.truncated[row]:
+            assert ids == (whole.ids or [tokenizer.unk_token_id])
+
+
+def test_head_and_tail_stay_in_order(tokenizer):
+    words = " ".join(f"w{number}" for number in range(40))
+    tokens = tokenize(dataset([words], ["w7 w8 w9 w10 w11 w12 w13"]), tokenizer, 14, "head_tail")
+    first, second = [0, 1, 36, 37, 38, 39], [7, 8, 11, 12, 13]  # of 11: 5 of the shorter one, 6 of the longer
+    assert tokens.token_ids.tolist() == [2, *(5 + word for word in first), 3, *(5 + word for word in second), 3]
+
+
 def test_no_call_gets_more_than_bounds_its_memory(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenization, "TEXTS_PER_CALL", 4)
     monkeypatch.setattr(tokenization, "CHARACTERS_PER_CALL", 100)

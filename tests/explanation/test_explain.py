@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from amsdff_jax import UserError
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.tokenization import tokenize
+from amsdff_jax.data.tokenization import load_tokenizer, tokenize
 from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.reading import read_text
 from tests.compiled import call
@@ -97,6 +97,38 @@ def test_any_text_can_be_explained_and_written_down(make_explainer, text):
     assert reading.replaced == sum("\ud800" <= letter <= "\udfff" for letter in text)
     assert len(reading.tokens) <= 16
     assert reading.characters_read == (41 if reading.truncated else len(text))
+
+
+def test_what_is_read_of_a_long_text_is_what_training_reads(make_saved, make_explainer):
+    saved = make_saved("attention")._replace(long_texts="head_tail")
+    text = " ".join(f"w{number}" for number in range(40))
+    reading = read_text(text, saved.tokenizer, saved.max_length, saved.long_texts)
+    dataset = TextDataset([text], np.zeros(1, np.int32), CLASS_NAMES)
+    tokens = tokenize(dataset, saved.tokenizer, saved.max_length, saved.long_texts)
+    assert [token.id for token in reading.tokens] == tokens.token_ids.tolist()
+    assert reading.truncated and tokens.truncated.all()
+    assert text[slice(*reading.unread)].split() == [f"w{number}" for number in range(4, 30)]
+    explanation = Explainer(saved).explain(text)
+    assert len(explanation.word_attributions) == 14
+
+
+def test_the_middle_of_a_word_may_be_left_out(tiny_encoder):
+    backend = Tokenizer(models.WordPiece({"[UNK]": 0, "[PAD]": 1, "a": 2, "##b": 3, "##c": 4}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
+    reading = read_text("abcbcbcbc", fast, 4, "head_tail")
+    assert [token.name for token in reading.tokens] == ["a", "##c", "##b", "##c"]
+    assert [(word.start, word.end) for word in reading.words] == [(0, 1), (6, 9)]
+    assert (reading.unread, reading.characters_read) == ((1, 6), 4)
+    whole = read_text("abcbcbcbc", fast, 9, "head_tail")
+    assert (whole.truncated, len(whole.words), whole.characters_read) == (False, 1, 9)
+
+
+def test_a_text_that_is_truncated_on_the_left_is_unread_there(tiny_encoder):
+    tokenizer = load_tokenizer(tiny_encoder)
+    tokenizer.truncation_side = "left"
+    reading = read_text("w1 w2 w3 w4", tokenizer, 4)
+    assert (reading.unread, reading.truncated) == ((0, 6), True)
 
 
 def test_a_pair_of_surrogates_is_the_character_they_stand_for(make_saved):

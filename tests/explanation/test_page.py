@@ -106,6 +106,13 @@ def test_truncation_completeness_and_unread_characters_are_told(make_explainer):
     assert "more than 1 %" in Page(make_page([dataclasses.replace(explanation, attributions=worse)], "model")).content
 
 
+def test_the_middle_that_is_not_read_is_counted(make_saved):
+    explanation = Explainer(make_saved("attention")._replace(long_texts="head_tail")).explain("w1 " * 100)
+    content = Page(make_page([explanation], "model")).content
+    assert "it saw 16 tokens, 42 of 300 characters" in content
+    assert "258 more characters … " in content
+
+
 def test_shades_have_their_numbers_in_words(make_explainer):
     explanation = make_explainer().explain("w1 w30 w7")
     page = Page(make_page([explanation], "model"))

@@ -82,6 +82,17 @@ def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file
     np.testing.assert_allclose(verification.run_model(saved, [text]).logits, expected, atol=1e-5)
 
 
+def test_exports_read_the_beginning_and_the_end_of_long_texts(tiny_encoder, texts_file, tmp_path):
+    """Of one format: what makes the tokens is the same in all."""
+    model = LinearClassifier.from_pretrained(str(tiny_encoder), 3)
+    limit = {"max_length": 9, "long_texts": "head_tail"}
+    save_model(tmp_path / "model", SavedModel(model, load_tokenizer(tiny_encoder), CLASSES, **limit))
+    found = export_model(tmp_path / "model", tmp_path / "out", "stablehlo", texts_file)
+    assert found.equal
+    assert found.longest == 9
+    assert "the first quarter of so many and the rest from its end" in (tmp_path / "out" / "README.md").read_text()
+
+
 EXPORTS = [
     ("stablehlo", "roberta", True), ("stablehlo", "mpnet", True), ("stablehlo", "modernbert", True),
     ("stablehlo", "modernbert", False), ("stablehlo", "deberta-v2", True), ("onnx", "roberta", True),
@@ -153,8 +164,8 @@ def test_script_as_its_readme_says(model_folder, texts_file, tmp_path):
     code, output = run_script(tmp_path / "log", "export.py", *arguments)
     assert code == 0, output
     assert "44 texts of 3 to 24 tokens: logits differ by at most" in output
-    names = {"README.md", "load.py", "model.py", "model.safetensors", "config.json", "tokenizer.json",
-             "calibration.json"}  # fmt: skip
+    names = {"README.md", "load.py", "tokens.py", "long_texts.py", "model.py", "model.safetensors", "config.json",
+             "tokenizer.json", "calibration.json"}  # fmt: skip
     assert {file.name for file in out.iterdir()} == names
     readme = (out / "README.md").read_text()
     assert "2.5" in readme
@@ -257,13 +268,15 @@ def test_mistakes_are_one_line(model_folder, texts_file, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("stablehlo", {"jax", "numpy", "tokenizers"}),
-        ("safetensors", {"torch", "model", "tokenizers"}),
-        ("onnx", {"onnxruntime", "numpy", "tokenizers"}),
+        ("loaders/stablehlo.py", {"jax", "numpy", "tokens"}),
+        ("loaders/safetensors.py", {"torch", "model", "tokens"}),
+        ("loaders/onnx.py", {"onnxruntime", "numpy", "tokens"}),
+        ("loaders/tokens.py", {"tokenizers", "long_texts"}),
+        ("../data/long_texts.py", {"math", "collections", "tokenizers"}),
     ],
 )
 def test_loaders_need_little(name, allowed):
-    source = (exporter.LOADERS / f"{name}.py").read_text(encoding="utf-8")
+    source = (exporter.LOADERS.parent / name).read_text(encoding="utf-8")
     imported = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -58,6 +58,8 @@ def change_config(folder, section, **values):
         ("", "max_length", 41, r"max_length: expected at least 3 tokens, at most 40, the encoder's positions, got 41"),
         ("", "max_length", 10**6, "max_length: expected"),
         ("", "reads_pairs", 1, "reads_pairs: expected"),
+        ("", "long_texts", "tail", "long_texts: expected one of 'truncate', 'head_tail'"),
+        ("", "long_texts", ["truncate"], "long_texts: expected one of|not the config.json"),
         ("", "class_names", ["a"] * 10**5, "class_names: expected 2 different names"),
     ],
 )  # fmt: skip

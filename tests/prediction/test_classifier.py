@@ -21,7 +21,8 @@ from amsdff_jax.data.chunks import PAUSE
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration, write_calibration
 from amsdff_jax.evaluation.evaluator import Evaluator
-from amsdff_jax.evaluation.model_card import record_conversion
+from amsdff_jax.evaluation.model_card import record_conversion, write_model_card
+from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -58,6 +59,7 @@ def evaluate(saved: SavedModel, texts, pairs=None):
     variables = parallel.replicate(Variables.of(saved.model))
     config = Config().replace(
         data__max_length=saved.max_length,
+        data__long_texts=saved.long_texts,
         data__num_buckets=2,
         train__eval_batch_size=10,
         model__mask_padding=saved.model.config.mask_padding,
@@ -80,6 +82,24 @@ def test_says_what_evaluate_says_whatever_the_batch_order_and_devices(folder):
     np.testing.assert_allclose(classifier.logits(texts[:1]), logits[:1], atol=1e-5)  # a small batch
     spread = Classifier.from_pretrained(folder, batch_size=16, devices=jax.devices()[:4])
     np.testing.assert_allclose(spread.logits(texts), logits, atol=1e-5)
+
+
+def test_the_beginning_and_the_end_of_long_texts_are_read_everywhere(tiny_encoder, tmp_path):
+    model = LinearClassifier.from_pretrained(str(tiny_encoder), 3)
+    limit = {"max_length": MAX_LENGTH, "long_texts": "head_tail"}
+    save_model(tmp_path / "model", SavedModel(model, load_tokenizer(tiny_encoder), NAMES, **limit))
+    classifier = Classifier.from_pretrained(tmp_path / "model", devices=jax.devices()[:1])
+    long, short = "w1 " * 6 + "w2 " * 99 + "w3 " * 16, "w1 " * 6 + "w3 " * 16
+    one, other = classifier.predict([long, short])
+    assert (one.truncated, other.truncated) == (True, False)
+    logits = classifier.logits([long, short])
+    np.testing.assert_array_equal(logits[0], logits[1])
+    evaluation = evaluate(classifier.saved, [long, short])
+    np.testing.assert_allclose(logits, evaluation.logits, atol=1e-5)
+    assert evaluation.truncated == 1
+    write_model_card(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "Only 24 tokens of a text are read, the first quarter and the rest from its end (head_tail)" in card
 
 
 def test_pairs(classifier):

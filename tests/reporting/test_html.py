@@ -68,14 +68,28 @@ def test_numbers():
 
 
 def test_shaded_texts():
-    shaded = shade("ab cd", [Mark(0, 2, -1.0, "first"), Mark(3, 5, 0.5, "<second>", "+1")], "signed", "…")
-    page = fill("{{ shaded_text(facts) }}", facts=shaded)
-    assert page.content == "ab cd+1…"
+    marks = [Mark(0, 2, -1.0, "first"), Mark(3, 5, 0.5, "<second>", "+1")]
+    page = fill("{{ shaded_text(facts) }}", facts=shade("ab cd", marks, "signed"))
+    assert page.content == "ab cd+1"
     spans = [attributes for name, attributes in page.elements if name == "span" and "title" in attributes]
     assert [span["class"] for span in spans] == ["mark against", "mark for"]
     assert [span["title"] for span in spans] == ["first", "<second>"]
     assert css_class(Mark(0, 0, 0.5, "", special="[CLS]"), "weight") == "mark weight special"
     assert css_class(Mark(0, 0, 0.01, ""), "signed") == "mark"
+
+
+@pytest.mark.parametrize(
+    ("unread", "expected"),
+    [
+        ((0, 0), "abc def g"),
+        ((3, 7), "abc … 4 more characters …  g"),
+        ((8, 9), "abc def  … 1 more characters"),
+        ((0, 1), " … 1 more characters … bc def g"),
+    ],
+)
+def test_characters_that_are_not_shown_are_counted(unread, expected):
+    marks = [Mark(1, 3, 0.1, "bc")] if unread[1] == 9 else [Mark(1, 3, 0.1, "bc"), Mark(8, 9, 0.1, "g")]
+    assert "".join(text for text, _ in shade("abc def g", marks, "weight", unread).pieces) == expected
 
 
 def test_tables_have_headings_bars_and_pieces_with_directions_of_their_own():

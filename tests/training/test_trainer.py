@@ -251,6 +251,34 @@ def test_reference_mode_pads_to_max_length(tiny_trainer):
     assert {batch.input_ids.shape for batch in trainer.stream.batches(0, 9)} == {(12, 24)}
 
 
+def test_only_what_is_read_of_long_texts_can_decide(tiny_config, tmp_path):
+    random = np.random.default_rng(0)
+    labels = random.permutation([0, 1] * 36)
+    words = random.integers(0, 20, (72, 60))
+    endings = random.integers(20, 30, (72, 4)) + 10 * labels[:, None]  # the last words alone tell the class
+    texts = [" ".join(f"w{word}" for word in row) for row in np.concatenate([words, endings], axis=1)]
+    others = [text.rsplit(maxsplit=4)[0] + " w20 w21 w22 w23" for text in texts]
+    names = ("high", "low")
+    train, test = (TextDataset(texts[rows], labels[rows], names) for rows in (slice(36), slice(36, 72)))
+    other = TextDataset(others[36:], labels[36:], names)
+
+    def make(long_texts):
+        changes = {"data__max_length": 12, "data__long_texts": long_texts, "train__epochs": 16}
+        model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
+        config = tiny_config.replace(train__evaluate_every=100, **changes)
+        return Trainer(model, config, train, train, tmp_path / long_texts, devices=jax.devices()[:1])
+
+    trainer = make("truncate")
+    evaluations = [trainer.run_evaluation(dataset) for dataset in (test, other)]
+    np.testing.assert_array_equal(evaluations[0].logits, evaluations[1].logits)
+    assert [evaluation.truncated for evaluation in evaluations] == [36, 36]
+    trainer = make("head_tail")
+    trainer.train()
+    results = trainer.evaluate(test)
+    assert results["accuracy"] >= 0.95
+    assert read_model_folder(trainer.workdir / "model").long_texts == "head_tail"
+
+
 def test_every_text_is_seen_once_an_epoch(tiny_trainer, tiny_data, caplog):
     caplog.set_level("INFO")
     trainer = tiny_trainer()

@@ -77,8 +77,9 @@ def test_where_the_inputs_come_from_may_change_if_they_are_the_same(name, value,
 @pytest.mark.parametrize(
     ("name", "value"),
     [("seed", 1), ("model.name", "cnn"), ("model.compute_dtype", "bfloat16"), ("data.max_length", 99),
-     ("data.num_buckets", 3), ("loss.ce", 0.5), ("train.epochs", 5), ("train.batch_size", 16),
-     ("train.head_learning_rate", 0.1), ("train.best_metric", "loss"), ("train.accumulation_steps", 2)],
+     ("data.long_texts", "head_tail"), ("data.num_buckets", 3), ("loss.ce", 0.5), ("train.epochs", 5),
+     ("train.batch_size", 16), ("train.head_learning_rate", 0.1), ("train.best_metric", "loss"),
+     ("train.accumulation_steps", 2)],
 )  # fmt: skip
 def test_what_changes_weights_is_refused_with_a_way_out(name, value, workdir):
     before = (workdir / "config.json").read_bytes()

@@ -9,19 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from tokenizers import Tokenizer
+from tokens import encode
 
 FOLDER = Path(__file__).resolve().parent
 config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
 session = onnxruntime.InferenceSession(FOLDER / "model.onnx", providers=onnxruntime.get_available_providers())
-tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 
 
 def logits(texts):
     """Scores of the classes, [B,C], for B texts or pairs of texts."""
-    encodings = tokenizer.encode_batch(list(texts))
-    input_ids = np.array([encoding.ids for encoding in encodings], np.int64)  # [B,S]
-    attention_mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
+    input_ids, attention_mask = (np.array(rows, np.int64) for rows in encode(texts))  # [B,S]
     return session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
 
 

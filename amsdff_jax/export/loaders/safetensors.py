@@ -9,20 +9,17 @@ from pathlib import Path
 
 import torch
 from model import TorchClassifier
-from tokenizers import Tokenizer
+from tokens import encode
 
 FOLDER = Path(__file__).resolve().parent
 config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
 model = TorchClassifier.from_pretrained(FOLDER)
-tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 
 
 @torch.no_grad()
 def logits(texts):
     """Scores of the classes, [B,C], for B texts or pairs of texts."""
-    encodings = tokenizer.encode_batch(list(texts))
-    input_ids = torch.tensor([encoding.ids for encoding in encodings])  # [B,S]
-    attention_mask = torch.tensor([encoding.attention_mask for encoding in encodings])
+    input_ids, attention_mask = map(torch.tensor, encode(texts))  # [B,S]
     return model(input_ids, attention_mask).logits
 
 

@@ -19,11 +19,9 @@ model = jax.jit(jax.export.deserialize(bytearray((FOLDER / "model.stablehlo").re
 
 def logits(texts):
     """Scores of the classes, [B,C], for B texts or pairs of texts."""
-    from tokenizers import Tokenizer
+    from tokens import encode
 
-    encodings = Tokenizer.from_file(str(FOLDER / "tokenizer.json")).encode_batch(list(texts))
-    input_ids = np.array([encoding.ids for encoding in encodings], np.int32)  # [B,S]
-    attention_mask = np.array([encoding.attention_mask for encoding in encodings], np.int32)
+    input_ids, attention_mask = (np.array(rows, np.int32) for rows in encode(texts))  # [B,S]
     return np.asarray(model(weights, input_ids, attention_mask))
 
 

@@ -1,0 +1,30 @@
+"""Texts as tokens, as the classifier in this folder reads them; needs tokenizers."""
+
+import json
+from pathlib import Path
+
+from long_texts import head_and_tail
+from tokenizers import Tokenizer
+
+FOLDER = Path(__file__).resolve().parent
+config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+padding = tokenizer.padding
+tokenizer.no_padding()  # which comes after the choice of tokens
+
+
+def encode(texts):
+    """Token ids and attention mask, each B rows of S numbers, for B texts or pairs of texts."""
+    rows = [_ids(encoding) for encoding in tokenizer.encode_batch(list(texts))]
+    length = padding["length"] or max(map(len, rows))
+    multiple = padding["pad_to_multiple_of"] or 1
+    length = -(-length // multiple) * multiple
+    mask = [[1] * len(row) + [0] * (length - len(row)) for row in rows]
+    return [row + [padding["pad_id"]] * (length - len(row)) for row in rows], mask
+
+
+def _ids(encoding):
+    if config["long_texts"] == "head_tail":
+        ids = encoding.ids
+        return [ids[place] for place in head_and_tail(encoding, config["max_length"])]
+    return encoding.ids  # which the tokenizer has truncated
