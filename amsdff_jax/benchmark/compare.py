@@ -85,9 +85,9 @@ def compare(plan: Plan) -> dict[str, Any]:
       and shape, the `median` and the `quartiles` of all timed calls in seconds, the seconds of the `first_call`,
       compilation included, and of that of later rounds, with what is kept between processes (`first_call_cached`), or
       why it `failed`;
-      `missing`: sides that could not be run, and why; `matrix_rate` by type and `matrix_operations` of a forward pass
-      by shape; `peak_memory` in bytes by side and type; `epochs` by name; `differences`: a rival's largest difference
-      of logits to ours, by side and type; `agree`: whether all are within `TOLERANCES`.
+      `missing`: sides that could not be run, and why; `matrix_rate` by side and type; `matrix_operations` of a forward
+      pass by shape; `peak_memory` in bytes by side and type; `epochs` by name; `differences`: a rival's largest
+      difference of logits to ours, by side and type; `agree`: whether all are within `TOLERANCES`.
 
     Raises:
       UserError: the system tells no process its memory, or our own side failed, whose last line says why.
@@ -121,7 +121,11 @@ def compare(plan: Plan) -> dict[str, Any]:
         "plan": _without_paths(plan),
         "results": [row for key, repeated in runs.items() for row in _rows(*key, repeated)],
         "missing": missing,
-        "matrix_rate": {dtype: _median(repeated, "matrix_rate") for dtype, repeated in ours.items()},
+        "matrix_rate": {
+            " ".join(key): _median(repeated, "matrix_rate")
+            for key, repeated in runs.items()
+            if "matrix_rate" in repeated[0]  # ONNX Runtime multiplies within models only
+        },
         "matrix_operations": {shape: values["matrix_operations"] for shape, values in first.items()},
         "peak_memory": {" ".join(key): _median(repeated, "peak_memory") for key, repeated in runs.items()},
         "epochs": epochs,

@@ -1,6 +1,5 @@
 """The benchmark's JAX side, `python -m amsdff_jax.benchmark.jax_side TASK.json RESULTS.json`."""
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,8 +17,10 @@ from amsdff_jax.benchmark.workload import (
     INFERENCES_A_STEP,
     KINDS,
     LEARNING_RATE,
+    PRODUCTS_A_CALL,
     Workload,
     make_batch,
+    matrix_rate,
     run_worker,
     time_calls,
 )
@@ -36,13 +37,6 @@ from amsdff_jax.parallel.compilation import keep_compiled_steps
 from amsdff_jax.training.optimizer import peak_learning_rates
 from amsdff_jax.training.step import initial_state, make_train_step, split_model
 from amsdff_jax.training.trainer import Trainer
-
-# [M,K] x [K,N] of the product whose rate stands for the device's: on a processor that of the minilm preset, elsewhere
-# one that is large enough to keep all of the device busy.
-PRODUCTS = {"cpu": (2048, 384, 1536)}
-LARGE_PRODUCT = (8192, 8192, 8192)
-PRODUCTS_A_CALL = 10  # sent one after the other, so that the wait for the last of them counts little
-CALLS = 10
 
 
 def measure(workload: Workload) -> dict[str, Any]:
@@ -126,18 +120,19 @@ def _measure_shape(workload: Workload, shape: tuple[int, int]) -> dict[str, Any]
 
 
 def _matrix_rate(dtype: str, platform: str) -> float:
-    """Floating-point operations a second of one matrix product; the faster of a result in float32 and in `dtype`."""
-    m, k, n = PRODUCTS.get(platform, LARGE_PRODUCT)
-    # Random, because a GPU that multiplies zeros or ones takes less power, and runs faster.
-    left, right = (jax.random.normal(jax.random.key(0), shape, dtype) for shape in ((m, k), (k, n)))
+    """That of the faster of a result in float32 and in `dtype`."""
 
-    def seconds(result: str) -> float:
-        product = jax.jit(lambda left, right: jnp.dot(left, right, preferred_element_type=result))
-        in_a_row = range(PRODUCTS_A_CALL)
-        timed = time_calls(lambda: lambda: jax.block_until_ready([product(left, right) for _ in in_a_row]), CALLS)
-        return statistics.median(timed["seconds"])
+    def rate(result: str) -> float:
+        def make(sizes: tuple[int, int, int]) -> Callable[[], Any]:
+            m, k, n = sizes
+            # Random, because a GPU that multiplies zeros or ones takes less power, and runs faster.
+            left, right = (jax.random.normal(jax.random.key(0), shape, dtype) for shape in ((m, k), (k, n)))
+            product = jax.jit(lambda left, right: jnp.dot(left, right, preferred_element_type=result))
+            return lambda: jax.block_until_ready([product(left, right) for _ in range(PRODUCTS_A_CALL)])
 
-    return 2 * m * k * n * PRODUCTS_A_CALL / min(map(seconds, {"float32", dtype}))
+        return matrix_rate(platform, make)
+
+    return max(map(rate, {"float32", dtype}))
 
 
 def _measure_epoch(workload: Workload) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The tables of a comparison, for the terminal and the documentation."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ def describe(comparison: Mapping[str, Any]) -> list[str]:
     """What the numbers were measured on and what they say, in lines to stand above the table."""
     environment, plan = comparison["environment"], comparison["plan"]
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    rates = ", ".join(f"{rate / 1e9:,.0f} in {dtype}" for dtype, rate in comparison["matrix_rate"].items())
+    rates = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in comparison["matrix_rate"].items())
     lines = [
         f"{environment['device']}; load average {environment['load']:.2f} on {environment['cores']} cores; {versions}",
         f"model: {plan['model']}; rounds of all sides in turn: {plan['rounds']}; matrix products, GFLOP/s: {rates}",
@@ -35,15 +36,19 @@ def explain() -> str:
     return (
         "Milliseconds are the median of a call, their spread the distance of the quartiles; tokens are those of the "
         "padded batch. MFU, model FLOPs utilization, counts the FLOPs of the matrix products, three times as many in a "
-        f"train step, as a share of the matrix rate in that type. {STEPS} steps: the first call, compilation included, "
-        f"and {STEPS - 1} medians, added up and not run. The last column is the time of the fastest rival in any "
-        "floating-point type by that of the row; above 1 is faster."
+        f"train step, as a share of the highest matrix rate in that type. {STEPS} steps: the first call, compilation "
+        f"included, and {STEPS - 1} medians, added up and not run. The last column is the time of the fastest rival in "
+        "any floating-point type by that of the row; above 1 is faster."
     )
 
 
 def make_table(comparison: Mapping[str, Any]) -> Table:
     """A row for each kind of call, shape, side and type; at the end the sides that could not be run."""
-    plan, rates, memory = (comparison[name] for name in ("plan", "matrix_rate", "peak_memory"))
+    plan, memory = comparison["plan"], comparison["peak_memory"]
+    rates: dict[str, float] = {}  # by type, of the side that multiplies fastest
+    for name, rate in comparison["matrix_rate"].items():
+        dtype = name.split()[1]
+        rates[dtype] = max(rate, rates.get(dtype, 0.0))
     rows = []
     for kind in KINDS:
         for texts, tokens in plan["shapes"]:
@@ -119,7 +124,9 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
 
 
 def _worst(comparison: Mapping[str, Any]) -> str:
-    shown = ", ".join(f"{name} {value:.1e}" for name, value in comparison["differences"].items())
+    # A NaN comes back from JSON as None.
+    differences = {name: math.nan if value is None else value for name, value in comparison["differences"].items()}
+    shown = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
     return f"Largest differences of logits to ours: {shown or 'nothing to compare with'}."
 
 

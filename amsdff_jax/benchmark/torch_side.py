@@ -20,8 +20,10 @@ from amsdff_jax.benchmark.workload import (
     INFERENCES_A_STEP,
     KINDS,
     LEARNING_RATE,
+    PRODUCTS_A_CALL,
     Workload,
     make_batch,
+    matrix_rate,
     run_worker,
     time_calls,
 )
@@ -49,7 +51,23 @@ def measure(workload: Workload) -> dict[str, Any]:
         return {"epoch": _measure_epoch(workload)}
     shapes = {f"{shape[0]}x{shape[1]}": _measure_shape(workload, shape) for shape in workload.shapes}
     peak = torch.cuda.max_memory_allocated() if workload.platform == "gpu" else peak_memory()
-    return {"shapes": shapes, "peak_memory": peak}
+    return {"shapes": shapes, "peak_memory": peak, "matrix_rate": matrix_rate(workload.platform, _products(workload))}
+
+
+def _products(workload: Workload) -> Callable[[tuple[int, int, int]], Callable[[], None]]:
+    def make(sizes: tuple[int, int, int]) -> Callable[[], None]:
+        m, k, n = sizes
+        dtype = torch.bfloat16 if workload.dtype == "bfloat16" else torch.float32
+        left, right = (torch.randn(shape, device=_device(workload), dtype=dtype) for shape in ((m, k), (k, n)))
+
+        def multiply() -> None:
+            for _ in range(PRODUCTS_A_CALL):
+                left @ right
+            _wait(workload)
+
+        return multiply
+
+    return make
 
 
 def _load(workload: Workload) -> TorchClassifier:

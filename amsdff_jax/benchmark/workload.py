@@ -1,6 +1,7 @@
 """What all sides of the benchmark compute, and how they tell what it took."""
 
 import dataclasses
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,12 @@ LEARNING_RATE = 5e-5
 KINDS = ("inference", "train step")
 INFERENCES_A_STEP = 3  # timed calls of inference for each timed train step
 OURS = "amsdff-jax"
+# [M,K] x [K,N] of the product whose rate stands for the device's: on a processor that of the minilm preset, elsewhere
+# one that is large enough to keep all of the device busy.
+PRODUCTS = {"cpu": (2048, 384, 1536)}
+LARGE_PRODUCT = (8192, 8192, 8192)
+PRODUCTS_A_CALL = 10  # sent one after the other, so that the wait for the last of them counts little
+CALLS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,3 +79,15 @@ def time_calls(make: Callable[[], Callable[[], Any]], number: int) -> dict[str, 
         call()
         seconds.append(time.perf_counter() - start)
     return {"first_call": first_call, "seconds": seconds}
+
+
+def matrix_rate(platform: str, make: Callable[[tuple[int, int, int]], Callable[[], Any]]) -> float:
+    """Floating-point operations a second of matrix products.
+
+    Args:
+      platform: as `jax.Device.platform` names it.
+      make: from the sizes M, K, N to a function that multiplies `PRODUCTS_A_CALL` times and waits for the last result.
+    """
+    m, k, n = PRODUCTS.get(platform, LARGE_PRODUCT)
+    timed = time_calls(lambda: make((m, k, n)), CALLS)
+    return 2 * m * k * n * PRODUCTS_A_CALL / statistics.median(timed["seconds"])

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
-BLOCK = 64  # rows and columns
+BLOCK = 64  # tokens and features of a block of a transposed copy
 
 
 def dense(
@@ -23,24 +23,30 @@ def dense(
     Multiplies over flattened leading axes: XLA's CPU backend trains a product over [B*S,H] about
     twice as fast as the same product over [B,S,H].
     """
-    flat = _dense(x.astype(dtype).reshape(-1, x.shape[-1]), kernel.astype(dtype), bias.astype(jnp.float32))
-    return flat.reshape(*x.shape[:-1], kernel.shape[1])
+    length = x.shape[-2] if x.ndim > 2 else 1
+    flat = x.astype(dtype).reshape(-1, x.shape[-1])
+    return _dense(flat, kernel.astype(dtype), bias.astype(jnp.float32), length).reshape(*x.shape[:-1], kernel.shape[1])
 
 
-@jax.custom_vjp
-def _dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, length: int) -> jax.Array:
     # With a float32 result bfloat16 multiplies at 390 GF/s, with a bfloat16 one at 190, as float32 does.
     return (_dot(x, kernel, 1, 0) + bias).astype(x.dtype)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _dense(x, kernel, bias), (x, kernel)
+def _forward(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, length: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _dense(x, kernel, bias, length), (x, kernel)
 
 
-def _backward(saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _backward(
+    length: int, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, kernel = saved
     x_gradient = _dot(cotangent, kernel, 1, 1).astype(x.dtype)
-    kernel_gradient = jax.lax.platform_dependent(x, cotangent, cpu=_weight_gradient_on_cpu, default=_weight_gradient)
+    on_cpu = functools.partial(_weight_gradient_on_cpu, length=length)
+    kernel_gradient = jax.lax.platform_dependent(x, cotangent, cpu=on_cpu, default=_weight_gradient)
     # As a product, because XLA's CPU backend sums columns of bfloat16 ten times slower within a step (20 ms for
     # 4096 x 1536).
     bias_gradient = _dot(jnp.ones((1, len(cotangent)), cotangent.dtype), cotangent, 1, 0)[0]
@@ -57,17 +63,18 @@ def _dot(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> 
 _weight_gradient = functools.partial(_dot, left_axis=0, right_axis=0)
 
 
-def _weight_gradient_on_cpu(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+def _weight_gradient_on_cpu(x: jax.Array, cotangent: jax.Array, length: int) -> jax.Array:
     """`_weight_gradient` by a transposed copy of `x` in bfloat16, made so that XLA does not fold it into the product.
 
     XLA's CPU backend multiplies a transposed left side at 150 to 190 GF/s in either type, a transposed copy at
     300 to 350 in bfloat16. In float32 the copy costs more than it gains. The copy is made block by block, and then
-    block after block: row by row it takes 14 ms for 2048 x 1536 on one core of an Intel Xeon with AMX, so 3.
+    block after block: row by row it takes 14 ms for 2048 x 1536 on one core of an Intel Xeon with AMX, so 3. No block
+    holds tokens of two texts of `length` tokens, which may be on two devices.
     """
     tokens, features = x.shape
-    if x.dtype == jnp.float32 or not isinstance(tokens, int):
+    if x.dtype == jnp.float32 or length == 1:
         return _weight_gradient(x, cotangent)
-    rows, columns = math.gcd(tokens, BLOCK), math.gcd(features, BLOCK)
+    rows, columns = length if length <= BLOCK else math.gcd(length, BLOCK), math.gcd(features, BLOCK)
     blocks = x.reshape(tokens // rows, rows, features // columns, columns).transpose(0, 2, 3, 1)
     transposed = jax.lax.optimization_barrier(blocks).transpose(1, 2, 0, 3).reshape(features, tokens)
     return _dot(transposed, cotangent, 1, 0)

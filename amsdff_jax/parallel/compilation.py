@@ -106,6 +106,7 @@ class StepByLength:
         if not missing or not hasattr(self._function, "lower"):
             yield []
             return
+        logger.info("%s: compiling, or loading, for texts of %s tokens", self._name, _listed(missing))
         start, made, ending = time.perf_counter(), [], threading.Lock()
 
         def make(arguments: tuple) -> jax.stages.Compiled:
@@ -142,8 +143,8 @@ class StepByLength:
         temporary, is_new = zip(*made, strict=True)
         how = "compiled" if any(is_new) else "loaded"
         logger.info(
-            f"{self._name}: {how} for texts of {', '.join(map(str, sorted(lengths)))} tokens in {seconds:.1f} s; takes "
-            f"up to {max(temporary) / 1e6:.0f} MB of memory beside weights and batches"
+            f"{self._name}: {how} for texts of {_listed(lengths)} tokens in {seconds:.1f} s; takes up to "
+            f"{max(temporary) / 1e6:.0f} MB of memory beside weights and batches"
         )
 
     def __call__(self, state: Any, batch: Any, *others: Any) -> Any:
@@ -155,6 +156,10 @@ class StepByLength:
             self._executables[length] = Future()
             self._executables[length].set_result(self._function)
         return self._executables[length].result()(state, batch, *others)
+
+
+def _listed(lengths: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(lengths)))
 
 
 def _abstract(leaf: Any) -> Any:

@@ -31,7 +31,7 @@ def comparison():
         "plan": {"model": "minilm", "rounds": 3, "shapes": [[4, 10]]},
         "results": results,
         "missing": {"torch-compile bfloat16": "no compiler", "torch-eager": "not compared"},
-        "matrix_rate": {"float32": 100e9, "bfloat16": 200e9},
+        "matrix_rate": {"amsdff-jax float32": 80e9, "torch-sdpa float32": 100e9, "amsdff-jax bfloat16": 200e9},
         "matrix_operations": {"4x10": 10e9},
         "peak_memory": {f"{row['side']} {row['dtype']}": 3e9 for row in results},
         "epochs": {},
