@@ -62,7 +62,7 @@ def _products(workload: Workload) -> Callable[[tuple[int, int, int]], Callable[[
 
         def multiply() -> None:
             for _ in range(PRODUCTS_A_CALL):
-                left @ right
+                torch.mm(left, right)
             _wait(workload)
 
         return multiply
