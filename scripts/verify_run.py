@@ -2,7 +2,7 @@
 
     python scripts/verify_run.py --config=configs/quickstart.py
 
-Trains the first steps of the run on one device; stops half-way and resumes; then on eight devices, in both modes of
+Trains the first steps of the run on one device; stops half-way and resumes; then on eight devices, in every mode of
 `parallel.mode`. Where the machine has fewer, the CPU simulates them. Exit code 1: something is different.
 """
 

@@ -72,7 +72,7 @@ def verify_run(config: Config, steps: int, devices: Sequence[Device]) -> tuple[T
     Args:
       config: the run, in float32. Dropout stays as it is: masks do not depend on the devices. Idle biases are held, see
         `hold_idle_biases`.
-      devices: the first is used by itself, then all together, in both modes of `config.parallel`.
+      devices: the first is used by itself, then all together, in every mode of `config.parallel`.
 
     Returns:
       The run on one device, and how the others compare with it.

@@ -92,6 +92,8 @@ class StepByLength:
         Args:
           examples: as for `compile`, in the order in which they will be needed.
         """
+        if missing := self._missing(examples):  # the user waits for the first, some 20 s on two cores
+            logger.info("%s: compiling, or loading, for texts of %s tokens", self._name, _listed(missing))
         # One compilation keeps about two cores busy.
         with self._compiling(examples, (os.cpu_count() or 1) // 2 or 1) as tasks:
             # XLA chooses kernels for a GPU by their times there, which a step would disturb.
@@ -102,11 +104,10 @@ class StepByLength:
     @contextlib.contextmanager
     def _compiling(self, examples: Mapping[int, tuple], at_once: int) -> Iterator[list[Future]]:
         """Yields a task for each length that is missing; the last to end logs what all of them took."""
-        missing = [length for length in examples if length not in self._executables]
+        missing = self._missing(examples)
         if not missing or not hasattr(self._function, "lower"):
             yield []
             return
-        logger.info("%s: compiling, or loading, for texts of %s tokens", self._name, _listed(missing))
         start, made, ending = time.perf_counter(), [], threading.Lock()
 
         def make(arguments: tuple) -> jax.stages.Compiled:
@@ -130,6 +131,9 @@ class StepByLength:
             for length, task in tasks.items():
                 if task.cancelled():
                     del self._executables[length]
+
+    def _missing(self, examples: Mapping[int, tuple]) -> list[int]:
+        return [length for length in examples if length not in self._executables]
 
     def _load_or_compile(self, arguments: tuple) -> tuple[jax.stages.Compiled, bool]:
         def lower() -> jax.stages.Lowered:

@@ -162,7 +162,7 @@ class DataParallel:
         return lambda state, batch, key: jax.tree.map(self._to_global, mapped(state, batch, key))
 
     def compile_eval_step(self, step: Callable) -> Callable:
-        """Compiles `(variables, batch) -> results`, the results replicated, in both modes alike: rows are apart."""
+        """Compiles `(variables, batch) -> results`, the results replicated, in all modes alike: rows are apart."""
         return jax.jit(step, out_shardings=self._replicated)
 
     def any_host(self, flag: bool) -> Any:

@@ -113,7 +113,8 @@ def start_run(
     if is_new and not file and config.train.data_dependent_init and model.needs_data_init:
         fit_new_layers(model, train_tokens, config.seed)
     with parallel.making_state():
-        update_model(model, Variables.of(model))  # it, too, leaves the devices then
+        if parallel.mode == "fsdp":
+            update_model(model, Variables.of(model))  # it, too, leaves the device, which may have no room for both
         graphs, variables = split_model(model.for_platform(parallel.platform), rates, parallel.axis_name)
         state, optimizer = initial_state(variables, rates, config, total_steps)
         if file:

@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.parametrize("tokens", [64, 7], ids=["blocks", "odd"])
+@pytest.mark.parametrize("tokens", [64, 96, 7], ids=["a block", "blocks", "odd"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
 def test_dense_and_its_gradients_are_those_of_the_plain_product(tokens, dtype, tolerance):
     x, kernel, bias, weight = draw(3, tokens, 5), draw(5, 6, seed=1), draw(6, seed=2), draw(3, tokens, 6, seed=3)
