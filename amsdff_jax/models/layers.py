@@ -47,13 +47,7 @@ class Linear(nnx.Module):
     def __call__(self, x: Float[Array, "*rows I"], seed: Seed | None = None) -> Float[Array, "*rows O"]:
         """The product in the compute type; `seed` is for the dropout of an adapter, if there is one."""
         bias = jnp.zeros(self.out_features) if self.bias is None else self.bias[...]
-        return self.adapt(dense(x, self.kernel[...], bias, self.dtype), x, seed)
-
-    def adapt(
-        self, y: Float[Array, "*parts"], x: Float[Array, "*rows I"], seed: Seed | None = None
-    ) -> Float[Array, "*parts"]:
-        """The layer's product `y`, however its features are laid out, with what an adapter makes of `x` added."""
-        return y
+        return dense(x, self.kernel[...], bias, self.dtype)
 
 
 class LayerNorm(nnx.LayerNorm):

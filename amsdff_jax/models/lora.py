@@ -45,11 +45,9 @@ class LoRALinear(Linear):
         self.lora_B = Linear(rank, base.out_features, kernel_init=nnx.initializers.zeros, **layer)
         self.scale = config.lora_alpha / rank
 
-    def adapt(
-        self, y: Float[Array, "*parts"], x: Float[Array, "*rows I"], seed: Seed | None = None
-    ) -> Float[Array, "*parts"]:
+    def __call__(self, x: Float[Array, "*rows I"], seed: Seed | None = None) -> Float[Array, "*rows O"]:
         """See the base class."""
-        return y + self.scale * self.lora_B(self.lora_A(self.lora_dropout(x, seed))).reshape(y.shape)
+        return super().__call__(x) + self.scale * self.lora_B(self.lora_A(self.lora_dropout(x, seed)))
 
 
 def lora_targets(config: ModelConfig, model_type: str) -> tuple[str, ...]:

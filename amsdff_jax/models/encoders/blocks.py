@@ -14,7 +14,6 @@ from amsdff_jax.config.encoders import CountedAfterPaddingConfig, PostNormConfig
 from amsdff_jax.models.attention import split_heads
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import LayerNorm, Linear, gelu
-from amsdff_jax.models.matmul import dense
 from amsdff_jax.models.shapes import Features, Features32, Mask, Seed
 
 
@@ -121,11 +120,13 @@ def look_up(table: nnx.Embed, ids: Int[Array, "*texts S"], padding: int) -> Floa
 def project_heads(
     x: Features, layers: tuple[Linear, ...], num_heads: int, seed: Seed | None
 ) -> list[Float[Array, "B S N D"]]:
-    """The outputs of several dense layers, multiplied as one, each with its N heads apart."""
-    kernel = jnp.concatenate([layer.kernel[...] for layer in layers], axis=-1)
-    bias = jnp.concatenate([layer.bias[...] for layer in layers])
-    products = split_heads(dense(x, kernel, bias, layers[0].dtype), len(layers), num_heads)
-    return [layer.adapt(product, x, seed) for layer, product in zip(layers, products, strict=True)]
+    """The outputs of several dense layers, each with its N heads apart.
+
+    Each by a product of its own: one product of weights put side by side trains 32 texts of 64 tokens in 816 ms a step
+    instead of 676 (2 cores of an Intel Xeon with AMX, bfloat16, medians of 3 runs in turn), and XLA for GPUs puts
+    products of the same rows together by itself.
+    """
+    return [split_heads(layer(x, seed), 1, num_heads)[0] for layer in layers]
 
 
 class ResidualOutput(nnx.Module):
