@@ -29,7 +29,7 @@ def tokens(tiny_config, tiny_data):
 
 def test_features_are_the_encoders_output_and_are_kept(model, tokens, tmp_path, monkeypatch):
     monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path))
-    encoded = encode_once(model.transformer, tokens)
+    encoded = encode_once(model, tokens)
     (planned, *_) = plan_batches(tokens.lengths, (24,), 7)
     batch = encoded.make_batch(planned)
     ids = np.zeros((7, 24), np.int32)
@@ -42,15 +42,15 @@ def test_features_are_the_encoders_output_and_are_kept(model, tokens, tmp_path, 
     assert (batch.features[~real] == 0).all()
 
     monkeypatch.setattr(features, "_encode", None)  # not called again
-    np.testing.assert_array_equal(encode_once(model.transformer, tokens).features, encoded.features)
+    np.testing.assert_array_equal(encode_once(model, tokens).features, encoded.features)
 
 
 def test_other_weights_have_other_features(model, tokens, tmp_path, monkeypatch):
     monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path))
-    first = encode_once(model.transformer, tokens)
+    first = encode_once(model, tokens)
     norm = model.transformer.transformer.layer[0].output_layer_norm
     norm.scale.set_value(norm.scale[...] * 2)
-    assert not np.allclose(encode_once(model.transformer, tokens).features, first.features, atol=0.1)
+    assert not np.allclose(encode_once(model, tokens).features, first.features, atol=0.1)
 
 
 def test_other_heads_have_other_features(model, tokens):
