@@ -107,8 +107,8 @@ def test_new_layers_are_fitted_to_the_features(tiny_config, tiny_data):
 
 
 def test_texts_are_encoded_whole_and_epochs_read_excerpts(tiny_config, tiny_data):
-    settings = {"data__max_length": 14, "data__long_texts": "windows", "data__window_overlap": 2, "data__max_windows": 1}
-    config = tiny_config.replace(model__name="linear", **settings)
+    limits = {"data__max_length": 14, "data__window_overlap": 2, "data__max_windows": 1}
+    config = tiny_config.replace(model__name="linear", data__long_texts="windows", **limits)
     (outcome,) = run(config, tiny_data, [0], [3e-2])
     assert np.isfinite(outcome.evaluation.logits).all() and outcome.evaluation.truncated == 0
     tokenizer = load_tokenizer(config.model.encoder)
