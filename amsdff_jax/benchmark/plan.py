@@ -11,6 +11,7 @@ import jax
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -120,7 +121,9 @@ class StepPlan(NamedTuple):
 
 
 def plan_run(config: Config, topologies: Sequence[str], modes: Sequence[str] = ()) -> list[StepPlan]:
-    """Compiles the train step of a run for each slice and in each mode, with texts of `data.max_length` tokens.
+    """Compiles the train step of a run for each slice and in each mode, with texts of as many tokens as a step reads.
+
+    That is `data.max_length`, or what `data.max_windows` windows hold, of texts with a special token at either end.
 
     No weights and texts are read, and of the encoder its `config.json` alone.
 
@@ -165,11 +168,16 @@ def planned_model(config: Config, platform: str) -> PretrainedClassifier:
             f"got {config.data.max_length}"
         )
     kind = MODELS[config.model.name]
-    return abstract_model(lambda rngs: kind(config.model, sizes, rngs=rngs, platform=platform))
+    model = abstract_model(lambda rngs: kind(config.model, sizes, rngs=rngs, platform=platform))
+    if config.data.long_texts == "windows":
+        model.read_in_windows(Windows(config.data.max_length, config.data.window_overlap, prefix=1, suffix=1))
+    return model
 
 
 def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) -> StepPlan:
     chips, length = len(topology.devices), config.data.max_length
+    if model.windows is not None:
+        length = model.windows.length(config.data.max_windows)
     parallel = DataParallel(config.parallel.mode, topology.devices)
     lowered, state = lower_train_step(model, config, parallel, length)
     logger.info("%s, %s: compiling the train step; that takes minutes", topology.name, parallel.mode)

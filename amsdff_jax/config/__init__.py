@@ -114,7 +114,7 @@ class ModelConfig:
 
 
 QUOTING = ("auto", "double", "backslash", "none")
-LONG_TEXTS = ("truncate", "head_tail")
+LONG_TEXTS = ("truncate", "head_tail", "windows")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,11 @@ class DataConfig:
     validation_fraction: float = 0.1  # of the training split, where no validation split is named
     tokenizer: str = ""  # folder or hub id; "": the encoder's own
     max_length: int = 256  # tokens, special ones included
-    long_texts: str = "truncate"  # which tokens of longer ones: the first (truncate), or first and last (head_tail)
+    # What is read of longer ones: the first tokens (truncate), the first and the last (head_tail), or all (windows), so
+    # many at a time
+    long_texts: str = "truncate"
+    window_overlap: int = 32  # windows: tokens that two neighbours share
+    max_windows: int = 4  # windows: of a text in a step of training, side by side, others in every epoch
     num_buckets: int = 4  # at most so many lengths are compiled in masked mode; reference mode has one
     buckets: tuple[int, ...] = ()  # the lengths themselves, ending in max_length; (): chosen from the data
 
@@ -164,7 +168,9 @@ class DataConfig:
         )
         require(self.max_length >= 3, "data.max_length", self.max_length, "at least 3 tokens")
         require_choice("data.long_texts", self.long_texts, LONG_TEXTS)
-        require(self.num_buckets >= 1, "data.num_buckets", self.num_buckets, "at least 1")
+        require(self.window_overlap >= 0, "data.window_overlap", self.window_overlap, "0 or more")
+        for name in ("max_windows", "num_buckets"):
+            require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "at least 1")
         rising = list(self.buckets) == sorted(set(self.buckets)) and all(length > 0 for length in self.buckets)
         complete = not self.buckets or self.buckets[-1] == self.max_length
         expected = f"rising lengths that end in data.max_length={self.max_length}"

@@ -46,6 +46,11 @@ _RULES = (
         lambda config: not config.model.mask_padding,
         "with model.mask_padding=False all texts are padded to data.max_length",
     ),
+    _Rule(
+        ("data.window_overlap", "data.max_windows"),
+        lambda config: config.data.long_texts != "windows",
+        "data.long_texts is not windows (--config.data.long_texts=windows)",
+    ),
     _Rule(("data.num_buckets",), lambda config: bool(config.data.buckets), "data.buckets has the lengths themselves"),
     _Rule(
         ("model.encoder_config",),

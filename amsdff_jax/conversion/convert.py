@@ -12,8 +12,14 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import require, require_choice
-from amsdff_jax.config import LONG_TEXTS
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, has_tokenizer, load_tokenizer
+from amsdff_jax.config import LONG_TEXTS, DataConfig
+from amsdff_jax.data.tokenization import (
+    PreTrainedTokenizerFast,
+    check_vocabulary,
+    has_tokenizer,
+    load_tokenizer,
+    make_windows,
+)
 from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
@@ -102,6 +108,12 @@ def from_torch(
     require(length >= 3, "max_length", length, "at least 3 tokens")
     long_texts = settings.get("long_texts", "truncate")
     require_choice(f"{file}: long_texts", long_texts, LONG_TEXTS)
+    if long_texts == "windows" and found is None:
+        raise UserError(f"{file}: its model reads windows of long texts, for which --tokenizer=DIR must name one")
+    if found is not None:
+        overlap = settings.get("window_overlap", 0)
+        data = DataConfig(max_length=length, long_texts=long_texts, window_overlap=overlap)
+        model.read_in_windows(make_windows(data, found))
     saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts)
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)
@@ -132,9 +144,12 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
         checkpoint = trainer_checkpoint(read_run_state(source))
     else:
         config = read_model_config(source)
+        overlap = config.windows.overlap if config.windows else 0
         checkpoint = {
             "model_state_dict": to_state_dict(load_model(source)),
-            "config": checkpoint_settings(config.model, config.class_names, config.max_length, config.long_texts),
+            "config": checkpoint_settings(
+                config.model, config.class_names, config.max_length, config.long_texts, overlap
+            ),
         }
     content = checkpoint if layout == "trainer" else checkpoint["model_state_dict"]
     if file.suffix == ".safetensors":
@@ -148,7 +163,8 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
 
 def _settings(config: Any) -> dict[str, Any]:
     """What `to_torch` writes beside the weights and tensors do not tell, as far as it is there and in order."""
-    kinds = {"class_names": list, "max_length": int, "long_texts": str, "padding": str, "num_attention_heads": int}
+    kinds = {"class_names": list, "max_length": int, "long_texts": str, "window_overlap": int, "padding": str}
+    kinds["num_attention_heads"] = int
     config = config if isinstance(config, dict) else {}
     return {name: config[name] for name, kind in kinds.items() if type(config.get(name)) is kind and config[name]}
 

@@ -1,5 +1,6 @@
 """Runs a model here and in PyTorch on the same inputs and shows where the two differ, stage by stage."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.model_folder import FolderConfig, load_model, read_model_config
 from amsdff_jax.reporting.console import make_console
 from amsdff_jax.reporting.table import Column, Table, columns, to_rich
+
+logger = logging.getLogger(__name__)
 
 # The stages in the order in which they are computed: name in a file of reference numbers, field of the output.
 STAGES = {
@@ -78,8 +81,10 @@ def verify(
         reference = _run_in_pytorch(config, file, *_tokens(user_path(folder), config, texts))
         if save_reference:
             write_safetensors(user_path(save_reference), reference)
-    # In float32 whatever the model was trained in, for so PyTorch computes here.
-    output = load_model(folder, compute_dtype="float32")(reference["input_ids"], reference["attention_mask"])
+    # In float32 whatever the model was trained in, for so PyTorch computes here, which reads no windows.
+    model = load_model(folder, compute_dtype="float32")
+    model.read_in_windows(None)
+    output = model(reference["input_ids"], reference["attention_mask"])
     mask = reference["attention_mask"].astype(bool)
     differences = []
     for stage, field in STAGES.items():
@@ -145,7 +150,12 @@ def _run_in_pytorch(
 
 def _tokens(folder: Path, config: FolderConfig, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     if texts:
-        encoded = load_tokenizer(folder)(
+        tokenizer = load_tokenizer(folder)
+        longer = sum(len(ids) > config.max_length for ids in tokenizer(list(texts))["input_ids"])
+        if longer and config.windows:
+            message = "%s: PyTorch reads no windows, so of %d of the texts the first %d tokens are compared"
+            logger.warning(message, folder, longer, config.max_length)
+        encoded = tokenizer(
             list(texts), padding=True, truncation=True, max_length=config.max_length, return_tensors="np"
         )
         return encoded["input_ids"].astype(np.int64), encoded["attention_mask"].astype(np.int64)

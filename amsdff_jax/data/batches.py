@@ -11,6 +11,7 @@ import numpy as np
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.tokens import Tokens
+from amsdff_jax.data.windows import Windows
 
 FILLER = -1  # index of a row that stands for no text
 BUCKET_MULTIPLE = 8  # lengths of buckets, so that shapes suit the hardware
@@ -37,17 +38,23 @@ class Batch(NamedTuple):
     labels: np.ndarray
 
 
-def choose_buckets(lengths: np.ndarray, number: int, max_length: int) -> tuple[int, ...]:
+def choose_buckets(
+    lengths: np.ndarray, number: int, max_length: int, windows: Windows | None = None
+) -> tuple[int, ...]:
     """At most `number` padded lengths that leave as little padding as possible.
 
     Args:
       lengths: [N] tokens of each text.
-      max_length: no bucket is longer.
+      max_length: no bucket is longer, but for texts of more than one window.
+      windows: in which longer texts are read.
 
     Returns:
-      Rising lengths, multiples of `BUCKET_MULTIPLE` (or `max_length`), the last of which holds every text.
+      Rising lengths, multiples of `BUCKET_MULTIPLE` (or `max_length`, or what some windows hold), the last of which
+      holds every text.
     """
     rounded = np.minimum(-(-lengths // BUCKET_MULTIPLE) * BUCKET_MULTIPLE, max_length)
+    if windows is not None:
+        rounded = np.where(lengths > windows.size, windows.length(windows.number(lengths)), rounded)
     candidates, counts = np.unique(rounded, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])
     # best[j] = (cost, buckets) of holding all texts up to candidate j, which is the last bucket.
@@ -67,17 +74,18 @@ def choose_buckets(lengths: np.ndarray, number: int, max_length: int) -> tuple[i
     return min(complete)[1]
 
 
-def training_buckets(lengths: np.ndarray, config: Config) -> tuple[int, ...]:
+def training_buckets(lengths: np.ndarray, config: Config, windows: Windows | None = None) -> tuple[int, ...]:
     """The padded lengths for a dataset: the config's own, else the best few, or the one of reference mode.
 
     Args:
-      lengths: [N] tokens of each text, at most `config.data.max_length`.
+      lengths: [N] tokens of each text, at most `config.data.max_length` without windows.
+      windows: in which longer texts are read.
     """
     if not config.model.mask_padding:
         return (config.data.max_length,)
     if config.data.buckets:
-        return config.data.buckets
-    return choose_buckets(lengths, config.data.num_buckets, config.data.max_length)
+        return config.data.buckets + (windows.buckets(int(lengths.max())) if windows else ())
+    return choose_buckets(lengths, config.data.num_buckets, config.data.max_length, windows)
 
 
 def plan_batches(
@@ -110,6 +118,43 @@ def plan_batches(
     if random is not None:
         batches = [batches[index] for index in random.permutation(len(batches))]
     return batches
+
+
+def plan_inference(
+    lengths: np.ndarray, buckets: Sequence[int], batch_size: int, devices: int = 1, windows: Windows | None = None
+) -> list[PlannedBatch]:
+    """Lists the batches of one pass of inference, in the order of the texts where they have one length.
+
+    Texts of more than one window have batches of their own, of so few rows that they have about as many tokens as the
+    others. The batches of texts that fit are those that there would be without the long ones.
+
+    Args:
+      lengths: [N] tokens of each text.
+      buckets: rising padded lengths, of which those count that are no longer than a window; of windows there are more.
+      batch_size: rows of a batch of texts that fit.
+      devices: divide the rows of every batch.
+      windows: in which longer texts are read; None: there are none.
+    """
+    if windows is None:
+        return plan_batches(lengths, buckets, batch_size)
+    plan: list[PlannedBatch] = []
+
+    def add(texts: np.ndarray, buckets: Sequence[int], batch_size: int) -> None:
+        for planned in plan_batches(lengths[texts], buckets, batch_size) if len(texts) else []:
+            indices = np.where(planned.indices == FILLER, FILLER, texts[planned.indices])
+            plan.append(PlannedBatch(planned.length, indices))
+
+    fitting = np.flatnonzero(lengths <= windows.size)
+    own = [bucket for bucket in buckets if bucket <= windows.size]
+    if max(own, default=0) < max(lengths[fitting], default=0):
+        own.append(windows.size)
+    add(fitting, own, batch_size)
+    shortest = windows.size
+    for bucket in windows.buckets(int(lengths.max())):
+        rows = max(batch_size * windows.size // bucket // devices, 1) * devices
+        add(np.flatnonzero((lengths > shortest) & (lengths <= bucket)), [bucket], rows)
+        shortest = bucket
+    return plan
 
 
 def plan_sample(lengths: np.ndarray, number: int, seed: int) -> PlannedBatch:

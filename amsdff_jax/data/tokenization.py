@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import re
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,12 +16,14 @@ from tokenizers import Encoding
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import check_regular, read_json, user_errors
+from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import chunks
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.long_texts import head_and_tail
 from amsdff_jax.data.normalizer_growth import check_growth
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.tokens import TokenizedDataset
+from amsdff_jax.data.windows import Windows
 
 # transformers says when it is imported that PyTorch is missing, which tokenizers do not need. The variable is left as
 # it was: what else the process does with transformers is not ours.
@@ -149,6 +152,22 @@ def largest_id(tokenizer: PreTrainedTokenizerFast) -> int:
     return max([*backend.get_vocab(with_added_tokens=True).values(), *added, pad_token_id(tokenizer)])
 
 
+def make_windows(data: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Windows | None:
+    """The windows of texts that this tokenizer reads, or None where `data.long_texts` asks for something else.
+
+    Raises:
+      UserError: a `max_length` or an overlap that leaves no room.
+    """
+    if data.long_texts != "windows":
+        return None
+    with tokenizer_errors_told("the tokenizer cannot read every text"):
+        tokenizer.backend_tokenizer.no_truncation()
+        own = [owner is None for owner in tokenizer.backend_tokenizer.encode(PROBE).sequence_ids]
+    if all(own):
+        raise UserError("data.long_texts: the tokenizer reads nothing of words that it does not know; expected another")
+    return Windows(data.max_length, data.window_overlap, own.index(False), own[::-1].index(False))
+
+
 def _check_files(folder: Path) -> None:
     for file in map(folder.joinpath, FILES):
         if not file.exists():
@@ -191,10 +210,10 @@ def tokenize(
 
     Args:
       max_length: longer texts are truncated to so many tokens, special ones included.
-      long_texts: which tokens of these are kept, as in `DataConfig`.
+      long_texts: which tokens of these are kept, as in `DataConfig`; all of them for windows.
 
     Raises:
-      UserError: the tokenizer fails on a text.
+      UserError: the tokenizer fails on a text, or windows of pairs.
     """
     return tokenize_rows(dataset, range(len(dataset)), tokenizer, max_length, long_texts)
 
@@ -208,6 +227,13 @@ def tokenize_rows(
 ) -> TokenizedDataset:
     """What `tokenize` gives for some of the texts, or for none, in the order of `rows`."""
     padding, nothing = pad_token_id(tokenizer), [unknown_id(tokenizer)]
+    if long_texts == "windows":
+        if dataset.text_pairs is not None:
+            raise UserError(
+                f"data.long_texts: windows are of single texts, and {dataset.name} holds pairs; expected truncate or "
+                "head_tail"
+            )
+        max_length = sys.maxsize
     encoded = _encode(dataset, rows, tokenizer, max_length if long_texts == "truncate" else None)
     if len(rows) > TEXTS_PER_CALL:
         encoded = prefetch(encoded, depth=1)  # Rust encodes the next texts while Python takes the ids of these

@@ -13,6 +13,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.host_tokens import tokenize_on_hosts
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast
 from amsdff_jax.data.tokens import Tokens
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
 from amsdff_jax.models.variables import Variables, graph_identity, make_inference_variables
@@ -56,6 +57,7 @@ class Evaluator:
         tokenizer: PreTrainedTokenizerFast,
         parallel: DataParallel,
         buckets: tuple[int, ...] = (),
+        windows: Windows | None = None,
     ):
         """Nothing is compiled yet.
 
@@ -63,14 +65,20 @@ class Evaluator:
           graph: the model in eval mode.
           parallel: the devices. They need not divide `config.train.eval_batch_size`, which is rounded up.
           buckets: padded lengths that are worth compiling; (): chosen from the first dataset.
+          windows: of the model.
         """
         self._inference = Inference(
-            make_forward(graph), parallel, config.train.eval_batch_size, "evaluation", identity=graph_identity(graph)
+            make_forward(graph),
+            parallel,
+            config.train.eval_batch_size,
+            "evaluation",
+            identity=graph_identity(graph),
+            windows=windows,
         )
         self._prepare = parallel.compile_eval_step(make_inference_variables(graph))
         self._config = config
         self._tokenizer = tokenizer
-        self._buckets = buckets
+        self._buckets = tuple(length for length in buckets if length <= config.data.max_length)
 
     def evaluate(
         self,
@@ -102,9 +110,10 @@ class Evaluator:
         return Evaluation(dataset.labels, logits, int(dataset.truncated.sum()), seconds)
 
     def _buckets_for(self, dataset: Tokens) -> tuple[int, ...]:
-        longest = int(dataset.lengths.max())
+        lengths = np.minimum(dataset.lengths, self._config.data.max_length)  # of longer texts windows have this length
+        longest = int(lengths.max())
         if not self._buckets:
-            self._buckets = training_buckets(dataset.lengths, self._config)
+            self._buckets = training_buckets(lengths, self._config)
         if longest > self._buckets[-1]:
             self._buckets += choose_buckets(np.array([longest]), 1, self._config.data.max_length)
         return self._buckets

@@ -10,7 +10,8 @@ import numpy as np
 from flax import nnx
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, make_batch, plan_batches, plan_lengths
+from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, make_batch, plan_inference, plan_lengths
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -35,7 +36,7 @@ class Inference:
     Every text counts once on any number of devices and hosts, and every host gets all results. Threads may share it.
 
     Attributes:
-      batch_size: rows of every batch, over all devices.
+      batch_size: rows of every batch of texts that are not read in windows, over all devices.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Inference:
         name: str,
         make_batch: Callable[[Any, PlannedBatch, slice], Any] = make_batch,
         identity: str | None = None,
+        windows: Windows | None = None,
     ):
         """Prepares the function; nothing is compiled yet.
 
@@ -56,11 +58,13 @@ class Inference:
           name: what messages call it.
           make_batch: (texts, planned batch, rows) -> these rows of the batch, with an `attention_mask`.
           identity: of the function, as in `StepByLength`; for what `make_forward` makes `graph_identity` gives it.
+          windows: in which the function reads texts of more tokens than one has; None: there are no such texts.
         """
         self.batch_size = parallel.round_up(batch_size)
         self._function = StepByLength(parallel.compile_eval_step(function), name, identity)
         self._make_batch = make_batch
         self._parallel = parallel
+        self._windows = windows
         self._compiled: set[int] = set()
         self._compiling = threading.Lock()
 
@@ -70,9 +74,10 @@ class Inference:
         Args:
           variables: on the devices.
           texts: N tokenized ones, with `lengths` [N].
-          buckets: rising padded lengths, the last of which holds every text.
+          buckets: rising padded lengths, the last of which holds every text that is not read in windows.
         """
-        plan = plan_batches(texts.lengths, buckets, self.batch_size)
+        devices = self._parallel.num_devices
+        plan = plan_inference(texts.lengths, buckets, self.batch_size, devices, self._windows)
         with self._compiling:
             new = [planned for planned in plan_lengths(plan) if planned.length not in self._compiled]
             self._function.compile({planned.length: (variables, self._place(texts, planned)) for planned in new})
@@ -110,7 +115,7 @@ class Inference:
         Args:
           variables: on the devices.
           texts: N tokenized ones, with `lengths` [N].
-          buckets: rising padded lengths, the last of which holds every text.
+          buckets: as for `compile`.
           should_stop: asked before every batch.
 
         Raises:
@@ -120,7 +125,7 @@ class Inference:
         return np.concatenate(results)[np.argsort(np.concatenate(indices))]
 
     def _place(self, texts: Any, planned: PlannedBatch) -> Any:
-        own_rows = self._parallel.own_rows(self.batch_size)
+        own_rows = self._parallel.own_rows(len(planned.indices))
         return self._parallel.place_batch(self._make_batch(texts, planned, own_rows))
 
 

@@ -38,7 +38,8 @@ class Reporter:
         model = saved.model.for_platform(parallel.platform)
         self._variables = parallel.replicate(Variables.of(model))
         self._config = dataclasses.replace(config, model=model.config)
-        self._evaluator = Evaluator(nnx.graphdef(model), self._config, saved.require_tokenizer(), parallel, buckets)
+        tokenizer, windows = saved.require_tokenizer(), model.windows
+        self._evaluator = Evaluator(nnx.graphdef(model), self._config, tokenizer, parallel, buckets, windows)
         self._environment = describe_environment(model)
         self._class_names = saved.class_names
         self._evaluations: dict[Path, Evaluation] = {}

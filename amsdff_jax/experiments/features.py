@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,8 +16,10 @@ from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch
 from amsdff_jax.data.tokens import TokenizedDataset
+from amsdff_jax.data.windows import Windows, excerpts
 from amsdff_jax.evaluation.inference import Inference
 from amsdff_jax.models.encoders.blocks import Encoder
+from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import to_state_dict
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -44,6 +47,8 @@ class EncodedDataset:
     # [T,H] float16, the encoder's output for every token of `tokens.token_ids`. Half precision, because after a
     # LayerNorm all numbers are of the same small size
     features: np.ndarray
+    # [T] int32, where the row of each token lies in `features`; None: as they stand
+    places: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -58,25 +63,36 @@ class EncodedDataset:
         for row, index in enumerate(planned.indices[rows]):
             if index != FILLER:
                 first, last = self.tokens.offsets[index : index + 2]
-                features[row, : last - first] = self.features[first:last]
+                own = slice(first, last) if self.places is None else self.places[first:last]
+                features[row, : last - first] = self.features[own]
         return FeatureBatch(features, batch.attention_mask, batch.labels)
 
+    def excerpts(self, windows: Windows | None, most: int, seed: Sequence[int]) -> "EncodedDataset":
+        """What an epoch reads of the texts, as `excerpts` of tokens does; the encoder has read them whole."""
+        if windows is None:
+            return self
+        numbered = dataclasses.replace(self.tokens, token_ids=np.arange(len(self.tokens.token_ids), dtype=np.int32))
+        own = excerpts(numbered, windows, most, seed).select(np.arange(len(numbered)))
+        tokens = dataclasses.replace(own, token_ids=self.tokens.token_ids[own.token_ids])
+        return EncodedDataset(tokens, self.features, own.token_ids)
 
-def encode_once(encoder: Encoder, tokens: TokenizedDataset) -> EncodedDataset:
-    """Runs every text through the encoder, in eval mode, unless the cache holds what comes out.
+
+def encode_once(model: PretrainedClassifier, tokens: TokenizedDataset) -> EncodedDataset:
+    """Runs every text through a model's encoder, in eval mode, unless the cache holds what comes out.
 
     Padding is invisible to the encoder, so the features do not depend on the batches.
     """
+    encoder = model.transformer
     folder = cache_folder("features")
     if folder is None:
-        return EncodedDataset(tokens, _encode(encoder, tokens))
-    file = folder / f"{_digest(encoder, tokens)}.npy"
+        return EncodedDataset(tokens, _encode(model, tokens))
+    file = folder / f"{_digest(encoder, tokens, model.windows)}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         features = np.load(file, mmap_mode="r", allow_pickle=False)
         if features.shape == (len(tokens.token_ids), encoder.config.dim):
             file.touch()
             return EncodedDataset(tokens, features)
-    features = _encode(encoder, tokens)
+    features = _encode(model, tokens)
     with contextlib.suppress(OSError):  # a full disk costs time at the next run, nothing else
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(file, shared=True) as temporary, temporary.open("wb") as stream:
@@ -85,17 +101,19 @@ def encode_once(encoder: Encoder, tokens: TokenizedDataset) -> EncodedDataset:
     return EncodedDataset(tokens, features)
 
 
-def _encode(encoder: Encoder, tokens: TokenizedDataset) -> np.ndarray:
+def _encode(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray:
     start = time.perf_counter()
-    graph = nnx.graphdef(encoder)
+    graph, windows = nnx.graphdef(model), model.windows
 
     def encode(variables: Variables, batch: Batch) -> jax.Array:
-        return nnx.merge(graph, *variables)(batch.input_ids, batch.attention_mask > 0)
+        return nnx.merge(graph, *variables).encode(batch.input_ids, batch.attention_mask > 0)
 
-    inference = Inference(encode, DataParallel(devices=jax.local_devices()[:1]), TEXTS_PER_BATCH, "encoder")
-    buckets = choose_buckets(tokens.lengths, BUCKETS, int(tokens.lengths.max()))
-    features = np.empty((len(tokens.token_ids), encoder.config.dim), np.float16)
-    for indices, outputs in inference.batches(Variables.of(encoder), tokens, buckets):
+    parallel = DataParallel(devices=jax.local_devices()[:1])
+    inference = Inference(encode, parallel, TEXTS_PER_BATCH, "encoder", windows=windows)
+    lengths = tokens.lengths if windows is None else np.minimum(tokens.lengths, windows.size)
+    buckets = choose_buckets(lengths, BUCKETS, int(lengths.max()))
+    features = np.empty((len(tokens.token_ids), model.encoder_config.dim), np.float16)
+    for indices, outputs in inference.batches(Variables.of(model), tokens, buckets):
         for index, output in zip(indices, outputs, strict=True):
             first, last = tokens.offsets[index : index + 2]
             features[first:last] = output[: last - first]
@@ -103,9 +121,10 @@ def _encode(encoder: Encoder, tokens: TokenizedDataset) -> np.ndarray:
     return features
 
 
-def _digest(encoder: Encoder, tokens: TokenizedDataset) -> str:
+def _digest(encoder: Encoder, tokens: TokenizedDataset, windows: Windows | None = None) -> str:
     # With the configuration, for heads and rotary bases are not to be seen in the tensors.
-    digest = hashlib.blake2b(f"{tokens.fingerprint} {encoder.config}".encode(), digest_size=20)
+    reading = f" {windows}" if windows else ""
+    digest = hashlib.blake2b(f"{tokens.fingerprint} {encoder.config}{reading}".encode(), digest_size=20)
     for name, tensor in to_state_dict(encoder).items():
         digest.update(name.encode() + tensor.tobytes())
     return digest.hexdigest()

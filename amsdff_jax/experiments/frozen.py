@@ -17,7 +17,7 @@ from amsdff_jax.data.batches import choose_buckets, plan_batches, plan_lengths, 
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.tokenization import load_tokenizer, make_windows
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.inference import Inference, StoppedError
 from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
@@ -148,6 +148,7 @@ class _Sweep:
             config.train.eval_batch_size,
             "evaluation",
             EncodedDataset.make_batch,
+            windows=model.windows,
         )
 
     def _encode(self, models: dict[int, PretrainedClassifier]) -> None:
@@ -155,19 +156,29 @@ class _Sweep:
         tokenizer = load_tokenizer(folder)
         for model in models.values():
             fit_vocabulary(model, tokenizer, str(folder), self._config.seed)
-        encoder = next(iter(models.values())).transformer
+            model.read_in_windows(make_windows(self._config.data, tokenizer))
+        first = next(iter(models.values()))
         splits = (self._data.train, self._data.validation, self._data.require_test())
         limit = self._config.data.max_length, self._config.data.long_texts
         tokens = (tokenize_once(split, tokenizer, *limit) for split in splits)
-        self._train, self._validation, self.test = (encode_once(encoder, split) for split in tokens)
-        every = np.concatenate([split.tokens.lengths for split in (self._train, self._validation, self.test)])
-        self._buckets = choose_buckets(every, self._config.data.num_buckets, self._config.data.max_length)
+        self._train, self._validation, self.test = (encode_once(first, split) for split in tokens)
+        self._windows = first.windows
+        every = np.concatenate([split.lengths for split in (self._excerpts(0), self._validation, self.test)])
+        if self._windows is not None:  # what is longer than a window has batches of its own, but in training
+            every = np.minimum(every, self._windows.length(self._config.data.max_windows))
+        limit = self._config.data.num_buckets, self._config.data.max_length
+        self._buckets = choose_buckets(every, *limit, self._windows)
+
+    def _excerpts(self, epoch: int) -> EncodedDataset:
+        """What an epoch reads of the training texts."""
+        return self._train.excerpts(self._windows, self._config.data.max_windows, (self._config.seed, epoch))
 
     def _fit_new_layers(self, models: dict[int, PretrainedClassifier]) -> None:
         for seed, model in models.items():
             if not model.needs_data_init:
                 continue
-            batch = self._train.make_batch(plan_sample(self._train.tokens.lengths, SAMPLED_TEXTS, seed))
+            texts = self._excerpts(0)
+            batch = texts.make_batch(plan_sample(texts.lengths, SAMPLED_TEXTS, seed))
             fit_to_features(model, jnp.asarray(batch.features, jnp.float32), jnp.asarray(batch.attention_mask, bool))
 
     def _initial_state(self, models: dict[int, PretrainedClassifier], rates: dict[str, float]) -> TrainState:
@@ -192,11 +203,12 @@ class _Sweep:
         curves: list[list[dict[str, float]]] = [[] for _ in self.members]
         for epoch in range(self._epochs):
             order = (config.seed, epoch)
-            plan = plan_batches(self._train.lengths, self._buckets, config.train.batch_size, order)
-            examples = ((each.length, self._train.make_batch(each)) for each in plan_lengths(plan))
+            texts = self._excerpts(epoch)
+            plan = plan_batches(texts.lengths, self._buckets, config.train.batch_size, order)
+            examples = ((each.length, texts.make_batch(each)) for each in plan_lengths(plan))
             self._train_step.compile({length: (self._state, batch, keys, rates) for length, batch in examples})
             start = time.perf_counter()
-            for batch in prefetch(self._train.make_batch(planned) for planned in plan):
+            for batch in prefetch(map(texts.make_batch, plan)):
                 if should_stop():
                     raise StoppedError
                 self._state, _ = self._train_step(self._state, batch, keys, rates)

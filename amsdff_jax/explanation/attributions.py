@@ -33,7 +33,7 @@ PARTS_TOLERANCE = 0.05
 
 FIRST_PARTS = 4
 MOST_PARTS = 128
-NODES_PER_PART = 8  # one batch, whatever the length of the way: this bounds the memory
+NODES_PER_PART = 8  # one batch, whatever the length of the way: this bounds the memory of texts that fit
 
 # The error of a part in float32 below which halving it gains nothing, in logits.
 ROUNDING = 1e-6
@@ -105,15 +105,24 @@ def make_part_integral(graph: nnx.GraphDef) -> PartIntegral:
         embeddings = model.transformer.embeddings
         words = embeddings.look_up(input_ids)
         baseline = embeddings.look_up(jnp.where(is_word, embeddings.pad_token_id, input_ids))
-        mask = jnp.broadcast_to(attention_mask.astype(bool), (len(nodes), len(input_ids)))
 
-        def logits_at(points: Float[Array, "points S H"]) -> Float32[Array, " points"]:
-            return model.classify(model.transformer.encode_words(points, mask), mask).logits[:, target]
+        def slopes_at(
+            places: Float32[Array, " points"],
+        ) -> tuple[Float32[Array, "points S"], Float32[Array, " points"]]:
+            mask = jnp.broadcast_to(attention_mask.astype(bool), (len(places), len(input_ids)))
+
+            def logits_at(points: Float[Array, "points S H"]) -> Float32[Array, " points"]:
+                return model.classify(model.encode_words(points, mask), mask).logits[:, target]
+
+            logits, pull_back = jax.vjp(logits_at, baseline + places[:, None, None] * (words - baseline))
+            (gradients,) = pull_back(jnp.ones_like(logits))  # [points,S,H]
+            return jnp.sum(gradients * (words - baseline), axis=-1), logits
 
         places = start + (end - start) * nodes
-        logits, pull_back = jax.vjp(logits_at, baseline + places[:, None, None] * (words - baseline))
-        (gradients,) = pull_back(jnp.ones_like(logits))  # [nodes,S,H]
-        slopes = jnp.sum(gradients * (words - baseline), axis=-1)
+        if model.windows is None or len(input_ids) <= model.windows.size:
+            slopes, logits = slopes_at(places)
+        else:  # of a long text one after another, which bounds the memory
+            slopes, logits = jax.lax.map(lambda place: jax.tree.map(lambda x: x[0], slopes_at(place[None])), places)
         return (end - start) * (weights @ slopes), logits[jnp.array([0, -1])]
 
     return part_integral

@@ -61,6 +61,7 @@ class Explanation:
       expert_gates: [E] weights of the experts, or None.
       scales: for each of the K scales, the model without it; () for a model without scales.
       pools: the same for the pools that the model has; () for a baseline.
+      windows: of a text that is read in windows, the first token of each, special ones left out, and behind its last.
     """
 
     model_name: str
@@ -74,6 +75,7 @@ class Explanation:
     expert_gates: np.ndarray | None = None
     scales: tuple[LeftOut, ...] = ()
     pools: tuple[LeftOut, ...] = ()
+    windows: tuple[tuple[int, int], ...] = ()
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -93,6 +95,15 @@ class Explanation:
             if token.word is not None:
                 totals[token.word] += value
         return totals
+
+    @property
+    def window_attributions(self) -> np.ndarray:
+        """[windows] float64: each window's integrated gradients, the sum over its tokens; two share what both have."""
+        tokens = self.attributions.tokens
+        shared = np.zeros(len(tokens))
+        for first, end in self.windows:
+            shared[first:end] += 1
+        return np.array([np.sum(tokens[first:end] / shared[first:end]) for first, end in self.windows])
 
     def _repr_html_(self) -> str:
         """What a notebook shows: probabilities, and the words shaded by what they say of the target."""
@@ -130,6 +141,16 @@ class Explanation:
             for word, value in zip(reading.words, self.word_attributions, strict=True)
         ]
 
+        windows = [
+            {
+                "tokens": [first, end],
+                "start": reading.tokens[first].start,
+                "end": reading.tokens[end - 1].end,
+                "integrated_gradients": float(value),
+            }
+            for (first, end), value in zip(self.windows, self.window_attributions, strict=True)
+        ]
+
         def left_out(part: LeftOut) -> dict[str, Any]:
             return {
                 "name": part.name,
@@ -160,6 +181,7 @@ class Explanation:
             },
             "words": words,
             "tokens": tokens,
+            "windows": windows,
             "expert_gates": None if self.expert_gates is None else self.expert_gates.tolist(),
             "scales": [left_out(part) for part in self.scales],
             "pools": [left_out(part) for part in self.pools],
@@ -220,7 +242,7 @@ class Explainer:
             target = saved.class_names.index(class_name) if class_name else int(logits.argmax())
             arguments = (self._variables, input_ids, attention_mask, is_word, np.int32(target))
             attributions = integrate_gradients(functools.partial(self._part_integral, *arguments))
-        sizes = saved.model.config.kernel_sizes
+        sizes, windows = saved.model.config.kernel_sizes, saved.model.windows
         return Explanation(
             model_name=saved.model.name,
             class_names=saved.class_names,
@@ -233,11 +255,15 @@ class Explainer:
             expert_gates=measured.get("expert_gates"),
             scales=_name_parts([f"kernel size {size}" for size in sizes], measured.get("without_scales", ())),
             pools=_name_parts([POOLS[name] for name in saved.model.config.pools], measured.get("without_pools", ())),
+            windows=windows.spans(count) if windows is not None and count > windows.size else (),
         )
 
     def _padded_length(self, tokens: int) -> int:
         if not self._saved.model.config.mask_padding:  # then the padding is a part of what the model reads
             return self._saved.max_length
+        windows = self._saved.model.windows
+        if windows is not None and tokens > windows.size:
+            return windows.buckets(tokens)[-1]
         return min(-(-tokens // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, max(tokens, self._saved.max_length))
 
 

@@ -16,6 +16,7 @@ from amsdff_jax.reporting.table import Column, Table, columns
 MOST_CLASSES = 10  # in the table of probabilities
 NUMBERED_WORDS = 12  # words with their number in the text
 LISTED_WORDS = 15
+LISTED_WINDOWS = 40
 STRONGEST_TOKENS = 3  # of a head
 MOST_SHARED_WORDS = 15
 
@@ -29,6 +30,7 @@ def text_facts(explanation: Explanation) -> dict[str, Any]:
         "target": explanation.class_names[explanation.target],
         "classes": _classes(explanation),
         "words": _words(explanation) if explanation.reading.words else None,
+        "windows": _windows(explanation),
         "token_attention": _weights(explanation, explanation.token_attention),
         "mean_head": _weights(explanation, None if heads is None else heads.mean(axis=0)),
         "heads": [_weights(explanation, head) for head in _heads(explanation)],
@@ -149,6 +151,25 @@ def _words(explanation: Explanation) -> dict[str, Any]:
     title = f"The strongest {len(rows)} words; the other {rest} are in the table of all numbers." if rest > 0 else ""
     table = Table([*columns("Word", "Logits"), Column("", "signed")], rows, title)
     return {"text": _shade(explanation, marks, "signed"), "largest": largest, "table": table}
+
+
+def _windows(explanation: Explanation) -> Table | None:
+    """What each window of a long text says; None for a text that is read in one."""
+    if not explanation.windows:
+        return None
+    values, tokens = explanation.window_attributions, explanation.reading.tokens
+    strongest = _strongest(values)
+    rows = []
+    for index in sorted(strongest[:LISTED_WINDOWS]):
+        first, end = explanation.windows[index]
+        text = explanation.reading.text[tokens[first].start : tokens[end - 1].end]
+        share = _share(values[index], abs(values[strongest[0]]))
+        rows.append((f"{first + 1:,} to {end:,}", shorten(text), signed(values[index]), share))
+    rest = len(strongest) - len(rows)
+    title = "What each window of the text says; neighbours share the numbers of the tokens that both have."
+    title += f" The {rest:,} weakest are left out." if rest else ""
+    titles = [Column("Tokens", "text"), Column("Text", "text"), Column("Logits"), Column("", "signed")]
+    return Table(titles, rows, title)
 
 
 def _heads(explanation: Explanation) -> list[np.ndarray]:

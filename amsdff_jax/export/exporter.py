@@ -53,6 +53,7 @@ def export_model(
     texts = read_texts(file, text_column or recorded_columns(folder).text_column)
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
+    saved.model.read_in_windows(None)  # texts of one window are all that an export takes
     calibration = read_calibration(folder, saved.class_names)
     temperature = None if calibration is None else calibration.temperature
     expected = run_model(saved, texts)

@@ -89,13 +89,20 @@ class Expectation(NamedTuple):
 
 
 def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
-    """Runs the model on a CPU, by the code that evaluates and predicts.
+    """Runs the model on a CPU, by the code that evaluates and predicts, on the texts that an export takes.
 
     Raises:
-      UserError: logits that are not finite.
+      UserError: logits that are not finite; of a model that reads long texts in windows, no text that fits one.
     """
     dataset = TextDataset(texts, np.zeros(len(texts), np.int32), saved.class_names, name="texts to verify on")
     tokens = tokenize(dataset, saved.require_tokenizer(), saved.max_length, saved.long_texts)
+    fitting = np.flatnonzero(tokens.lengths <= saved.max_length)
+    if not len(fitting):
+        raise UserError(
+            f"--file: none of the {len(texts)} texts fits the {saved.max_length} tokens that an export takes; name one "
+            "with shorter texts"
+        )
+    texts, tokens = [texts[row] for row in fitting.tolist()], tokens.select(fitting)
     model = saved.model.for_platform("cpu")
     parallel = DataParallel(devices=jax.local_devices(backend="cpu")[:1])
     config = Config().replace(data__max_length=saved.max_length, model__mask_padding=model.config.mask_padding)

@@ -139,10 +139,16 @@ def _text_issues(text_issues: tuple[TextIssue, ...]) -> Iterator[Finding]:
 def _lengths(lengths: tuple[Lengths, ...], config: DataConfig) -> Iterator[Finding]:
     train, max_length = lengths[0], config.max_length
     truncated = train.truncated[max_length]
-    if truncated > MUCH_TRUNCATED * train.texts:
+    if truncated > MUCH_TRUNCATED * train.texts and config.long_texts == "windows":
+        what = f"{share(truncated, train.texts)} of the training texts are read in windows of max_length={max_length}"
+        left_out = share(train.beyond_windows[max_length], train.tokens)
+        what += f"; max_windows={config.max_windows} leaves {left_out} of their tokens out of an epoch"
+        yield Finding("note", "lengths", what)
+    elif truncated > MUCH_TRUNCATED * train.texts:
         what = f"max_length={max_length} truncates {share(truncated, train.texts)} of the training texts"
         lost = f"drops {share(train.lost[max_length], train.tokens)} of their tokens"
-        places = {"truncate": "at the end (data.long_texts=head_tail: in the middle)", "head_tail": "in the middle"}
+        others = "(data.long_texts=head_tail: in the middle; windows: none)"
+        places = {"truncate": f"at the end {others}", "head_tail": "in the middle"}
         enough = f"{train.quantiles[0.95]:,} tokens would hold 95 % of the texts"
         yield Finding("note", "lengths", f"{what} and {lost} {places[config.long_texts]}; {enough}")
     for one in lengths:

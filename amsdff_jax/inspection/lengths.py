@@ -1,14 +1,16 @@
 """How long the texts are in tokens, what a `max_length` would truncate and what buckets would pad."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.batches import choose_buckets, plan_batches, training_buckets
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, make_windows
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.inspection.corpus import Corpus
 
 MAX_LENGTHS = (32, 64, 128, 256, 512)
@@ -30,6 +32,8 @@ class Lengths:
     quantiles: dict[float, int]  # a share of texts -> the number of tokens that so many have at most
     truncated: dict[int, int]  # a `max_length` -> how many texts are longer and would be truncated
     lost: dict[int, int]  # a `max_length` -> how many tokens would be dropped
+    # a `max_length` -> how many tokens an epoch would leave out that reads at most `data.max_windows` windows of a text
+    beyond_windows: dict[int, int]
     unknown_tokens: int  # that the tokenizer's vocabulary cannot write
     texts_with_unknown: int  # texts that have such a token
     # texts by length; the i-th number is of `bin_width * i` to below `bin_width * (i + 1)` tokens, the last of all
@@ -63,23 +67,32 @@ def measure_lengths(
     everything = np.concatenate([lengths for lengths, _ in measured])
     width = max(1, int(np.ceil((np.quantile(everything, 0.995) + 1) / _BINS)))
     limits = sorted({*MAX_LENGTHS, config.data.max_length})
+    held = {limit: _windows(limit, tokenizer, config).length(config.data.max_windows) for limit in limits}
     results = tuple(
-        _describe(split, lengths, unknown, width, limits)
+        _describe(split, lengths, unknown, width, held)
         for split, (lengths, unknown) in zip(corpus.names, measured, strict=True)
     )
-    return results, compare_buckets(measured[0][0], config)
+    return results, compare_buckets(measured[0][0], config, make_windows(config.data, tokenizer))
 
 
-def compare_buckets(lengths: np.ndarray, config: Config) -> tuple[Buckets, ...]:
+def _windows(max_length: int, tokenizer: PreTrainedTokenizerFast, config: Config) -> Windows:
+    """Those of the config at another size, with less overlap where they are too small for it."""
+    data = DataConfig(max_length=max_length, long_texts="windows", window_overlap=0)
+    windows: Any = make_windows(data, tokenizer)
+    return dataclasses.replace(windows, overlap=min(config.data.window_overlap, windows.capacity // 2))
+
+
+def compare_buckets(lengths: np.ndarray, config: Config, windows: Windows | None = None) -> tuple[Buckets, ...]:
     """The buckets that training would take first, then others, fewest first.
 
     Args:
       lengths: [N] tokens of the training texts, uncut.
+      windows: of the config; None: texts are truncated.
     """
     longest = config.data.max_length
-    lengths = np.minimum(lengths, longest)
-    own = training_buckets(lengths, config)
-    others = [choose_buckets(lengths, number, longest) for number in BUCKET_NUMBERS]
+    lengths = np.minimum(lengths, windows.length(config.data.max_windows) if windows else longest)
+    own = training_buckets(lengths, config, windows)
+    others = [choose_buckets(lengths, number, longest, windows) for number in BUCKET_NUMBERS]
     return tuple(
         Buckets(buckets, padding_share(lengths, buckets, config), buckets == own)
         for buckets in dict.fromkeys([own, *others])
@@ -96,7 +109,8 @@ def padding_share(lengths: np.ndarray, buckets: Sequence[int], config: Config) -
     return 1 - int(lengths.sum()) / sum(planned.length * len(planned.indices) for planned in plan)
 
 
-def _describe(split: str, lengths: np.ndarray, unknown: np.ndarray, width: int, limits: Sequence[int]) -> Lengths:
+def _describe(split: str, lengths: np.ndarray, unknown: np.ndarray, width: int, held: Mapping[int, int]) -> Lengths:
+    """The numbers of a split; `held` has the tokens that the windows of an epoch hold, by `max_length`."""
     quantiles = np.quantile(lengths, QUANTILES, method="inverted_cdf")
     return Lengths(
         split=split,
@@ -105,8 +119,9 @@ def _describe(split: str, lengths: np.ndarray, unknown: np.ndarray, width: int, 
         smallest=int(lengths.min()),
         largest=int(lengths.max()),
         quantiles=dict(zip(QUANTILES, quantiles.astype(int).tolist(), strict=True)),
-        truncated={limit: int((lengths > limit).sum()) for limit in limits},
-        lost={limit: int(np.maximum(lengths - limit, 0).sum()) for limit in limits},
+        truncated={limit: int((lengths > limit).sum()) for limit in held},
+        lost={limit: int(np.maximum(lengths - limit, 0).sum()) for limit in held},
+        beyond_windows={limit: int(np.maximum(lengths - most, 0).sum()) for limit, most in held.items()},
         unknown_tokens=len(unknown),
         texts_with_unknown=len(np.unique(unknown)),
         histogram=tuple(np.bincount(np.minimum(lengths // width, _BINS - 1), minlength=_BINS).tolist()),

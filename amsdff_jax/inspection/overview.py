@@ -40,14 +40,16 @@ def length_table(inspection: Inspection) -> Table:
 
 
 def truncation_table(inspection: Inspection) -> Table:
-    """What several `max_length`s would truncate, whichever tokens are kept."""
+    """What several `max_length`s would truncate, whichever tokens are kept, and what windows would leave out."""
 
     def cell(one: Lengths, limit: int) -> str:
-        return f"{share(one.truncated[limit], one.texts)} / {share(one.lost[limit], one.tokens)}"
+        numbers = f"{share(one.truncated[limit], one.texts)} / {share(one.lost[limit], one.tokens)}"
+        return f"{numbers} / {share(one.beyond_windows[limit], one.tokens)}" if one.split == "train" else numbers
 
     limits = list(inspection.lengths[0].truncated)
     rows = [(str(limit), *(cell(one, limit) for one in inspection.lengths)) for limit in limits]
     title = "Truncated by max_length, at the end (truncate) or in the middle (head_tail): texts / tokens"
+    title += " / tokens that an epoch of training leaves out (windows)"
     return _marked(title, _columns("max_length", inspection), rows, limits.index(inspection.max_length))
 
 

@@ -37,6 +37,7 @@ def merge_adapters(model: PretrainedClassifier) -> PretrainedClassifier:
         product = flat.pop(path) @ flat.pop((*layer, "lora_B", "kernel"))
         flat[*layer, "kernel"] = flat[*layer, "kernel"] + scale * product
     nnx.update(merged, jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(flat)), statistics)
+    merged.read_in_windows(model.windows)
     return merged
 
 

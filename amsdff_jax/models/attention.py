@@ -101,6 +101,34 @@ def attend_locally(
     return context.reshape(query.shape[0], blocks * radius, -1)[:, :length]
 
 
+def attend_locally_in_turn(
+    query: Float[Array, "B S N D"],
+    key: Float[Array, "B S N D"],
+    value: Float[Array, "B S N D"],
+    mask: Mask,
+    radius: int,
+    dropout: Dropout,
+    implementation: str = "xla",
+) -> Float[Array, "B S N*D"]:
+    """`attend_locally` in eval mode, section by section: its memory, most of it scores, is that of one section.
+
+    A backward pass computes every section again.
+    """
+    length, size = query.shape[1], 4 * radius
+    if length <= size + 2 * radius:
+        return attend_locally(query, key, value, mask, radius, dropout, None, implementation)
+    sections = -(-length // size)
+    margins = radius, (sections * size - length) + radius
+    padded = [jnp.pad(x, [(0, 0), margins, *[(0, 0)] * (x.ndim - 2)]) for x in (query, key, value, mask)]
+
+    def attend_section(start: Array) -> Array:
+        query, key, value, mask = (jax.lax.dynamic_slice_in_dim(x, start, size + 2 * radius, axis=1) for x in padded)
+        return attend_locally(query, key, value, mask, radius, dropout, None, implementation)[:, radius:-radius]
+
+    context = jax.lax.map(jax.checkpoint(attend_section), jnp.arange(sections) * size)
+    return context.swapaxes(0, 1).reshape(len(query), sections * size, -1)[:, :length]
+
+
 def attend_with_weights(
     query: Float[Array, "B Q N D"],
     key: Float[Array, "B S N D"],
@@ -143,11 +171,19 @@ class MultiheadAttention(nnx.Module):
         self.num_heads = num_heads
         self.dtype = dtype
         self.implementation = "xla"  # as in `attend`
+        self.radius: int | None = None  # how far apart tokens may be that attend to each other; None: any distance
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None = None) -> Features:
         """Lets the tokens of `x` attend to each other where `mask` is true."""
         query, key, value = self._project(x, 0, 3)
-        return self.out_proj(attend(query, key, value, mask[:, None, None], self.dropout, seed, self.implementation))
+        dropout, how, radius = self.dropout, self.implementation, self.radius
+        if radius is None or x.shape[1] <= radius:
+            context = attend(query, key, value, mask[:, None, None], dropout, seed, how)
+        elif seed is None:
+            context = attend_locally_in_turn(query, key, value, mask, radius, dropout, how)
+        else:
+            context = attend_locally(query, key, value, mask, radius, dropout, seed, how)
+        return self.out_proj(context)
 
     def query_with_weights(
         self, query: Float[Array, "B Q H"], x: Features, mask: Mask, seed: Seed | None = None

@@ -13,6 +13,7 @@ from amsdff_jax.base.validation import build, require, require_choice
 from amsdff_jax.config import LONG_TEXTS, EncoderConfig, ModelConfig
 from amsdff_jax.config.encoder_families import encoder_values, read_saved_encoder
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.hub import shared_name
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
@@ -41,9 +42,10 @@ class SavedModel(NamedTuple):
     # the one it was trained with; None leaves a folder that runs on token ids only
     tokenizer: PreTrainedTokenizerFast | None
     class_names: tuple[str, ...]  # C names, in the order of the logits
-    max_length: int  # tokens that are read of a text; in reference mode also what it is padded to
+    max_length: int  # tokens that are read of a text, or of a window; in reference mode also what it is padded to
     reads_pairs: bool | None = None  # whether it was trained on pairs of texts; None: not known, as after a conversion
-    long_texts: str = "truncate"  # which tokens of longer texts these are, as in `DataConfig`
+    # which tokens of longer texts these are, as in `DataConfig`; "windows", and only then, `model.windows` says how
+    long_texts: str = "truncate"
 
     def require_tokenizer(self, name: str | Path = "the model") -> PreTrainedTokenizerFast:
         """The tokenizer.
@@ -60,7 +62,7 @@ class SavedModel(NamedTuple):
 
 
 class FolderConfig(NamedTuple):
-    """What a model folder's `config.json` says; the names are those of `SavedModel`."""
+    """What a model folder's `config.json` says; the names are those of `SavedModel` and of its model."""
 
     model: ModelConfig
     encoder: EncoderConfig
@@ -68,6 +70,7 @@ class FolderConfig(NamedTuple):
     max_length: int
     reads_pairs: bool | None
     long_texts: str
+    windows: Windows | None
 
 
 def save_model(folder: str | Path, saved: SavedModel) -> None:
@@ -102,6 +105,9 @@ def write_model(folder: Path, saved: SavedModel) -> None:
       OSError: they cannot be written.
     """
     model = merge_adapters(saved.model)
+    size = None if model.windows is None else model.windows.size
+    fits = size == (saved.max_length if saved.long_texts == "windows" else None)
+    require(fits, "long_texts", saved.long_texts, f"windows if, and only if, the model has some ({model.windows})")
     config = {
         "model_type": MODEL_TYPE,
         "architectures": [type(model).__name__],
@@ -109,6 +115,7 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "long_texts": saved.long_texts,
+        **windows_values(model.windows),
         "reads_pairs": saved.reads_pairs,
         "model": dataclasses.asdict(model.config) | {"encoder": shared_name(model.config.encoder)},
         "encoder": encoder_values(model.encoder_config),
@@ -120,6 +127,24 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         saved.tokenizer.save_pretrained(folder)
     write_safetensors(folder / WEIGHTS, to_state_dict(model))
     write_json(folder / "config.json", config)
+
+
+def windows_values(windows: Windows | None) -> dict[str, dict[str, int]]:
+    """What `read_windows` needs beside the maximal length, under the name `windows`, if there are any."""
+    if windows is None:
+        return {}
+    return {"windows": {name: getattr(windows, name) for name in ("overlap", "prefix", "suffix")}}
+
+
+def read_windows(values: Any, long_texts: str, max_length: int) -> Windows | None:
+    """The windows that `windows_values` describes.
+
+    Raises:
+      UserError: `values` describe none where `long_texts` asks for them, or do not make sense.
+    """
+    if long_texts != "windows":
+        return None
+    return build(Windows, {**values, "size": max_length} if isinstance(values, dict) else values, "windows.")
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -163,6 +188,7 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
     check_sizes(model_config, config.encoder, tensors, str(weights), str(folder / "config.json"))
     model = abstract_model(lambda rngs: MODELS[model_config.name](model_config, config.encoder, rngs=rngs))
     load_state_dict(model, tensors, str(weights))
+    model.read_in_windows(config.windows)
     return model
 
 
@@ -217,7 +243,8 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         require(reads_pairs is None or type(reads_pairs) is bool, "reads_pairs", reads_pairs, "true, false or null")
         long_texts = content.get("long_texts", "truncate")
         require_choice("long_texts", long_texts, LONG_TEXTS)
-        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs, long_texts)
+        windows = read_windows(content.get("windows"), long_texts, max_length)
+        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs, long_texts, windows)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

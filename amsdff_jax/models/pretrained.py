@@ -8,21 +8,24 @@ from typing import Any, ClassVar, Self
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import first_of
+from amsdff_jax.base.validation import first_of, require
 from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.interop.encoder_files import check_encoder_sizes, read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_attention
 from amsdff_jax.models.dropout import dropout_seed, number_dropout_sites
 from amsdff_jax.models.encoders.blocks import Encoder
 from amsdff_jax.models.encoders.registry import make_encoder
 from amsdff_jax.models.lora import add_adapters
-from amsdff_jax.models.shapes import Features, Mask, Seed
+from amsdff_jax.models.shapes import Features, Features32, Mask, Seed
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.variables import abstract_model
+from amsdff_jax.models.windows import encode_windows
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class PretrainedClassifier(nnx.Module):
       encoder_config: sizes of the encoder.
       platform: what it was built to compute on: "cpu", "gpu" or "tpu".
       transformer: the encoder.
+      windows: how it reads texts of more tokens than one has; None: it takes none that are longer than its encoder
+        does. Set by `read_in_windows`.
       needs_data_init: whether the layers after the encoder are random and have yet to be fitted by `fit_new_layers`.
     """
 
@@ -49,6 +54,7 @@ class PretrainedClassifier(nnx.Module):
     encoder_config: EncoderConfig
     platform: str
     transformer: Encoder
+    windows: Windows | None
 
     def __init__(
         self, config: ModelConfig, encoder_config: EncoderConfig, *, rngs: nnx.Rngs, platform: str | None = None
@@ -74,7 +80,42 @@ class PretrainedClassifier(nnx.Module):
         """
         mask = jnp.asarray(attention_mask, bool)
         seed = None if dropout_key is None else dropout_seed(dropout_key)
-        return self.classify(self.transformer(jnp.asarray(input_ids), mask, seed), mask, seed)
+        return self.classify(self.encode(jnp.asarray(input_ids), mask, seed), mask, seed)
+
+    def encode(self, input_ids: Int[Array, "B S"], mask: Mask, seed: Seed | None = None) -> Features32:
+        """What the encoder makes of token ids, of more than a window's in windows.
+
+        Args:
+          mask: true on real tokens.
+          seed: of the dropouts; needed in train mode only.
+
+        Raises:
+          ValueError: more tokens than the encoder takes, and no `windows`.
+        """
+        if self.windows is None:
+            return self.transformer(input_ids, mask, seed)
+        return self.encode_words(self.transformer.embeddings.look_up(input_ids), mask, seed)
+
+    def encode_words(self, words: Float[Array, "B S E"], mask: Mask, seed: Seed | None = None) -> Features32:
+        """What `encode` gives, of word embeddings instead of token ids."""
+        if self.windows is None or words.shape[1] <= self.windows.size:
+            return self.transformer.encode_words(words, mask, seed)
+        return encode_windows(self.transformer, self.windows, words, mask, seed)
+
+    def read_in_windows(self, windows: Windows | None) -> None:
+        """Sets how texts of more tokens than one window has are read; what shorter ones give stays the same.
+
+        Beyond, tokens that are more than a window apart do not attend to each other, neither in the encoder nor in the
+        layers behind it.
+
+        Raises:
+          UserError: reference semantics, in which a text's answer depends on what it is padded to.
+        """
+        masked = self.config.mask_padding
+        require(windows is None or masked, "model.mask_padding", masked, "true with data.long_texts=windows")
+        self.windows = windows
+        radius = None if windows is None else windows.size
+        self.set_attributes(MultiheadAttention, radius=radius, raise_if_not_found=False)
 
     def classify(self, encoder_output: Features, mask: Mask, seed: Seed | None = None) -> Any:
         """Everything after the encoder; a named tuple with at least `logits`, `pooled_features` and `encoder_output`.
@@ -169,6 +210,7 @@ class PretrainedClassifier(nnx.Module):
         config = dataclasses.replace(self.config, **fields)
         model = abstract_model(lambda rngs: type(self)(config, self.encoder_config, rngs=rngs, platform=platform))
         nnx.update(model, nnx.state(self, (nnx.Param, nnx.BatchStat)))
+        model.read_in_windows(self.windows)
         return model
 
     def _complete(self, config: ModelConfig, encoder_config: EncoderConfig, platform: str, rngs: nnx.Rngs) -> None:
@@ -177,6 +219,7 @@ class PretrainedClassifier(nnx.Module):
         self.config = dataclasses.replace(config, name=self.name)
         self.encoder_config = encoder_config
         self.platform = platform
+        self.windows = None
         self.needs_data_init = False  # one attribute more or less would make it another graph
         number_dropout_sites(self)
         implementation = choose_attention(config.attention, platform)

@@ -81,7 +81,14 @@ class Classifier:
         model = saved.model.for_platform(parallel.platform)
         graph = nnx.graphdef(model)
         self._inference, self._small_inference = (
-            Inference(make_forward(graph), parallel, size, "prediction", identity=graph_identity(graph))
+            Inference(
+                make_forward(graph),
+                parallel,
+                size,
+                "prediction",
+                identity=graph_identity(graph),
+                windows=model.windows,
+            )
             for size in (batch_size, min(batch_size, SMALL_BATCH_SIZE))
         )
         prepare = parallel.compile_eval_step(make_inference_variables(graph))
@@ -147,7 +154,7 @@ class Classifier:
 
     @property
     def max_length(self) -> int:
-        """Tokens that a text is truncated to, special ones included."""
+        """Tokens that a text is truncated to, or those of a window, special ones included."""
         return self.saved.max_length
 
     def predict(self, texts: Iterable[Text] | Text, top_k: int | None = 1) -> list[Prediction] | Prediction:

@@ -87,8 +87,10 @@ def evaluate_model(
     directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name
     with user_errors(directory, "written", "name another folder with --output"):
         directory.mkdir(parents=True, exist_ok=True)
+    overlap = saved.model.windows.overlap if saved.model.windows else data.window_overlap
+    limit = {"max_length": saved.max_length, "long_texts": saved.long_texts, "window_overlap": overlap}
     config = Config(
-        data=dataclasses.replace(data, max_length=saved.max_length, long_texts=saved.long_texts),
+        data=dataclasses.replace(data, **limit),
         loss=recorded_loss(model),
         train=TrainConfig(eval_batch_size=batch_size),
     )

@@ -36,13 +36,14 @@ class NotFiniteError(ArithmeticError):
 
 
 def log_data(class_names: Sequence[str], train_tokens: Tokens, val_tokens: Tokens, max_length: int) -> None:
-    """Logs how many texts there are of each class, how long they are, and how many `max_length` truncates."""
+    """Logs how many texts there are of each class, how long they are, and how many are longer than `max_length`."""
     counts = np.bincount(train_tokens.labels, minlength=len(class_names))
     logger.info("%d classes, with so many training texts: %s", len(counts), by_class(class_names, counts))
     for name, tokens in (("training", train_tokens), ("validation", val_tokens)):
-        median, truncated = sorted(tokens.lengths)[len(tokens) // 2], tokens.truncated
-        message = "%s: %d texts, median length %d tokens, %d (%.1f%%) truncated to %d"
-        logger.info(message, name, len(tokens), median, truncated.sum(), 100 * truncated.mean(), max_length)
+        median, divided = sorted(tokens.lengths)[len(tokens) // 2], tokens.lengths > max_length
+        longer, what = (divided, "read in windows of") if divided.any() else (tokens.truncated, "truncated to")
+        message = "%s: %d texts, median length %d tokens, %d (%.1f%%) %s %d"
+        logger.info(message, name, len(tokens), median, longer.sum(), 100 * longer.mean(), what, max_length)
 
 
 class RunLog:

@@ -19,7 +19,6 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from amsdff_jax.interop.weights_file import read_weights_file
-from amsdff_jax.models.encoders.blocks import Encoder
 from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
@@ -157,7 +156,7 @@ def fit_new_layers(model: PretrainedClassifier, tokens: Tokens, seed: int) -> No
     """Fits the random layers of `model` to some texts of `tokens`, chosen by `seed`."""
     batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed))
     mask = jnp.asarray(batch.attention_mask, bool)
-    fit_to_features(model, _encode(model.transformer, jnp.asarray(batch.input_ids), mask), mask)
+    fit_to_features(model, _encode(model, jnp.asarray(batch.input_ids), mask), mask)
     logger.info("new layers fitted to %d training texts", len(batch.labels))
 
 
@@ -168,8 +167,8 @@ def fit_to_features(model: PretrainedClassifier, encoder_output: jax.Array, mask
 
 
 @nnx.jit
-def _encode(encoder: Encoder, input_ids: jax.Array, mask: jax.Array) -> jax.Array:
-    return encoder(input_ids, mask)
+def _encode(model: PretrainedClassifier, input_ids: jax.Array, mask: jax.Array) -> jax.Array:
+    return model.encode(input_ids, mask)
 
 
 @nnx.jit

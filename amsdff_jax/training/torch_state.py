@@ -83,7 +83,11 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
         "scheduler_state_dict": schedule_to_torch(step, optimizer),
         "config": dataclasses.asdict(run.config)
         | checkpoint_settings(
-            run.config.model, run.progress.class_names, run.config.data.max_length, run.config.data.long_texts
+            run.config.model,
+            run.progress.class_names,
+            run.config.data.max_length,
+            run.config.data.long_texts,
+            run.config.data.window_overlap,
         ),
         "history": history,
         "best_val_accuracy": max(history["val_accuracy"], default=0.0),
@@ -91,13 +95,14 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
 
 
 def checkpoint_settings(
-    model: ModelConfig, class_names: Sequence[str], max_length: int, long_texts: str
+    model: ModelConfig, class_names: Sequence[str], max_length: int, long_texts: str, window_overlap: int
 ) -> dict[str, Any]:
     """What `from_torch` needs to know and cannot read off tensors."""
     return {
         "class_names": list(class_names),
         "max_length": max_length,
         "long_texts": long_texts,
+        "window_overlap": window_overlap,
         "padding": "masked" if model.mask_padding else "reference",
         "num_attention_heads": model.num_attention_heads,
     }

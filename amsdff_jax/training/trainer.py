@@ -17,7 +17,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.host_tokens import tokenize_on_hosts
 from amsdff_jax.data.stream import BatchStream
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer
+from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer, make_windows
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
@@ -113,6 +113,7 @@ class Trainer:
             tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, model.config.encoder))
         name = config.data.tokenizer or model.config.encoder or "the tokenizer given"
         fit_vocabulary(model, tokenizer, name, config.seed)
+        model.read_in_windows(make_windows(config.data, tokenizer))
         self.tokenizer, self.class_names = tokenizer, train_data.class_names
         self._reads_pairs = train_data.text_pairs is not None
 
@@ -124,13 +125,13 @@ class Trainer:
             for data in (train_data, val_data)
         )
         log_data(self.class_names, train_tokens, self._val_tokens, config.data.max_length)
-        self.stream = BatchStream(train_tokens, self.config, self._parallel)
+        self.stream = BatchStream(train_tokens, self.config, self._parallel, model.windows)
         self.steps_per_epoch = self.stream.steps_per_epoch
         self.total_steps = self._count_steps()
 
         self.workdir = user_path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
         graphs, optimizer, state = start_run(
-            model, self.config, rates, train_tokens, self.workdir, self.total_steps, self._parallel
+            model, self.config, rates, self.stream.texts(0), self.workdir, self.total_steps, self._parallel
         )
         require_same_weights(state)
         self.state, self._first_step = self._parallel.place_state(state), int(state.step)
@@ -147,7 +148,9 @@ class Trainer:
             step_identity(graphs.train, self.config, rates, weights, self.total_steps),
         )
         self._logged_rates = highest_rates(rates, config.train, self.total_steps)
-        self._evaluator = Evaluator(graphs.eval, self.config, tokenizer, self._parallel, self.stream.buckets)
+        self._evaluator = Evaluator(
+            graphs.eval, self.config, tokenizer, self._parallel, self.stream.buckets, model.windows
+        )
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch
         self._progress = RunProgress(train_tokens.fingerprint, self.total_steps, list(self.class_names))
 

@@ -41,6 +41,8 @@ def test_every_setting_of_a_config_file_decides_something(file):
 @pytest.mark.parametrize(
     ("idle", "beside"),
     [
+        ({"data__window_overlap": 8}, {}),
+        ({"data__max_windows": 2}, {"data__long_texts": "head_tail"}),
         ({"loss__focal_gamma": 3.0}, {"loss__focal": 0.0}),
         ({"loss__smoothing": 0.2}, {"loss__label_smoothing": 0.0}),
         ({"loss__temperature": 0.1}, {"loss__contrastive": 0.0}),

@@ -17,8 +17,10 @@ from amsdff_jax.config import ModelConfig
 from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.conversion.convert import describe, from_torch, to_torch
 from amsdff_jax.conversion.verify import verify
+from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file
-from amsdff_jax.models.baselines import CNNClassifier
+from amsdff_jax.models.baselines import CNNClassifier, LinearClassifier
 from amsdff_jax.models.model_folder import SavedModel, read_model_config, read_model_folder, save_model
 from amsdff_jax.models.state_dict import to_state_dict
 from tests.compiled import call
@@ -318,8 +320,38 @@ def test_what_is_read_of_long_texts_goes_there_and_back(tmp_path):
     write_torch_file(
         tmp_path / "odd.pt", {"model_state_dict": to_state_dict(saved.model), "config": {"long_texts": "x"}}
     )
-    with pytest.raises(UserError, match=r"odd\.pt: long_texts: expected one of 'truncate', 'head_tail', got 'x'"):
+    with pytest.raises(
+        UserError, match=r"odd\.pt: long_texts: expected one of 'truncate', 'head_tail', 'windows', got 'x'"
+    ):
         from_torch(tmp_path / "odd.pt", tmp_path / "odd", encoder_config=ENCODER)
+
+
+@pytest.mark.parametrize("overlap", [0, 3])
+def test_windows_go_there_and_back_with_the_weights_as_they_are(overlap, tiny_encoder, tmp_path):
+    model = LinearClassifier.from_pretrained(str(tiny_encoder), 3)
+    model.read_in_windows(Windows(24, overlap, 1, 1))
+    saved = SavedModel(model, load_tokenizer(tiny_encoder), ("a", "b", "c"), 24, long_texts="windows")
+    save_model(tmp_path / "model", saved)
+    assert load_model(tmp_path / "model").windows == model.windows
+    to_torch(tmp_path / "model", tmp_path / "model.pt", layout="trainer")
+    back = from_torch(tmp_path / "model.pt", tmp_path / "back", encoder_config=tiny_encoder)
+    assert (back.long_texts, back.model.windows) == ("windows", model.windows)
+    for name, weights in to_state_dict(model).items():
+        np.testing.assert_array_equal(to_state_dict(back.model)[name], weights)
+    shutil.copyfile(tiny_encoder / "config.json", tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"model\.pt: its model reads windows of long texts, for which --tokenizer=DIR"):
+        from_torch(tmp_path / "model.pt", tmp_path / "none", encoder_config=tmp_path / "config.json")
+    with pytest.raises(UserError, match="long_texts: expected windows if, and only if, the model has some"):
+        save_model(tmp_path / "other", saved._replace(long_texts="truncate"))
+    content = json.loads((tmp_path / "model" / "config.json").read_text())
+    for windows, message in (
+        (None, "windows: expected"),
+        ({"overlap": 12}, "prefix"),
+        ({"size": 9, "x": 1}, "windows.x"),
+    ):
+        (tmp_path / "model" / "config.json").write_text(json.dumps(content | {"windows": windows}))
+        with pytest.raises(UserError, match=rf"config\.json: .*{message}"):
+            load_model(tmp_path / "model")
 
 
 @pytest.mark.parametrize("config", [{"max_length": "128", "class_names": 4}, {"class_names": "abcd"}, "text"])

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_batches
+from amsdff_jax.data.batches import FILLER, choose_buckets, make_batch, plan_batches, plan_inference
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.prefetch import prefetch
 from amsdff_jax.data.stream import BatchStream
 from amsdff_jax.data.tokenization import load_tokenizer, tokenize
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.parallel.data_parallel import DataParallel
 
 LENGTHS = np.random.default_rng(0).integers(3, 90, 217)
@@ -29,6 +30,25 @@ def test_every_text_once_and_only_one_batch_with_filler(order_seed, batch_size, 
         assert planned.indices.shape == (batch_size,)
         assert LENGTHS[planned.indices[planned.indices != FILLER]].max() <= planned.length
         assert planned.length in buckets
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_long_texts_share_batches_of_as_many_tokens_and_leave_the_others_alone(devices):
+    windows = Windows(24, 4, 1, 1)
+    plan = plan_inference(LENGTHS, (16, 24), 12, devices, windows)
+    indices = np.concatenate([planned.indices for planned in plan])
+    assert sorted(indices[indices != FILLER]) == list(range(217))
+    short = np.flatnonzero(LENGTHS <= 24)
+    own = [planned for planned in plan if planned.length <= 24]
+    for planned, expected in zip(own, plan_batches(LENGTHS[short], (16, 24), 12), strict=True):
+        assert planned.length == expected.length
+        np.testing.assert_array_equal(planned.indices, np.where(expected.indices < 0, FILLER, short[expected.indices]))
+    for planned in plan[len(own) :]:
+        assert planned.length in windows.buckets(90)
+        real = LENGTHS[planned.indices[planned.indices != FILLER]]
+        assert real.min() > 24 and real.max() <= planned.length
+        assert len(planned.indices) == max(12 * 24 // planned.length // devices, 1) * devices
+    assert plan_inference(LENGTHS[short], (16, 24), 12, devices, windows)[-1].length <= 24
 
 
 def test_plan_is_a_function_of_seed_and_epoch():
@@ -98,10 +118,13 @@ def test_prefetch_ends_its_thread_when_the_consumer_stops():
     assert threading.active_count() == before
 
 
-def test_the_batch_of_a_step_is_the_same_wherever_the_stream_begins(tiny_config, tiny_data):
-    tokens = tokenize(tiny_data.train, load_tokenizer(tiny_config.model.encoder), 24)
-    config = tiny_config.replace(data__num_buckets=2)
-    stream = BatchStream(tokens, config, DataParallel(devices=jax.devices()[:1]))
+@pytest.mark.parametrize("windows", [None, Windows(8, 2, 1, 1)])
+def test_the_batch_of_a_step_is_the_same_wherever_the_stream_begins(windows, tiny_config, tiny_data):
+    reading = "windows" if windows else "truncate"
+    tokens = tokenize(tiny_data.train, load_tokenizer(tiny_config.model.encoder), 24, reading)
+    config = tiny_config.replace(data__num_buckets=2, data__max_windows=2)
+    stream = BatchStream(tokens, config, DataParallel(devices=jax.devices()[:1]), windows)
+    assert stream.buckets[-1] == (windows.length(2) if windows else 24)
     assert stream.steps_per_epoch == 9
     whole = [*stream.batches(0, 27)]
     assert len(whole) == 27

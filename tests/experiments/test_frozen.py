@@ -8,12 +8,13 @@ import pytest
 from flax import nnx
 
 from amsdff_jax import UserError
-from amsdff_jax.data.batches import plan_batches
+from amsdff_jax.data.batches import PlannedBatch, plan_batches
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.tokenization import load_tokenizer, make_windows, tokenize
 from amsdff_jax.experiments import features
 from amsdff_jax.experiments.features import encode_once
 from amsdff_jax.experiments.frozen import run_frozen
+from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.models.registry import make_model
 
 
@@ -29,7 +30,7 @@ def tokens(tiny_config, tiny_data):
 
 def test_features_are_the_encoders_output_and_are_kept(model, tokens, tmp_path, monkeypatch):
     monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path))
-    encoded = encode_once(model.transformer, tokens)
+    encoded = encode_once(model, tokens)
     (planned, *_) = plan_batches(tokens.lengths, (24,), 7)
     batch = encoded.make_batch(planned)
     ids = np.zeros((7, 24), np.int32)
@@ -42,15 +43,15 @@ def test_features_are_the_encoders_output_and_are_kept(model, tokens, tmp_path, 
     assert (batch.features[~real] == 0).all()
 
     monkeypatch.setattr(features, "_encode", None)  # not called again
-    np.testing.assert_array_equal(encode_once(model.transformer, tokens).features, encoded.features)
+    np.testing.assert_array_equal(encode_once(model, tokens).features, encoded.features)
 
 
 def test_other_weights_have_other_features(model, tokens, tmp_path, monkeypatch):
     monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path))
-    first = encode_once(model.transformer, tokens)
+    first = encode_once(model, tokens)
     norm = model.transformer.transformer.layer[0].output_layer_norm
     norm.scale.set_value(norm.scale[...] * 2)
-    assert not np.allclose(encode_once(model.transformer, tokens).features, first.features, atol=0.1)
+    assert not np.allclose(encode_once(model, tokens).features, first.features, atol=0.1)
 
 
 def test_other_heads_have_other_features(model, tokens):
@@ -103,6 +104,26 @@ def test_new_layers_are_fitted_to_the_features(tiny_config, tiny_data):
     configs = [tiny_config.replace(train__data_dependent_init=fit) for fit in (True, False)]
     fitted, random = (run(config, tiny_data, [0], [1e-9])[0].evaluation.logits for config in configs)
     assert fitted.std(0).mean() > 3 * random.std(0).mean()
+
+
+def test_texts_are_encoded_whole_and_epochs_read_excerpts(tiny_config, tiny_data):
+    limits = {"data__max_length": 14, "data__window_overlap": 2, "data__max_windows": 1}
+    config = tiny_config.replace(model__name="linear", data__long_texts="windows", **limits)
+    (outcome,) = run(config, tiny_data, [0], [3e-2])
+    assert np.isfinite(outcome.evaluation.logits).all() and outcome.evaluation.truncated == 0
+    tokenizer = load_tokenizer(config.model.encoder)
+    model = LinearClassifier.from_pretrained(config.model.encoder, 2)
+    model.read_in_windows(make_windows(config.data, tokenizer))
+    whole = encode_once(model, tokenize(tiny_data.train, tokenizer, 14, "windows"))
+    own = whole.excerpts(model.windows, 1, (0, 1))
+    assert own.lengths.tolist() == np.minimum(whole.lengths, 14).tolist()
+    row = int(whole.lengths.argmax())
+    (features, _, _) = own.make_batch(PlannedBatch(14, np.array([row])))
+    first, end = own.tokens.offsets[row : row + 2]
+    np.testing.assert_array_equal(features[0], whole.features[own.places[first:end]])
+    np.testing.assert_array_equal(own.tokens.token_ids[first:end], whole.tokens.token_ids[own.places[first:end]])
+    (alone,) = encode_once(model, whole.tokens.select(np.array([row]))).features[None]
+    np.testing.assert_allclose(whole.features[slice(*whole.tokens.offsets[row : row + 2])], alone, atol=2e-3)
 
 
 def test_stopping_and_reference_semantics(tiny_config, tiny_data):

@@ -12,8 +12,12 @@ from transformers import PreTrainedTokenizerFast
 from amsdff_jax import UserError
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import load_tokenizer, tokenize
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.explanation.reading import read_text
+from amsdff_jax.explanation.write import make_page
+from amsdff_jax.models.baselines import AttentionClassifier
+from amsdff_jax.models.model_folder import SavedModel
 from tests.compiled import call
 from tests.explanation.conftest import CLASS_NAMES
 
@@ -110,6 +114,26 @@ def test_what_is_read_of_a_long_text_is_what_training_reads(make_saved, make_exp
     assert text[slice(*reading.unread)].split() == [f"w{number}" for number in range(4, 30)]
     explanation = Explainer(saved).explain(text)
     assert len(explanation.word_attributions) == 14
+
+
+def test_a_text_in_windows_is_explained_token_by_token_and_window_by_window(tiny_encoder):
+    model = AttentionClassifier.from_pretrained(str(tiny_encoder), 3, seed=3)
+    model.read_in_windows(Windows(16, 4, 1, 1))
+    saved = SavedModel(model, load_tokenizer(tiny_encoder), CLASS_NAMES, 16, long_texts="windows")
+    explanation = Explainer(saved).explain(" ".join(f"w{number}" for number in range(40)))
+    assert not explanation.reading.truncated and len(explanation.reading.tokens) == 42
+    assert explanation.attributions.relative_error <= 0.01
+    ids = np.array([[token.id for token in explanation.reading.tokens]])
+    np.testing.assert_allclose(explanation.logits, call(model, ids, np.ones_like(ids)).logits[0], atol=1e-5)
+    assert explanation.windows == ((1, 15), (11, 25), (21, 35), (31, 41))
+    values, tokens = explanation.window_attributions, explanation.attributions.tokens
+    assert values.sum() == pytest.approx(explanation.attributions.tokens.sum(), abs=1e-6)
+    assert values[0] == pytest.approx(tokens[1:11].sum() + tokens[11:15].sum() / 2, abs=1e-6)
+    (first, *_) = explanation.to_dict()["windows"]
+    assert explanation.reading.text[first["start"] : first["end"]].split() == [f"w{number}" for number in range(14)]
+    page = make_page([explanation], "model")
+    assert "What each window of the text says" in page and "12 to 25" in page
+    assert Explainer(saved).explain("w1").windows == ()
 
 
 def test_the_middle_of_a_word_may_be_left_out(tiny_encoder):

@@ -14,6 +14,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.evaluation.calibration import Calibration, write_calibration
 from amsdff_jax.export import exporter, formats, verification
 from amsdff_jax.export.exporter import export_model
@@ -91,6 +92,24 @@ def test_exports_read_the_beginning_and_the_end_of_long_texts(tiny_encoder, text
     assert found.equal
     assert found.longest == 9
     assert "the first quarter of so many and the rest from its end" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_export_of_a_model_with_windows_refuses_what_does_not_fit_one(tiny_encoder, texts_file, tmp_path):
+    model = LinearClassifier.from_pretrained(str(tiny_encoder), 3)
+    model.read_in_windows(Windows(9, 2, 1, 1))
+    saved = SavedModel(model, load_tokenizer(tiny_encoder), CLASSES, 9, long_texts="windows")
+    save_model(tmp_path / "model", saved)
+    found = export_model(tmp_path / "model", tmp_path / "out", "stablehlo", texts_file)
+    assert found.equal
+    assert 0 < found.texts < 44 and found.longest <= 9
+    assert "a text of more than 9 tokens" in (tmp_path / "out" / "README.md").read_text()
+    command = [sys.executable, "load.py", "w1 w2", "w1 " * 8]
+    result = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=False)
+    assert result.returncode
+    assert "ValueError: texts[1]: has 10 tokens, and an export takes at most 9" in result.stderr
+    long = write_csv(tmp_path / "long.csv", ["w1 " * 30], ["low"])
+    with pytest.raises(UserError, match=r"--file: none of the 1 texts fits the 9 tokens that an export takes"):
+        export_model(tmp_path / "model", tmp_path / "none", "stablehlo", str(long))
 
 
 EXPORTS = [

@@ -96,7 +96,7 @@ def test_conflicts_classes_and_cuts_are_told(inspect):
     notes = messages(inspection, "note")
     assert "1 text of the training split is the same as an earlier one of it (2.9 %)" in notes
     (note,) = (note for note in notes if re.match(r"max_length=24 truncates 1\d\.\d % of the training texts", note))
-    assert "of their tokens at the end (data.long_texts=head_tail: in the middle); " in note
+    assert "of their tokens at the end (data.long_texts=head_tail: in the middle; windows: none); " in note
     (note,) = (note for note in messages(inspect(train, data__long_texts="head_tail"), "note") if "truncates" in note)
     assert "of their tokens in the middle; " in note
 

@@ -77,7 +77,8 @@ def test_where_the_inputs_come_from_may_change_if_they_are_the_same(name, value,
 @pytest.mark.parametrize(
     ("name", "value"),
     [("seed", 1), ("model.name", "cnn"), ("model.compute_dtype", "bfloat16"), ("data.max_length", 99),
-     ("data.long_texts", "head_tail"), ("data.num_buckets", 3), ("loss.ce", 0.5), ("train.epochs", 5),
+     ("data.long_texts", "head_tail"), ("data.window_overlap", 3), ("data.max_windows", 3),
+     ("data.num_buckets", 3), ("loss.ce", 0.5), ("train.epochs", 5),
      ("train.batch_size", 16), ("train.head_learning_rate", 0.1), ("train.best_metric", "loss"),
      ("train.accumulation_steps", 2)],
 )  # fmt: skip

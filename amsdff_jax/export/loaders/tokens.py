@@ -15,7 +15,7 @@ tokenizer.no_padding()  # which comes after the choice of tokens
 
 def encode(texts):
     """Token ids and attention mask, each B rows of S numbers, for B texts or pairs of texts."""
-    rows = [_ids(encoding) for encoding in tokenizer.encode_batch(list(texts))]
+    rows = [_ids(encoding, place) for place, encoding in enumerate(tokenizer.encode_batch(list(texts)))]
     length = padding["length"] or max(map(len, rows))
     multiple = padding["pad_to_multiple_of"] or 1
     length = -(-length // multiple) * multiple
@@ -23,8 +23,13 @@ def encode(texts):
     return [row + [padding["pad_id"]] * (length - len(row)) for row in rows], mask
 
 
-def _ids(encoding):
+def _ids(encoding, place):
+    ids, most = encoding.ids, config["max_length"]
     if config["long_texts"] == "head_tail":
-        ids = encoding.ids
-        return [ids[place] for place in head_and_tail(encoding, config["max_length"])]
-    return encoding.ids  # which the tokenizer has truncated
+        return [ids[place] for place in head_and_tail(encoding, most)]
+    if len(ids) > most:  # which the tokenizer truncates, unless the model reads longer texts in windows
+        raise ValueError(
+            f"texts[{place}]: has {len(ids)} tokens, and an export takes at most {most}; amsdff_jax's own Classifier "
+            "reads longer texts in windows"
+        )
+    return ids
