@@ -30,7 +30,8 @@ def folder(original, tmp_path):
 def change_config(folder, section, **values):
     file = folder / "config.json"
     config = json.loads(file.read_text())
-    (config[section] if section else config).update(values)
+    own = config["amsdff"]
+    {"": config, "own": own}.get(section, own.get(section)).update(values)
     file.write_text(json.dumps(config))
 
 
@@ -54,13 +55,17 @@ def change_config(folder, section, **values):
         ("model", "num_classes", 10**18, r"model\.num_classes: expected"),
         ("model", "name", "x" * 10**6, r"model\.name: expected one of"),
         ("model", "x" * 10**6, 1, "no such field"),
-        ("", "encoder", 3, "encoder: expected names and values, got 3"),
-        ("", "max_length", 41, r"max_length: expected at least 3 tokens, at most 40, the encoder's positions, got 41"),
-        ("", "max_length", 10**6, "max_length: expected"),
-        ("", "reads_pairs", 1, "reads_pairs: expected"),
-        ("", "long_texts", "tail", "long_texts: expected one of 'truncate', 'head_tail'"),
-        ("", "long_texts", ["truncate"], "long_texts: expected one of|not the config.json"),
-        ("", "class_names", ["a"] * 10**5, "class_names: expected 2 different names"),
+        ("own", "encoder", 3, "encoder: expected names and values, got 3"),
+        ("own", "max_length", 41, r"max_length: expected at least 3 .* at most 40, the encoder's positions, got 41"),
+        ("own", "max_length", 10**6, "max_length: expected"),
+        ("own", "reads_pairs", 1, "reads_pairs: expected"),
+        ("own", "long_texts", "tail", "long_texts: expected one of 'truncate', 'head_tail'"),
+        ("own", "long_texts", ["truncate"], "long_texts: expected one of|not the config.json"),
+        ("", "id2label", {str(n): str(n) for n in range(10**5)}, "class_names: expected 2 different names"),
+        ("", "id2label", {"0": "a", "2": "b"}, "id2label: expected two or more names of classes by their numbers"),
+        ("", "id2label", ["a", "b"], "id2label: expected two or more names of classes by their numbers"),
+        ("", "model_type", "distilbert", "model_type: expected 'amsdff' or the family of a model 'bert'"),
+        ("", "amsdff", 3, "not the config.json of a model folder"),
     ],
 )  # fmt: skip
 def test_sizes_are_compared_before_a_module_is_made(section, name, value, message, folder):
