@@ -5,6 +5,7 @@ from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_path
+from amsdff_jax.base.validation import require
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
@@ -12,8 +13,8 @@ from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.sequence_classification import (
-    MODEL_NAME,
     NATIVE,
+    NATIVE_MODEL,
     check_native,
     from_native,
     labels_of,
@@ -21,7 +22,7 @@ from amsdff_jax.interop.sequence_classification import (
 )
 from amsdff_jax.interop.tensor_files import find_tensor_file, read_tensor_file
 from amsdff_jax.models.dimensions import check_sizes, read_head_sizes
-from amsdff_jax.models.model_folder import SavedModel, check_class_names, save_model
+from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import load_state_dict
 from amsdff_jax.models.variables import abstract_model
@@ -56,15 +57,15 @@ def from_transformers(source: str | Path, folder: str | Path) -> SavedModel:
     weights = find_tensor_file(place)
     stored = read_tensor_file(weights)
     tensors = from_native(stored, encoder, str(weights))
-    classes = read_head_sizes(MODEL_NAME, tensors, str(weights))["num_classes"]
+    classes = read_head_sizes(NATIVE_MODEL, tensors, str(weights))["num_classes"]
     names = given or tuple(f"LABEL_{number}" for number in range(classes))  # as transformers reads such a file
-    check_class_names(names, classes)
+    require(len(set(names)) == len(names) == classes, f"{file}: id2label", names, f"{classes} different names")
     kind = NATIVE[encoder.native_type]
     rate = values.get(kind.dropout)
     rate = rate if isinstance(rate, (int, float)) else encoder.dropout
-    config = ModelConfig(name=MODEL_NAME, encoder=str(source), num_classes=classes, dropout_rate=float(rate))
+    config = ModelConfig(name=NATIVE_MODEL, encoder=str(source), num_classes=classes, dropout_rate=float(rate))
     check_sizes(config, encoder, tensors, str(weights), str(file))
-    model = abstract_model(lambda rngs: MODELS[MODEL_NAME](config, encoder, rngs=rngs))
+    model = abstract_model(lambda rngs: MODELS[NATIVE_MODEL](config, encoder, rngs=rngs))
     load_state_dict(model, tensors, str(weights))
     tokenizer = load_tokenizer(place)
     check_vocabulary(tokenizer, encoder.vocab_size, str(place))

@@ -123,7 +123,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length:
     file = folder / "tokenizer_config.json"
     # Without segments, for here the second text of a pair has that of the first.
     told = {"model_max_length": max_length, "model_input_names": ["input_ids", "attention_mask"]}
-    write_json(file, read_json(file, "a tokenizer's configuration") | told)
+    values = read_json(file, "a tokenizer's configuration") | told
+    if values.get("tokenizer_class") == "TokenizersBackend":  # which version 4 of transformers knows by this name
+        values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    write_json(file, values)
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerFast) -> int:

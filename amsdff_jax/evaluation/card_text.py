@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from amsdff_jax.interop.sequence_classification import MODEL_NAME as NATIVE_MODEL
+from amsdff_jax.interop.sequence_classification import NATIVE_MODEL
 from amsdff_jax.models.model_folder import FolderConfig
 from amsdff_jax.reporting.render import render
 from amsdff_jax.reporting.table import Code, Column, Table, columns

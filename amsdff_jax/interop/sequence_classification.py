@@ -13,7 +13,7 @@ from amsdff_jax.interop.encoder_files import bert_name, encoder_name, fold_segme
 from amsdff_jax.interop.weights_file import ENCODER
 
 SINGLE_LABEL = "single_label_classification"
-MODEL_NAME = "bert"  # what `ModelConfig` calls a classifier with such a head
+NATIVE_MODEL = "bert"  # what `ModelConfig` calls a classifier with such a head
 
 
 class Native(NamedTuple):

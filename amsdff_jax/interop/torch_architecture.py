@@ -84,6 +84,7 @@ class TorchClassifier(PreTrainedModel):
     """
 
     config_class = AmsdffConfig
+    base_model_prefix = "transformer"
 
     def __new__(cls, config: AmsdffConfig | None = None, **_: Any) -> "TorchClassifier":
         """An object of that kind: in one process transformers knows one class for one class of configurations."""

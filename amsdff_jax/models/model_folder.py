@@ -23,8 +23,8 @@ from amsdff_jax.data.tokenization import (
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.hub import shared_name
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
-from amsdff_jax.interop.sequence_classification import MODEL_NAME as NATIVE_MODEL
 from amsdff_jax.interop.sequence_classification import (
+    NATIVE_MODEL,
     from_native,
     label_values,
     labels_of,
@@ -128,19 +128,29 @@ def write_model(folder: Path, saved: SavedModel) -> None:
     }
     if model.name == NATIVE_MODEL:
         tensors = to_native(tensors, encoder)
-        values = native_values(encoder, model.config.dropout_rate, {} if tokenizer is None else token_ids(tokenizer))
+        values = interface_values(saved)
     else:
         own["encoder"] = encoder_values(encoder)
         classes = {"AutoConfig": "AmsdffConfig", "AutoModelForSequenceClassification": "TorchClassifier"}
         modules = {name: f"{MODELING}.{kind}" for name, kind in classes.items()}
         values = {"model_type": MODEL_TYPE, "architectures": [type(model).__name__], "auto_map": modules}
+        values |= label_values(saved.class_names)
         source = resources.files("amsdff_jax.interop") / "torch_architecture.py"
         (folder / f"{MODELING}.py").write_bytes(source.read_bytes())
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder, saved.max_length)
     write_safetensors(folder / WEIGHTS, tensors)
-    config = values | label_values(saved.class_names) | {"format_version": FORMAT_VERSION, MODEL_TYPE: own}
-    write_json(folder / "config.json", config)
+    write_json(folder / "config.json", values | {"format_version": FORMAT_VERSION, MODEL_TYPE: own})
+
+
+def interface_values(saved: SavedModel) -> dict[str, Any]:
+    """What `config.json` of transformers says of a classifier that takes and gives what its class for the encoder does.
+
+    Such as optimum's for ONNX graphs, which looks no further into it: the family of the encoder, and the labels.
+    """
+    tokenizer, model = saved.tokenizer, saved.model
+    ids = {} if tokenizer is None else token_ids(tokenizer)
+    return native_values(model.encoder_config, model.config.dropout_rate, ids) | label_values(saved.class_names)
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -109,8 +109,8 @@ class Classifier:
         """The classifier in a model folder, such as a run's `model/`, or on the Hugging Face hub.
 
         Args:
-          folder: written by training or by `amsdff convert`; or the hub id of one that was pushed, such as `org/name`,
-            where there is no folder of that name.
+          folder: written by training or by `amsdff convert`; or, as a string, the hub id of one that was pushed, such
+            as `org/name`, where there is no folder of that name.
           revision: branch, tag or commit on the hub; "": its main branch.
           compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
           batch_size: texts that go through the model together, over all devices.

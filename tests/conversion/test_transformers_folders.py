@@ -67,6 +67,8 @@ def assert_same(one, other):
 
 def read(folder):
     """Texts as transformers' tokenizer reads them, without being told how long they may be."""
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    assert told["tokenizer_class"] != "TokenizersBackend"  # which is new
     tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, truncation=True, padding=True, return_tensors="pt")
     assert tokens.keys() == {"input_ids", "attention_mask"}
     assert tokens["input_ids"].shape == (len(TEXTS), 13)
@@ -210,7 +212,7 @@ FAULTS = [
     ({"architectures": ["DistilBertForTokenClassification"]}, "expected a class such as DistilBertForSequenceCl"),
     ({"model_type": "gpt2"}, "model_type is 'gpt2', expected 'distilbert'"),
     ({"model_type": "amsdff"}, "a model folder already"),
-    ({"id2label": {"0": "a", "1": "b"}}, "class_names: expected 3 different names"),
+    ({"id2label": {"0": "a", "1": "b"}}, "config.json: id2label: expected 3 different names"),
     ({"activation": "relu"}, "activation is 'relu'; only 'gelu' is supported"),
     ({"n_layers": 3}, "n_layers is 3, but .* has 2"),
 ]
