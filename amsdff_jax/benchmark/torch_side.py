@@ -77,7 +77,7 @@ def _load(workload: Workload) -> TorchClassifier:
 
 
 def _measure_shape(workload: Workload, shape: tuple[int, int]) -> dict[str, Any]:
-    model = _load(workload)
+    model: Any = _load(workload)
     arrays = make_batch(shape, model.base_model.config.vocab_size, model.config.num_labels)
     ids, mask, labels = (torch.from_numpy(array).long().to(_device(workload)) for array in arrays)
     logits: Any = None

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import amsdff_jax
 from amsdff_jax import EnhancedAMSDFF, UserError
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.models.model_folder import SavedModel, load_model, read_model_folder, save_model
+from amsdff_jax.models.model_folder import SavedModel, load_model, read_model_config, read_model_folder, save_model
 from tests.conftest import TINY_HEAD
+from tests.test_architecture import imported_modules
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +134,23 @@ def test_the_folder_of_a_run_leads_to_its_model(folder):
     (run / "config.json").write_text("{}")
     with pytest.raises(UserError, match=f"{run}: the folder of a run; expected that of its model, {folder}"):
         read_model_folder(run)
+
+
+def test_folders_of_the_first_format_are_read(folder):
+    """Without a part of their own in `config.json`, and without what transformers needs."""
+    expected = read_model_config(folder)
+    file = folder / "config.json"
+    own = json.loads(file.read_text())["amsdff"]
+    file.write_text(json.dumps({"model_type": "amsdff", "format_version": 1, "class_names": ["a", "b"]} | own))
+    (folder / "modeling_amsdff.py").unlink()
+    assert read_model_config(folder) == expected
+    save_model(folder, read_model_folder(folder))  # in its place one of today's
+    assert (folder / "modeling_amsdff.py").exists()
+    assert read_model_config(folder) == expected
+
+
+def test_a_module_for_transformers_is_the_one_file(folder):
+    source = Path(amsdff_jax.__file__).parent / "interop" / "torch_architecture.py"
+    assert (folder / "modeling_amsdff.py").read_bytes() == source.read_bytes()
+    imported = {name.split(".")[0] for name in imported_modules(source)}
+    assert imported == {"dataclasses", "math", "types", "typing", "torch", "transformers"}
