@@ -126,7 +126,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length:
     values = read_json(file, "a tokenizer's configuration") | told
     if values.get("tokenizer_class") == "TokenizersBackend":  # which version 4 of transformers knows by this name
         values["tokenizer_class"] = "PreTrainedTokenizerFast"
-    write_json(file, values)
+    write_json(file, dict(sorted(values.items())))  # as transformers orders them
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerFast) -> int:
