@@ -1,8 +1,8 @@
-"""Converts between PyTorch's files and model folders; PyTorch is needed for `verify` only.
+"""Converts between PyTorch's files, transformers' classifiers and model folders; `verify` alone needs PyTorch.
 
 python scripts/convert.py inspect FILE
-python scripts/convert.py from-torch FILE OUT_DIR --encoder_config=DIR --tokenizer=DIR --class_names=a,b,c
-python scripts/convert.py from-torch ADAPTER_DIR OUT_DIR --encoder_config=DIR  # of peft, merged into the encoder
+python scripts/convert.py from-torch FILE_OR_ADAPTERS OUT_DIR --encoder_config=DIR --tokenizer=DIR --class_names=a,b,c
+python scripts/convert.py from-transformers DIR_OR_HUB_ID OUT_DIR  # a fine-tuned ...ForSequenceClassification
 python scripts/convert.py to-torch MODEL_DIR OUT.pt
 python scripts/convert.py verify MODEL_DIR FILE "A text to compare on"
 """
@@ -12,19 +12,20 @@ from absl import flags
 from amsdff_jax.cli import command_line
 from amsdff_jax.cli.arguments import mark_flags_of
 from amsdff_jax.conversion.convert import describe, from_torch, to_torch
+from amsdff_jax.conversion.from_transformers import from_transformers
 from amsdff_jax.conversion.verify import print_differences, verify
 
-ENCODER_CONFIG = flags.DEFINE_string("encoder_config", "", "from-torch: encoder's folder or config.json.")
-TOKENIZER = flags.DEFINE_string("tokenizer", "", "from-torch: folder of the tokenizer; by default the encoder's.")
-CLASS_NAMES = flags.DEFINE_list("class_names", [], "from-torch: names of the classes, in the order of the logits.")
-PADDING = flags.DEFINE_enum("padding", "", ["", "reference", "masked"], "from-torch: semantics; by default reference.")
-HEADS = flags.DEFINE_integer("num_attention_heads", 0, "from-torch: of the layers after the encoder; by default 8.")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is truncated to; by default 256.")
+FROM_TORCH = [
+    flags.DEFINE_string("encoder_config", "", "from-torch: encoder's folder or config.json."),
+    flags.DEFINE_string("tokenizer", "", "from-torch: folder of the tokenizer; by default the encoder's."),
+    flags.DEFINE_list("class_names", [], "from-torch: names of the classes, in the order of the logits."),
+    flags.DEFINE_enum("padding", "", ["", "reference", "masked"], "from-torch: semantics; by default reference."),
+    flags.DEFINE_integer("num_attention_heads", 0, "from-torch: of the layers after the encoder; by default 8."),
+    flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is truncated to; by default 256."),
+]
 LAYOUT = flags.DEFINE_enum("layout", "state_dict", ["state_dict", "trainer"], "to-torch: what the file holds.")
 SAVE = flags.DEFINE_string("save_reference", "", "verify: file for PyTorch's numbers, to compare with later.")
-mark_flags_of(
-    "from-torch", [flag.name for flag in (ENCODER_CONFIG, TOKENIZER, CLASS_NAMES, PADDING, HEADS, MAX_LENGTH)]
-)
+mark_flags_of("from-torch", [flag.name for flag in FROM_TORCH])
 mark_flags_of("to-torch", [LAYOUT.name])
 mark_flags_of("verify", [SAVE.name])
 
@@ -35,9 +36,9 @@ def main(command: str, *arguments: str) -> int:
         case "inspect":
             print(describe(*arguments))
         case "from-torch":
-            tells = {"padding": PADDING.value, "num_attention_heads": HEADS.value, "max_length": MAX_LENGTH.value}
-            names = {"class_names": CLASS_NAMES.value, "tokenizer": TOKENIZER.value}
-            from_torch(*arguments, encoder_config=ENCODER_CONFIG.value, **names, **tells)
+            from_torch(*arguments, **{flag.name: flag.value for flag in FROM_TORCH})
+        case "from-transformers":
+            from_transformers(*arguments)
         case "to-torch":
             to_torch(*arguments, layout=LAYOUT.value)
         case "verify":
@@ -49,6 +50,7 @@ def main(command: str, *arguments: str) -> int:
 COMMANDS = {
     "inspect": "FILE",
     "from-torch": "FILE OUT_DIR",
+    "from-transformers": "DIR_OR_HUB_ID OUT_DIR",
     "to-torch": "MODEL_DIR OUT",
     "verify": "MODEL_DIR FILE *TEXT",
 }

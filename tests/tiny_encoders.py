@@ -28,6 +28,7 @@ TINY = {
         "position_buckets": 8,
     },
 }  # fmt: skip
+BERT = {"model_type": "bert", "type_vocab_size": 2, **BERT_SIZES, "layer_norm_eps": 1e-12, "pad_token_id": 0}
 every_family = pytest.mark.parametrize("family", TINY)
 new_families = pytest.mark.parametrize("family", [family for family in TINY if family != "distilbert"])
 

@@ -72,13 +72,13 @@ def _products(workload: Workload) -> Callable[[tuple[int, int, int]], Callable[[
 
 def _load(workload: Workload) -> TorchClassifier:
     model = TorchClassifier.from_pretrained(workload.model)
-    model.transformer.set_attn_implementation("eager" if workload.side == "torch-eager" else "sdpa")
+    model.base_model.set_attn_implementation("eager" if workload.side == "torch-eager" else "sdpa")
     return model.to(_device(workload))
 
 
 def _measure_shape(workload: Workload, shape: tuple[int, int]) -> dict[str, Any]:
-    model = _load(workload)
-    arrays = make_batch(shape, model.transformer.config.vocab_size, model.config.num_classes)
+    model: Any = _load(workload)
+    arrays = make_batch(shape, model.base_model.config.vocab_size, model.config.num_labels)
     ids, mask, labels = (torch.from_numpy(array).long().to(_device(workload)) for array in arrays)
     logits: Any = None
 

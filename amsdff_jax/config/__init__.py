@@ -34,7 +34,7 @@ from amsdff_jax.config.renamed import current_name, tell, with_current_names
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear")
+MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear", "bert")
 POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fusion` reads them
 
 
@@ -42,7 +42,7 @@ POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fus
 class ModelConfig:
     """The classifier: which encoder it stands on and the shape of what follows it."""
 
-    name: str = "amsdff"  # or a baseline: lstm, gru, transformer, cnn, attention, linear
+    name: str = "amsdff"  # or a baseline: lstm, gru, transformer, cnn, attention, linear, bert (transformers' head)
     encoder: str = "distilbert-base-uncased"  # folder, `minilm-l6` or hub id; "" with encoder_config: random weights
     encoder_config: str = ""  # folder or config.json that gives the sizes of a random encoder
     resize_embeddings: bool = False  # add embeddings for the ids of the tokenizer that the encoder has none for

@@ -89,11 +89,15 @@ def _adapt_deberta(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"pos_att_type": ["p2c", "c2p"] if same else kinds}
 
 
+def _adapt_bert(values: dict[str, Any]) -> dict[str, Any]:
+    return values | {"folded": True}
+
+
 ROBERTA = Family(RobertaConfig, BERT_NAMES, ABSOLUTE)
 
 FAMILIES = {
     "distilbert": Family(EncoderConfig, {}, {"activation": ("gelu", "gelu")}),
-    "bert": Family(EncoderConfig, BERT_NAMES, ABSOLUTE | {"layer_norm_eps": (1e-12, 1e-12)}),
+    "bert": Family(EncoderConfig, BERT_NAMES, ABSOLUTE | {"layer_norm_eps": (1e-12, 1e-12)}, _adapt_bert),
     "roberta": ROBERTA,
     "xlm-roberta": ROBERTA,
     "camembert": ROBERTA,
@@ -133,12 +137,21 @@ def read_saved_encoder(values: Any) -> EncoderConfig:
 
 
 def encoder_values(config: EncoderConfig) -> dict[str, Any]:
-    """The sizes under transformers' names, and all else that its class for the encoder needs to be told."""
-    family = FAMILIES[config.model_type]
+    """The sizes under transformers' names, and all else that its class for the encoder needs to be told.
+
+    BERT's are those of the DistilBERT that it is folded into.
+    """
+    if config.model_type == EncoderConfig.model_type:  # as when there was no other family
+        return {name: value for name, value in dataclasses.asdict(config).items() if name != "folded" or value}
+    return transformers_values(config)
+
+
+def transformers_values(config: EncoderConfig) -> dict[str, Any]:
+    """What `config.json` of the encoder's `native_type` says of it in transformers."""
+    family = FAMILIES[config.native_type]
     values = {family.names.get(name, name): value for name, value in dataclasses.asdict(config).items()}
-    if config.model_type == EncoderConfig.model_type:
-        return values  # as when there was no other family
-    return {"model_type": config.model_type, **values, **{name: value for name, (value, _) in family.fixed.items()}}
+    del values["folded"]
+    return {"model_type": config.native_type, **values, **{name: value for name, (value, _) in family.fixed.items()}}
 
 
 def _find_family(values: Mapping[str, Any]) -> tuple[Family, dict[str, Any]]:

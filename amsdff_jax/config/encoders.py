@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
-from amsdff_jax.base.validation import require
+from amsdff_jax.base.validation import require, require_choice
 
 # What is larger is a mistake, which would take all memory or time before it came out.
 LARGEST_SIZE, MOST_MODULES = 1 << 24, 1000
@@ -29,6 +29,8 @@ class EncoderConfig:
     attention_dropout: float = 0.1
     initializer_range: float = 0.02
     pad_token_id: int = 0
+    # Whether it was BERT, whose head for classification is another; the encoder is the same.
+    folded: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "max_position_embeddings", "dim", "n_layers", "n_heads", "hidden_dim"):
@@ -44,6 +46,11 @@ class EncoderConfig:
         )
         require(has_padding, "encoder pad_token_id", self.pad_token_id, expected)
         require(self.dim % self.n_heads == 0, "encoder dim", self.dim, f"a multiple of n_heads={self.n_heads}")
+
+    @property
+    def native_type(self) -> str:
+        """The family in transformers whose class for sequence classification stands on this encoder."""
+        return "bert" if self.folded else self.model_type
 
     @property
     def max_tokens(self) -> int:
@@ -140,6 +147,7 @@ class ModernBertConfig(EncoderConfig):
     global_attn_every_n_layers: int = 3  # the first and every so many blocks later one attends everywhere
     global_rope_theta: float = 160_000.0
     local_rope_theta: float = 10_000.0
+    classifier_pooling: str = "cls"  # what transformers' head for classification reads: the first token, or the mean
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,6 +155,7 @@ class ModernBertConfig(EncoderConfig):
         require(0 <= rate < 1, "encoder embedding_dropout", rate, "from 0 to below 1")
         _check_epsilon("norm_eps", self.norm_eps)
         _check_size("global_attn_every_n_layers", self.global_attn_every_n_layers)
+        require_choice("encoder classifier_pooling", self.classifier_pooling, ("cls", "mean"))
         fits = 2 <= self.local_attention <= LARGEST_SIZE
         require(fits, "encoder local_attention", self.local_attention, f"at least 2, at most {LARGEST_SIZE:,}")
         for name in ("global_rope_theta", "local_rope_theta"):

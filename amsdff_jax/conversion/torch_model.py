@@ -3,8 +3,8 @@
 Needs torch (`pip install torch`).
 """
 
+import dataclasses
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import nn
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.config.encoder_families import encoder_values
-from amsdff_jax.interop.torch_architecture import TORCH_MODELS, TorchClassifier, TorchOutput
+from amsdff_jax.interop.torch_architecture import TORCH_MODELS, AmsdffConfig, TorchClassifier, TorchOutput
 from amsdff_jax.models.model_folder import FolderConfig
 
 __all__ = ["TORCH_MODELS", "TorchClassifier", "TorchOutput", "load_arrays", "make_adamw", "make_twin", "run_weights"]
@@ -36,7 +36,8 @@ def load_arrays(model: nn.Module, tensors: Mapping[str, np.ndarray], source: str
 
 def make_twin(config: ModelConfig, encoder: EncoderConfig) -> TorchClassifier:
     """The PyTorch model of these sizes, with random weights, in train mode."""
-    return TORCH_MODELS[config.name](config, SimpleNamespace(**encoder_values(encoder)))
+    own = {"model": dataclasses.asdict(config), "encoder": encoder_values(encoder)}
+    return TORCH_MODELS[config.name](AmsdffConfig(amsdff=own))
 
 
 def run_weights(
@@ -51,7 +52,7 @@ def run_weights(
     load_arrays(model, tensors, source)
     with torch.no_grad():
         output = model(torch.from_numpy(input_ids), torch.from_numpy(mask))
-    return {field: value.numpy() for field, value in output._asdict().items() if value is not None}
+    return {field: value.numpy() for field, value in output.items()}
 
 
 def make_adamw(model: nn.Module, saved: dict[str, Any]) -> torch.optim.AdamW:

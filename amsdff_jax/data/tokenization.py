@@ -15,7 +15,7 @@ import numpy as np
 from tokenizers import Encoding
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import check_regular, read_json, user_errors
+from amsdff_jax.base.files import check_regular, read_json, user_errors, write_json
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import chunks
 from amsdff_jax.data.dataset import TextDataset
@@ -102,6 +102,34 @@ def pad_token_id(tokenizer: PreTrainedTokenizerFast, source: str = "") -> int:
     if not isinstance(number, int):
         raise UserError(f"{source}the tokenizer has no padding token")
     return number
+
+
+def token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """The ids of the tokens around a text, by the names that transformers' `config.json` has for them."""
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    ids = {"cls_token_id": first, "sep_token_id": last, "bos_token_id": first, "eos_token_id": last}
+    return {name: number for name, number in ids.items() if isinstance(number, int)}
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
+    """Writes a tokenizer for whoever reads a model's folder with transformers: what truncates there does so alike.
+
+    Args:
+      max_length: tokens that the model reads of a text.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    tokenizer.backend_tokenizer.no_truncation()  # what the last call has left there is no part of it
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    # Without segments, for here the second text of a pair has that of the first.
+    told = {"model_max_length": max_length, "model_input_names": ["input_ids", "attention_mask"]}
+    values = read_json(file, "a tokenizer's configuration") | told
+    if values.get("tokenizer_class") == "TokenizersBackend":  # which version 4 of transformers knows by this name
+        values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    write_json(file, dict(sorted(values.items())))  # as transformers orders them
 
 
 def unknown_id(tokenizer: PreTrainedTokenizerFast) -> int:

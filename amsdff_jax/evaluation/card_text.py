@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from amsdff_jax.interop.sequence_classification import NATIVE_MODEL
 from amsdff_jax.models.model_folder import FolderConfig
 from amsdff_jax.reporting.render import render
 from amsdff_jax.reporting.table import Code, Column, Table, columns
@@ -45,6 +46,7 @@ def card_text(config: FolderConfig, facts: Facts, calibration: Facts | None, has
         metadata=_metadata(title, config, metrics, training),
         title=title,
         config=config,
+        native=config.model.name == NATIVE_MODEL,
         conversion=facts.get("conversion"),
         training=training,
         data_table=_data_table(config, training) if training else None,
@@ -86,7 +88,7 @@ def _metadata(title: str, config: FolderConfig, metrics: Mapping[str, Facts], tr
         for kind, name, metric in (("accuracy", "accuracy", "accuracy"), ("f1", "macro F1", "macro_f1"))
     ]
     return ModelCardData(
-        library_name="amsdff-jax",
+        library_name="transformers" if config.model.name == NATIVE_MODEL else "amsdff-jax",
         pipeline_tag="text-classification",
         tags=["text-classification", "jax", "pytorch", config.model.name],
         base_model=training.get("base_model") or None,

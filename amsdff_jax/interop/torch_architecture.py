@@ -1,22 +1,21 @@
-"""The classifiers in PyTorch, with the state dicts that model folders hold.
+"""The classifiers in PyTorch, as models of transformers, with the state dicts that model folders hold.
 
-Stands by itself, because exports for PyTorch carry this very file: it needs torch, transformers and
-safetensors, and nothing of this project. The encoder is transformers' own class for its family.
+Stands by itself, because model folders and exports for PyTorch carry this very file: it needs torch and
+transformers, and nothing of this project. The encoder is transformers' own class for its family.
 `attention_mask` is [B,S], 1 on real tokens, everywhere.
 """
 
-import json
+import dataclasses
 import math
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers.utils.generic import ModelOutput
 
 CNN_WIDTHS = (3, 4, 5)
 CNN_FILTERS = 100
@@ -26,22 +25,48 @@ COUNTS_AFTER_PADDING = ("roberta", "mpnet")
 
 # Of a model folder that was written before parts could be left out.
 ALL_PARTS = {"multi_scale": True, "fusion": True, "pools": ["attention", "query", "max"]}
+FORMER_PART = ("model", "encoder", "max_length")  # which once stood beside `amsdff`, as they do in exports
+
+# Of the head `bert`, by transformers' name of its family.
+POOLER_ACTIVATIONS = {
+    **dict.fromkeys(("bert", "roberta", "mpnet"), torch.tanh),
+    **dict.fromkeys(("electra", "modernbert", "deberta-v2"), functional.gelu),
+    "distilbert": torch.relu,
+}
+DROPS_BEFORE_POOLER = ("roberta", "electra", "mpnet")
 
 
-class Fields(SimpleNamespace):
-    """A section of a model folder's `config.json`."""
+class AmsdffConfig(PretrainedConfig):
+    """What `config.json` of a model folder says.
 
-    def to_dict(self) -> dict[str, Any]:
-        """As transformers' configurations have it, which peft asks for."""
-        return vars(self)
+    Attributes:
+      amsdff: its own part: `model`, shape and padding semantics; `encoder`, sizes; `max_length` in tokens.
+    """
+
+    model_type = "amsdff"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        *("pooled_features", "encoder_output", "sequence_features", "multi_scale_features", "enhanced_features"),
+        *("token_attention", "expert_gates", "cls_attention"),
+    ]
+
+    def __init__(self, amsdff: dict[str, Any] | None = None, **values: Any):
+        self.amsdff = amsdff or {name: values.pop(name) for name in FORMER_PART if name in values}
+        super().__init__(**values)
+
+    @property
+    def model(self) -> SimpleNamespace:
+        """The fields of `ModelConfig`."""
+        return SimpleNamespace(**ALL_PARTS | self.amsdff["model"])
 
 
-class TorchOutput(NamedTuple):
-    """What `AMSDFFOutput` holds, as tensors; a baseline fills in the first three."""
+@dataclasses.dataclass
+class TorchOutput(ModelOutput):
+    """What `AMSDFFOutput` holds, as tensors, and the cross-entropy if there were labels; a baseline fills in three."""
 
-    logits: torch.Tensor
-    pooled_features: torch.Tensor
-    encoder_output: torch.Tensor
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor = None  # pyright: ignore[reportAssignmentType]
+    pooled_features: torch.Tensor | None = None
+    encoder_output: torch.Tensor | None = None
     sequence_features: torch.Tensor | None = None
     multi_scale_features: torch.Tensor | None = None
     enhanced_features: torch.Tensor | None = None
@@ -50,39 +75,89 @@ class TorchOutput(NamedTuple):
     cls_attention: torch.Tensor | None = None
 
 
-class TorchClassifier(nn.Module):
-    """A classifier on an encoder, with random weights.
+class TorchClassifier(PreTrainedModel):
+    """A classifier on an encoder, with random weights, of the kind that its configuration names.
 
     Attributes:
-      config: shape and padding semantics.
+      config: labels, shape and padding semantics.
       transformer: the encoder.
     """
 
-    def __init__(self, config: Any, encoder_config: Any):
-        """Builds the classifier.
+    config_class = AmsdffConfig
+    base_model_prefix = "transformer"
+
+    def __new__(cls, config: AmsdffConfig | None = None, **_: Any) -> "TorchClassifier":
+        """An object of that kind: in one process transformers knows one class for one class of configurations."""
+        kind: Any = TORCH_MODELS[config.model.name] if cls is TorchClassifier and config else cls
+        return super().__new__(kind)
+
+    def __init__(self, config: AmsdffConfig):
+        super().__init__(config)
+        self.transformer = make_encoder(**config.amsdff["encoder"])
+        self.mask_padding = config.model.mask_padding
+
+    @classmethod
+    def from_pretrained(cls, folder: Any, *arguments: Any, **options: Any) -> Any:
+        """The classifier in a model folder, of whatever kind it is, in eval mode.
 
         Args:
-          config: an object with the fields of `model` in a model folder's `config.json`.
-          encoder_config: one with the fields of `encoder`.
-        """
-        super().__init__()
-        self.config = config
-        self.transformer = make_encoder(**vars(encoder_config))
-
-    @staticmethod
-    def from_pretrained(folder: str | Path) -> "TorchClassifier":
-        """The classifier in a model folder, of whatever kind it is, in eval mode.
+          folder: the folder, or its name on the Hugging Face hub.
+          *arguments: as for transformers' models.
+          **options: likewise.
 
         Raises:
           OSError, KeyError, ValueError, RuntimeError: the folder is missing, incomplete or damaged.
         """
-        folder = Path(folder).expanduser()
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_config = Fields(**ALL_PARTS | config["model"])
-        encoder_config = Fields(**config["encoder"])
-        model = TORCH_MODELS[model_config.name](model_config, encoder_config)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        return model.eval()
+        if cls is TorchClassifier and "config" not in options:
+            values, _ = PretrainedConfig.get_config_dict(folder)
+            if "encoder" not in values.get("amsdff", values):  # a model of transformers as it stands
+                return AutoModelForSequenceClassification.from_pretrained(folder, *arguments, **options)
+        wants_report = options.pop("output_loading_info", False)
+        loaded: Any = super().from_pretrained(folder, *arguments, output_loading_info=True, **options)
+        model, report = loaded
+        # transformers warns of these alone, and a random layer gives answers too.
+        wrong = [*report["missing_keys"], *report["unexpected_keys"]]
+        if wrong:
+            raise ValueError(f"{folder}: the weights do not fit the model, because of {', '.join(sorted(wrong)[:8])}")
+        return (model, report) if wants_report else model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **_: Any,
+    ) -> TorchOutput:
+        """Classifies [B,S] token ids.
+
+        A model that sees padding (reference semantics) and knows its `max_length` pads up to it by itself.
+
+        Args:
+          input_ids: numbers of tokens.
+          attention_mask: None: all tokens are real.
+          labels: [B] numbers of classes, for the loss.
+        """
+        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        missing = self.config.amsdff.get("max_length", 0) - input_ids.shape[1]
+        if not self.mask_padding and missing > 0:
+            padding: Any = self.transformer.config.pad_token_id
+            input_ids = functional.pad(input_ids, (0, missing), value=padding)
+            attention_mask = functional.pad(attention_mask, (0, missing))
+        encoder_output, mask = self.encode(input_ids, attention_mask)
+        output = self.classify(encoder_output, mask, attention_mask.bool())
+        if labels is not None:
+            output.loss = functional.cross_entropy(output.logits, labels)
+        return output
+
+    def classify(self, encoder_output: torch.Tensor, mask: torch.Tensor, valid_mask: torch.Tensor) -> TorchOutput:
+        """Everything after the encoder.
+
+        Args:
+          encoder_output: [B,S,H].
+          mask: [B,S] bool, with at least one token in every text.
+          valid_mask: the same as it was given.
+        """
+        raise NotImplementedError
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """[B,S] -> [B,S,H], and the mask as [B,S] bool, in which a text without a token has its first position.
@@ -97,38 +172,45 @@ class TorchClassifier(nn.Module):
             inputs["position_ids"] = mask.long().cumsum(dim=1) * mask + config.pad_token_id
         return self.transformer(**inputs).last_hidden_state, mask
 
+    def complete(self) -> None:
+        """The last line of every constructor."""
+        initialize_new_layers(self)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: `complete` has done it."""
+
 
 class EnhancedAMSDFF(TorchClassifier):
     """The AMSDFF classifier, with the gate as it was meant; see README.md for the published code's other faults."""
 
-    def __init__(self, config: Any, encoder_config: Any):
-        super().__init__(config, encoder_config)
-        hidden, (first_rate, second_rate) = self.transformer.config.hidden_size, config.classifier_dropout_rates
+    def __init__(self, config: AmsdffConfig):
+        super().__init__(config)
+        fields, hidden = config.model, self.transformer.config.hidden_size
+        first_rate, second_rate = fields.classifier_dropout_rates
         # In this order, which the state of PyTorch's optimizers counts by.
-        self.multi_scale_attention = MultiScaleAttention(config, hidden) if config.multi_scale else None
+        self.multi_scale_attention = MultiScaleAttention(fields, hidden) if fields.multi_scale else None
         self.feature_enhancer = nn.Sequential(
-            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(config.dropout_rate)
+            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(fields.dropout_rate)
         )
-        self.dynamic_fusion = DynamicFusion(config, hidden) if config.fusion else None
-        self.pooling_strategy = PoolingStrategy(config, hidden)
+        self.dynamic_fusion = DynamicFusion(fields, hidden) if fields.fusion else None
+        self.pooling_strategy = PoolingStrategy(fields, hidden)
         self.classifier = nn.Sequential(
             *(nn.Linear(hidden, hidden // 2), nn.LayerNorm(hidden // 2), nn.GELU(), nn.Dropout(first_rate)),
             *(nn.Linear(hidden // 2, hidden // 4), nn.LayerNorm(hidden // 4), nn.GELU(), nn.Dropout(second_rate)),
-            nn.Linear(hidden // 4, config.num_classes),
+            nn.Linear(hidden // 4, fields.num_classes),
         )
-        initialize_new_layers(self)
+        self.complete()
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TorchOutput:
-        """Classifies [B,S] token ids."""
-        valid_mask = attention_mask.bool()
-        encoder_output, mask = self.encode(input_ids, attention_mask)
+    def classify(self, encoder_output: torch.Tensor, mask: torch.Tensor, valid_mask: torch.Tensor) -> TorchOutput:
+        """See the base class."""
         enhanced = multi_scale = self.feature_enhancer(encoder_output)
         if self.multi_scale_attention is not None:
             multi_scale = self.multi_scale_attention(enhanced, mask, valid_mask)
         sequence, gates = (multi_scale, None) if self.dynamic_fusion is None else self.dynamic_fusion(multi_scale, mask)
         pooled, token_attention, cls_attention = self.pooling_strategy(sequence, mask)
         features = (pooled, encoder_output, sequence, multi_scale, enhanced)
-        return TorchOutput(self.classifier(pooled), *features, token_attention, gates, cls_attention)
+        return TorchOutput(None, self.classifier(pooled), *features, token_attention, gates, cls_attention)
 
 
 class MultiScaleAttention(nn.Module):
@@ -244,18 +326,17 @@ class PoolingStrategy(nn.Module):
 class TorchBaseline(TorchClassifier):
     """Encoder, `pool`, dropout, `classifier`."""
 
-    def __init__(self, config: Any, encoder_config: Any):
-        super().__init__(config, encoder_config)
-        size = self.build(config, self.transformer.config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout_rate)
-        self.classifier = nn.Linear(size, config.num_classes)
-        initialize_new_layers(self)
+    def __init__(self, config: AmsdffConfig):
+        super().__init__(config)
+        size = self.build(config.model, self.transformer.config.hidden_size)
+        self.dropout = nn.Dropout(config.model.dropout_rate)
+        self.classifier = nn.Linear(size, config.model.num_classes)
+        self.complete()
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TorchOutput:
-        """Classifies [B,S] token ids."""
-        encoder_output, mask = self.encode(input_ids, attention_mask)
+    def classify(self, encoder_output: torch.Tensor, mask: torch.Tensor, valid_mask: torch.Tensor) -> TorchOutput:
+        """See the base class."""
         pooled = self.pool(encoder_output, mask)
-        return TorchOutput(self.classifier(self.dropout(pooled)), pooled, encoder_output)
+        return TorchOutput(None, self.classifier(self.dropout(pooled)), pooled, encoder_output)
 
     def build(self, config: Any, hidden: int) -> int:
         """Makes the layers of `pool`; returns how many features it gives."""
@@ -267,25 +348,39 @@ class TorchBaseline(TorchClassifier):
 
 
 class RecurrentClassifier(TorchBaseline):
-    """Two bidirectional layers of LSTM or GRU cells, under the classifier's own name."""
+    """Two bidirectional layers, under the name of their cells."""
+
+    network: ClassVar[type[nn.RNNBase]]
 
     def build(self, config: Any, hidden: int) -> int:
         """See the base class."""
-        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[config.name]
         sizes = {"num_layers": 2, "bidirectional": True, "batch_first": True}
-        self.add_module(config.name, kind(hidden, hidden // 2, dropout=config.dropout_rate, **sizes))
+        network: Any = self.network
+        self.add_module(network.__name__.lower(), network(hidden, hidden // 2, dropout=config.dropout_rate, **sizes))
         return 2 * (hidden // 2)
 
     def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """See the base class."""
-        network: Any = getattr(self, self.config.name)
+        network: Any = getattr(self, self.network.__name__.lower())
         sequence: Any = x
-        if self.config.mask_padding:
+        if self.mask_padding:
             lengths = mask.sum(dim=1).cpu()
             sequence = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         _, states = network(sequence)
-        last = states[0] if self.config.name == "lstm" else states
+        last = states[0] if self.network is nn.LSTM else states
         return torch.cat([last[-2], last[-1]], dim=-1)
+
+
+class LSTMClassifier(RecurrentClassifier):
+    """Long short-term memory."""
+
+    network = nn.LSTM
+
+
+class GRUClassifier(RecurrentClassifier):
+    """Gated recurrent units."""
+
+    network = nn.GRU
 
 
 class TransformerClassifier(TorchBaseline):
@@ -315,14 +410,14 @@ class CNNClassifier(TorchBaseline):
 
     def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """See the base class."""
-        if self.config.mask_padding:
+        if self.mask_padding:
             x = x * mask[..., None]
         missing = max(0, max(CNN_WIDTHS) - x.shape[1])
         x, mask = functional.pad(x, (0, 0, 0, missing)), functional.pad(mask, (0, missing))
         strongest = []
         for conv, width in zip(self.convs, CNN_WIDTHS, strict=True):
             activations = functional.relu(conv(x.transpose(1, 2)))  # [B,F,windows]
-            if self.config.mask_padding:
+            if self.mask_padding:
                 whole = mask[:, width - 1 :].clone()
                 whole[:, 0] = True
                 activations = activations * whole[:, None]
@@ -355,14 +450,47 @@ class LinearClassifier(TorchBaseline):
         return masked_mean(x, mask)
 
 
+class Pooler(nn.Module):
+    """What transformers' class for sequence classification puts between a family's encoder and the last layer."""
+
+    def __init__(self, dropout_rate: float, encoder: Any):
+        super().__init__()
+        kind, hidden = "bert" if getattr(encoder, "folded", False) else encoder.model_type, encoder.hidden_size
+        has_norm = kind == "modernbert"
+        self.dropout = nn.Dropout(dropout_rate if kind in DROPS_BEFORE_POOLER else 0.0)
+        self.dense = nn.Linear(hidden, hidden, bias=not has_norm)
+        self.LayerNorm = nn.LayerNorm(hidden, eps=encoder.norm_eps, bias=False) if has_norm else nn.Identity()
+        self.activation = POOLER_ACTIVATIONS[kind]
+        self.reads_mean = has_norm and encoder.classifier_pooling == "mean"
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """[B,S,H] -> [B,H], of the first token or of the mean."""
+        pooled = masked_mean(x, mask) if self.reads_mean else x[:, 0]
+        return self.LayerNorm(self.activation(self.dense(self.dropout(pooled))))
+
+
+class BertClassifier(TorchBaseline):
+    """The head of transformers' class for sequence classification."""
+
+    def build(self, config: Any, hidden: int) -> int:
+        """See the base class."""
+        self.pooler = Pooler(config.dropout_rate, self.transformer.config)
+        return hidden
+
+    def pool(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See the base class."""
+        return self.pooler(x, mask)
+
+
 TORCH_MODELS: dict[str, type[TorchClassifier]] = {
     "amsdff": EnhancedAMSDFF,
-    "lstm": RecurrentClassifier,
-    "gru": RecurrentClassifier,
+    "lstm": LSTMClassifier,
+    "gru": GRUClassifier,
     "transformer": TransformerClassifier,
     "cnn": CNNClassifier,
     "attention": AttentionClassifier,
     "linear": LinearClassifier,
+    "bert": BertClassifier,
 }
 
 
@@ -385,7 +513,8 @@ def initialize_new_layers(model: TorchClassifier) -> None:
             continue
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.MultiheadAttention):
             nn.init.xavier_uniform_(module.in_proj_weight)
 

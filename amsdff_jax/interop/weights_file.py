@@ -31,6 +31,7 @@ MARKS = {
     "transformer": "attention.in_proj_weight",
     "cnn": "convs.0.weight",
     "attention": "attention.0.weight",
+    "bert": "pooler.dense.weight",
     "linear": "classifier.weight",
 }
 

@@ -11,11 +11,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float32
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
+from amsdff_jax.config.encoders import ModernBertConfig
 from amsdff_jax.models.attention import MultiheadAttention
 from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoders.registry import make_encoder
-from amsdff_jax.models.layers import Linear, Sequential, masked_mean, torch_conv_uniform
+from amsdff_jax.models.layers import LayerNorm, Linear, Sequential, gelu, masked_mean, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool, max_pool
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.recurrent import GRU, LSTM, RecurrentNetwork
@@ -23,6 +24,14 @@ from amsdff_jax.models.shapes import Features, Mask, Seed
 
 CNN_WIDTHS = (3, 4, 5)
 CNN_FILTERS = 100
+
+# Of the head `bert`, by the `native_type` of its encoder.
+POOLER_ACTIVATIONS = {
+    **dict.fromkeys(("bert", "roberta", "mpnet"), jnp.tanh),
+    **dict.fromkeys(("electra", "modernbert", "deberta-v2"), gelu),
+    "distilbert": jax.nn.relu,
+}
+DROPS_BEFORE_POOLER = ("roberta", "electra", "mpnet")
 
 
 class BaselineOutput(NamedTuple):
@@ -187,3 +196,40 @@ class LinearClassifier(Baseline):
     def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
         """See the base class."""
         return masked_mean(x, mask)
+
+
+class Pooler(nnx.Module):
+    """What transformers' class for sequence classification puts between a family's encoder and the last layer."""
+
+    def __init__(self, config: ModelConfig, encoder: EncoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        kind, hidden_size = encoder.native_type, encoder.dim
+        has_norm = isinstance(encoder, ModernBertConfig)
+        self.dropout = Dropout(config.dropout_rate if kind in DROPS_BEFORE_POOLER else 0.0)
+        self.dense = Linear(hidden_size, hidden_size, use_bias=not has_norm, dtype=dtype, rngs=rngs)
+        epsilon = encoder.norm_eps if has_norm else 0.0
+        self.LayerNorm = LayerNorm(hidden_size, epsilon=epsilon, use_bias=False, rngs=rngs) if has_norm else None
+        self.activation = POOLER_ACTIVATIONS[kind]
+        self.reads_mean = has_norm and encoder.classifier_pooling == "mean"
+
+    def __call__(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B H"]:
+        """The first token, or the mean, through the dense layer."""
+        pooled = masked_mean(x, mask) if self.reads_mean else x[:, 0]
+        pooled = self.activation(self.dense(self.dropout(pooled, seed), seed))
+        return pooled if self.LayerNorm is None else self.LayerNorm(pooled)
+
+
+class BertClassifier(Baseline):
+    """The head of transformers' class for sequence classification, such as `BertForSequenceClassification`.
+
+    It reads the first token through a dense layer: BERT's pooler, DistilBERT's pre-classifier.
+    """
+
+    name = "bert"
+
+    def _build(self, config: ModelConfig, hidden_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> int:
+        self.pooler = Pooler(config, self.transformer.config, dtype=dtype, rngs=rngs)
+        return hidden_size
+
+    def pool(self, x: Features, mask: Mask, seed: Seed | None) -> Float[Array, "B F"]:
+        """See the base class."""
+        return self.pooler(x, mask, seed)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,26 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json
 from amsdff_jax.base.validation import build, require, require_choice
 from amsdff_jax.config import LONG_TEXTS, EncoderConfig, ModelConfig
-from amsdff_jax.config.encoder_families import encoder_values, read_saved_encoder
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, load_tokenizer
+from amsdff_jax.config.encoder_families import FAMILIES, encoder_values, read_encoder_values, read_saved_encoder
+from amsdff_jax.data.tokenization import (
+    PreTrainedTokenizerFast,
+    check_vocabulary,
+    load_tokenizer,
+    save_tokenizer,
+    token_ids,
+)
 from amsdff_jax.data.windows import Windows
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.hub import shared_name
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
+from amsdff_jax.interop.sequence_classification import (
+    NATIVE_MODEL,
+    from_native,
+    label_values,
+    labels_of,
+    native_values,
+    to_native,
+)
 from amsdff_jax.models.adapters import merge_adapters
 from amsdff_jax.models.dimensions import check_sizes
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -25,13 +40,14 @@ from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.variables import abstract_model
 from amsdff_jax.parallel.forks import claim_process
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of what `config.json` holds; 1 had no part of its own, and nothing for transformers
 WEIGHTS = "model.safetensors"
+MODELING = "modeling_amsdff"  # the module that a folder carries, for transformers
 
 # What a model folder may hold: ours, and what tokenizers save.
 OWN_FILES = (
-    r"config\.json|model\.safetensors|README\.md|(card|calibration)\.json|card\.json\.damaged\d*|vocab\.(txt|json)|merges\.txt"
-    r"|(added|special)_tokens.*|tokenizer.*"
+    r"config\.json|model\.safetensors|modeling_amsdff\.py|README\.md|(card|calibration)\.json|card\.json\.damaged\d*"
+    r"|vocab\.(txt|json)|merges\.txt|(added|special)_tokens.*|tokenizer.*"
 )
 
 
@@ -99,34 +115,49 @@ def replace_model_folder(folder: str | Path) -> Iterator[Path]:
 def write_model(folder: Path, saved: SavedModel) -> None:
     """Writes `config.json`, `model.safetensors` (PyTorch's names and layout) and the tokenizer's files into a folder.
 
-    Adapters are merged into the weights: whoever reads the folder sees an ordinary model.
+    transformers loads it, too: a classifier `bert` as its own class for the encoder's family, any other by the module
+    that the folder carries. Adapters are merged into the weights: whoever reads the folder sees an ordinary model.
 
     Raises:
       OSError: they cannot be written.
     """
-    model = merge_adapters(saved.model)
+    model, tokenizer = merge_adapters(saved.model), saved.tokenizer
     size = None if model.windows is None else model.windows.size
     fits = size == (saved.max_length if saved.long_texts == "windows" else None)
     require(fits, "long_texts", saved.long_texts, f"windows if, and only if, the model has some ({model.windows})")
-    config = {
-        "model_type": MODEL_TYPE,
-        "architectures": [type(model).__name__],
-        "format_version": FORMAT_VERSION,
-        "class_names": list(saved.class_names),
+    tensors, encoder = to_state_dict(model), model.encoder_config
+    own = {
         "max_length": saved.max_length,
         "long_texts": saved.long_texts,
         **windows_values(model.windows),
         "reads_pairs": saved.reads_pairs,
         "model": dataclasses.asdict(model.config) | {"encoder": shared_name(model.config.encoder)},
-        "encoder": encoder_values(model.encoder_config),
     }
-    if saved.tokenizer is not None:
-        # What the last call has left there is no part of it.
-        saved.tokenizer.backend_tokenizer.no_truncation()
-        saved.tokenizer.backend_tokenizer.no_padding()
-        saved.tokenizer.save_pretrained(folder)
-    write_safetensors(folder / WEIGHTS, to_state_dict(model))
-    write_json(folder / "config.json", config)
+    if model.name == NATIVE_MODEL:
+        tensors = to_native(tensors, encoder)
+        values = interface_values(saved)
+    else:
+        own["encoder"] = encoder_values(encoder)
+        classes = {"AutoConfig": "AmsdffConfig", "AutoModelForSequenceClassification": "TorchClassifier"}
+        modules = {name: f"{MODELING}.{kind}" for name, kind in classes.items()}
+        values = {"model_type": MODEL_TYPE, "architectures": [type(model).__name__], "auto_map": modules}
+        values |= label_values(saved.class_names)
+        source = resources.files("amsdff_jax.interop") / "torch_architecture.py"
+        (folder / f"{MODELING}.py").write_bytes(source.read_bytes())
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, folder, saved.max_length)
+    write_safetensors(folder / WEIGHTS, tensors)
+    write_json(folder / "config.json", values | {"format_version": FORMAT_VERSION, MODEL_TYPE: own})
+
+
+def interface_values(saved: SavedModel) -> dict[str, Any]:
+    """What `config.json` of transformers says of a classifier that takes and gives what its class for the encoder does.
+
+    Such as optimum's for ONNX graphs, which looks no further into it: the family of the encoder, and the labels.
+    """
+    tokenizer, model = saved.tokenizer, saved.model
+    ids = {} if tokenizer is None else token_ids(tokenizer)
+    return native_values(model.encoder_config, model.config.dropout_rate, ids) | label_values(saved.class_names)
 
 
 def windows_values(windows: Windows | None) -> dict[str, dict[str, int]]:
@@ -185,6 +216,8 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
     model_config = dataclasses.replace(config.model, **fields)
     weights = folder / WEIGHTS
     tensors = read_safetensors(weights)
+    if model_config.name == NATIVE_MODEL:
+        tensors = from_native(tensors, config.encoder, str(weights))
     check_sizes(model_config, config.encoder, tensors, str(weights), str(folder / "config.json"))
     model = abstract_model(lambda rngs: MODELS[model_config.name](model_config, config.encoder, rngs=rngs))
     load_state_dict(model, tensors, str(weights))
@@ -221,29 +254,36 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         raise UserError(f"{folder}: the folder of a run; expected that of its model, {folder / 'model'}")
     content = read_json(file, "the config.json of a model folder")
     try:
-        kind, version = content["model_type"], content["format_version"]
-        if kind != MODEL_TYPE or version != FORMAT_VERSION:
+        version, own = content.get("format_version"), content
+        if version is None and content.get("model_type") in FAMILIES:
+            raise UserError("a model of transformers; `amsdff convert from-transformers` makes a model folder of it")
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             newer = type(version) is int and version > FORMAT_VERSION
             raise UserError(
-                f"holds model_type {kind!r:.100} in format {version!r:.100}, expected {MODEL_TYPE!r} in format "
-                f"{FORMAT_VERSION}{'; it needs a newer version of amsdff-jax' if newer else ''}"
+                f"a model folder in format {version!r:.100}, expected at most {FORMAT_VERSION}"
+                f"{'; it needs a newer version of amsdff-jax' if newer else ''}"
             )
-        model = build(ModelConfig, content["model"], "model.")
-        encoder = read_saved_encoder(content["encoder"])
+        if version > 1:
+            own = content[MODEL_TYPE]
+        model = build(ModelConfig, own["model"], "model.")
+        native = model.name == NATIVE_MODEL
+        kind = content["model_type"]
+        require((kind == MODEL_TYPE) != native, "model_type", kind, f"{MODEL_TYPE!r} or the family of a model 'bert'")
+        encoder = read_encoder_values(content) if native else read_saved_encoder(own["encoder"])
         # The folder holds the tokenizer, which is what `encoder` is needed for from here on.
         model = dataclasses.replace(model, encoder=str(folder))
         model.check_hidden_size(encoder.dim)
-        class_names, max_length = content["class_names"], content["max_length"]
+        class_names, max_length = labels_of(content) if version > 1 else own["class_names"], own["max_length"]
         check_class_names(class_names, model.num_classes)
         positions = encoder.max_tokens
         fits = type(max_length) is int and 3 <= max_length <= positions
         expected = f"at least 3 tokens, at most {positions}, the encoder's positions"
         require(fits, "max_length", max_length, expected)
-        reads_pairs = content.get("reads_pairs")  # folders of earlier versions do not say
+        reads_pairs = own.get("reads_pairs")  # folders of earlier versions do not say
         require(reads_pairs is None or type(reads_pairs) is bool, "reads_pairs", reads_pairs, "true, false or null")
-        long_texts = content.get("long_texts", "truncate")
+        long_texts = own.get("long_texts", "truncate")
         require_choice("long_texts", long_texts, LONG_TEXTS)
-        windows = read_windows(content.get("windows"), long_texts, max_length)
+        windows = read_windows(own.get("windows"), long_texts, max_length)
         return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs, long_texts, windows)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None

@@ -4,6 +4,7 @@ from amsdff_jax.config import ModelConfig
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.baselines import (
     AttentionClassifier,
+    BertClassifier,
     CNNClassifier,
     GRUClassifier,
     LinearClassifier,
@@ -20,6 +21,7 @@ KINDS = (
     CNNClassifier,
     AttentionClassifier,
     LinearClassifier,
+    BertClassifier,
 )
 MODELS: dict[str, type[PretrainedClassifier]] = {kind.name: kind for kind in KINDS}
 

@@ -1,6 +1,7 @@
 """A trained model as its users know it: texts in, names of classes out."""
 
 import itertools
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from amsdff_jax.evaluation.calibration import Calibration, read_calibration, wri
 from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, make_forward, require_finite
 from amsdff_jax.evaluation.model_card import record_facts, recorded_facts
 from amsdff_jax.explanation.explain import Explainer, Explanation
+from amsdff_jax.interop.hub import find_model_folder, push_model_folder
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, replace_model_folder, write_model
 from amsdff_jax.models.variables import Variables, graph_identity, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel, Device
@@ -106,14 +108,17 @@ class Classifier:
         cls,
         folder: str | Path,
         *,
+        revision: str = "",
         compute_dtype: str = "",
         batch_size: int = BATCH_SIZE,
         devices: Sequence[Device] | None = None,
     ) -> Self:
-        """The classifier in a model folder, such as a run's `model/`.
+        """The classifier in a model folder, such as a run's `model/`, or on the Hugging Face hub.
 
         Args:
-          folder: written by training or by `amsdff convert`.
+          folder: written by training or by `amsdff convert`; or, as a string, the hub id of one that was pushed, such
+            as `org/name`, where there is no folder of that name.
+          revision: branch, tag or commit on the hub; "": its main branch.
           compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
           batch_size: texts that go through the model together, over all devices.
           devices: by default all there are.
@@ -122,6 +127,7 @@ class Classifier:
           UserError: the folder is missing, incomplete, damaged or of a newer format.
         """
         claim_process()
+        folder = find_model_folder(folder, revision)
         saved = read_model_folder(folder, **({"compute_dtype": compute_dtype} if compute_dtype else {}))
         calibration = read_calibration(folder, saved.class_names)
         classifier = cls(saved, calibration, batch_size=batch_size, devices=devices)
@@ -146,6 +152,28 @@ class Classifier:
             if self.calibration is not None:
                 write_calibration(partial, self.calibration)
             record_facts(partial, self._facts)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:
+        """Makes the folder that `save` writes a repository on the Hugging Face hub, once it has been read back.
+
+        The token is that of `hf auth login` or of the environment's `HF_TOKEN`.
+
+        Args:
+          repo_id: such as `org/name`; made if need be, and otherwise replaced file by file.
+          private: of a new repository; one that is public already is refused then.
+
+        Returns:
+          The address of the commit.
+
+        Raises:
+          UserError: the folder cannot be written, or the hub refuses it.
+        """
+        with tempfile.TemporaryDirectory(prefix="amsdff-push-") as scratch:
+            folder = Path(scratch) / "model"
+            self.save(folder)
+            read_model_folder(folder)
+            read_calibration(folder, self.class_names)
+            return push_model_folder(folder, repo_id, private=private)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.files import user_path
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.texts import Text
@@ -78,7 +79,7 @@ def predict(
         if sys.stdin.isatty():
             logger.info("type one text a line; Ctrl-D ends")
         records = standard_input_records(keep_columns)
-    classifier = Classifier.from_pretrained(model, batch_size=batch_size, compute_dtype=compute_dtype)
+    classifier = Classifier.from_pretrained(user_path(model), batch_size=batch_size, compute_dtype=compute_dtype)
     check_pairs(classifier.saved.reads_pairs, data.text_pair_column)
     calibration = classifier.calibration
     layout = Layout(

@@ -61,6 +61,22 @@ def require(format):
         pytest.importorskip(module, reason=f"{format} needs {module}")
 
 
+def check_for_transformers(folder):
+    """What optimum does: a configuration and a tokenizer of transformers, and the names of inputs and output."""
+    import onnxruntime
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(folder)
+    assert config.id2label == dict(enumerate(CLASSES))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer("w3 w30 " * 30, truncation=True, return_tensors="np")
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    assert tokens.keys() == {put.name for put in session.get_inputs()}
+    assert tokens["input_ids"].shape == (1, 24)
+    (logits,) = session.run(["logits"], {name: np.int64(value) for name, value in tokens.items()})
+    assert logits.shape == (1, len(CLASSES))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "mask_padding"),
@@ -74,6 +90,8 @@ def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file
     assert found.equal
     assert (found.texts, found.longest) == (44, 24)
     assert found.logits < 1e-5
+    if format == "onnx":
+        check_for_transformers(tmp_path / "out")
     # What it was compared with is the model called by hand, at another padding in masked semantics.
     saved = read_model_folder(folder)
     text = "w3 w30 w7"

@@ -22,6 +22,7 @@ from amsdff_jax.evaluation.report import read_metrics, write_metrics
 from amsdff_jax.experiments.record import METRICS, RunRecord
 from amsdff_jax.interop.encoder_files import read_encoder_config, read_encoder_weights
 from amsdff_jax.interop.safetensors_file import write_safetensors
+from amsdff_jax.interop.sequence_classification import label_values
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.model_folder import FORMAT_VERSION, MODEL_TYPE, read_model_config
@@ -149,9 +150,11 @@ def read_encoder(file: Path) -> None:
 
 def make_model_folder(folder: Path) -> None:
     config = {
-        "model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, "class_names": list(CLASSES), "max_length": 5,
-        "reads_pairs": False, "model": dataclasses.asdict(ModelConfig(num_classes=2)),
-        "encoder": dataclasses.asdict(EncoderConfig()),
+        "model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **label_values(CLASSES),
+        MODEL_TYPE: {
+            "max_length": 5, "reads_pairs": False, "model": dataclasses.asdict(ModelConfig(num_classes=2)),
+            "encoder": encoder_values(EncoderConfig()),
+        },
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     write_calibration(folder, Calibration(CLASSES, 1.5, 0.25, 0.9, coverage=0.9, before={"ece": 0.5}))

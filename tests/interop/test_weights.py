@@ -181,8 +181,14 @@ def test_an_encoder_trains_on_where_its_model_was_saved(tiny_encoder):
     ("name", "content", "message"),
     [
         ("config.json", None, r"config\.json: cannot be read"),
-        ("config.json", b"{}", "not the config.json of a model folder"),
-        ("config.json", b'{"model_type": "bert", "format_version": 1}', "holds model_type 'bert'"),
+        ("config.json", b"{}", "a model folder in format None"),
+        ("config.json", b'{"format_version": 2}', "not the config.json of a model folder"),
+        (
+            "config.json",
+            b'{"model_type": "bert", "format_version": "1"}',
+            "a model folder in format '1', expected at most 2",
+        ),
+        ("config.json", b'{"model_type": "bert"}', "`amsdff convert from-transformers` makes a model folder of it"),
         ("model.safetensors", None, r"model\.safetensors: cannot be read"),
         ("model.safetensors", b"12345678901234567890", "not a readable safetensors file"),
         ("tokenizer.json", None, "holds no tokenizer"),

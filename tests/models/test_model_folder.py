@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import amsdff_jax
 from amsdff_jax import EnhancedAMSDFF, UserError
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.models.model_folder import SavedModel, load_model, read_model_folder, save_model
+from amsdff_jax.models.model_folder import SavedModel, load_model, read_model_config, read_model_folder, save_model
 from tests.conftest import TINY_HEAD
+from tests.test_architecture import imported_modules
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,8 @@ def folder(original, tmp_path):
 def change_config(folder, section, **values):
     file = folder / "config.json"
     config = json.loads(file.read_text())
-    (config[section] if section else config).update(values)
+    own = config["amsdff"]
+    {"": config, "own": own}.get(section, own.get(section)).update(values)
     file.write_text(json.dumps(config))
 
 
@@ -54,13 +58,17 @@ def change_config(folder, section, **values):
         ("model", "num_classes", 10**18, r"model\.num_classes: expected"),
         ("model", "name", "x" * 10**6, r"model\.name: expected one of"),
         ("model", "x" * 10**6, 1, "no such field"),
-        ("", "encoder", 3, "encoder: expected names and values, got 3"),
-        ("", "max_length", 41, r"max_length: expected at least 3 tokens, at most 40, the encoder's positions, got 41"),
-        ("", "max_length", 10**6, "max_length: expected"),
-        ("", "reads_pairs", 1, "reads_pairs: expected"),
-        ("", "long_texts", "tail", "long_texts: expected one of 'truncate', 'head_tail'"),
-        ("", "long_texts", ["truncate"], "long_texts: expected one of|not the config.json"),
-        ("", "class_names", ["a"] * 10**5, "class_names: expected 2 different names"),
+        ("own", "encoder", 3, "encoder: expected names and values, got 3"),
+        ("own", "max_length", 41, r"max_length: expected at least 3 .* at most 40, the encoder's positions, got 41"),
+        ("own", "max_length", 10**6, "max_length: expected"),
+        ("own", "reads_pairs", 1, "reads_pairs: expected"),
+        ("own", "long_texts", "tail", "long_texts: expected one of 'truncate', 'head_tail'"),
+        ("own", "long_texts", ["truncate"], "long_texts: expected one of|not the config.json"),
+        ("", "id2label", {str(n): str(n) for n in range(10**5)}, "class_names: expected 2 different names"),
+        ("", "id2label", {"0": "a", "2": "b"}, "id2label: expected two or more names of classes by their numbers"),
+        ("", "id2label", ["a", "b"], "id2label: expected two or more names of classes by their numbers"),
+        ("", "model_type", "distilbert", "model_type: expected 'amsdff' or the family of a model 'bert'"),
+        ("", "amsdff", 3, "not the config.json of a model folder"),
     ],
 )  # fmt: skip
 def test_sizes_are_compared_before_a_module_is_made(section, name, value, message, folder):
@@ -126,3 +134,23 @@ def test_the_folder_of_a_run_leads_to_its_model(folder):
     (run / "config.json").write_text("{}")
     with pytest.raises(UserError, match=f"{run}: the folder of a run; expected that of its model, {folder}"):
         read_model_folder(run)
+
+
+def test_folders_of_the_first_format_are_read(folder):
+    """Without a part of their own in `config.json`, and without what transformers needs."""
+    expected = read_model_config(folder)
+    file = folder / "config.json"
+    own = json.loads(file.read_text())["amsdff"]
+    file.write_text(json.dumps({"model_type": "amsdff", "format_version": 1, "class_names": ["a", "b"]} | own))
+    (folder / "modeling_amsdff.py").unlink()
+    assert read_model_config(folder) == expected
+    save_model(folder, read_model_folder(folder))  # in its place one of today's
+    assert (folder / "modeling_amsdff.py").exists()
+    assert read_model_config(folder) == expected
+
+
+def test_a_module_for_transformers_is_the_one_file(folder):
+    source = Path(amsdff_jax.__file__).parent / "interop" / "torch_architecture.py"
+    assert (folder / "modeling_amsdff.py").read_bytes() == source.read_bytes()
+    imported = {name.split(".")[0] for name in imported_modules(source)}
+    assert imported == {"dataclasses", "math", "types", "typing", "torch", "transformers"}

@@ -355,7 +355,7 @@ def test_a_saved_classifier_is_the_same_one(folders, tmp_path):
     assert contents(second) == contents(first)
     config = json.loads((second / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config)  # where it was read from is nobody's business
-    assert config["class_names"] == list(NAMES)
+    assert config["label2id"] == {name: number for number, name in enumerate(NAMES)}
     shutil.rmtree(first)
     again = Classifier.from_pretrained(second, batch_size=16, devices=jax.devices()[:1])
     assert again.predict(texts, top_k=None) == expected  # to the last bit
@@ -426,7 +426,11 @@ def test_calibration_is_obeyed(folders, classifier, tmp_path):
     [
         ("config.json", None, "config.json: cannot be read"),
         ("config.json", "{", "config.json: not valid JSON .* expected the config.json of a model folder"),
-        ("config.json", {"format_version": 2}, "in format 2, expected 'amsdff' in format 1; it needs a newer version"),
+        (
+            "config.json",
+            {"format_version": 3},
+            "a model folder in format 3, expected at most 2; it needs a newer version",
+        ),
         ("model.safetensors", None, "model.safetensors: cannot be read"),
         ("model.safetensors", "half", "model.safetensors: not a readable safetensors file"),
         ("tokenizer.json", None, "holds no tokenizer"),

@@ -77,7 +77,8 @@ def test_single_texts_and_pairs_are_not_mixed_up(folder, tmp_path):
     ):
         model = shutil.copytree(folder, tmp_path / f"pairs-{pairs}")
         config = json.loads((model / "config.json").read_text())
-        (model / "config.json").write_text(json.dumps(config | {"reads_pairs": pairs}))
+        config["amsdff"]["reads_pairs"] = pairs
+        (model / "config.json").write_text(json.dumps(config))
         with pytest.raises(UserError, match=message):
             predict(
                 str(model), file=str(file), data=DataConfig(text_pair_column=column), output=str(tmp_path / "out.jsonl")

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from amsdff_jax import UserError
 from amsdff_jax.config import Config, ModelConfig
 from amsdff_jax.conversion.convert import from_torch, to_torch
-from amsdff_jax.conversion.torch_model import TORCH_MODELS, load_arrays, make_adamw
+from amsdff_jax.conversion.torch_model import load_arrays, make_adamw, make_twin
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.torch_checkpoint import read_torch_file, write_torch_file
@@ -123,7 +123,7 @@ def test_the_published_trainers_run_continues_here():
     model = nnx.eval_shape(lambda: EnhancedAMSDFF(config, encoder, rngs=nnx.Rngs(0)))
     load_state_dict(model, weights.tensors, "published")
     model.set_attributes(Dropout, rate=0.0)
-    twin = TORCH_MODELS["amsdff"](config, encoder)
+    twin = make_twin(config, encoder)
     load_arrays(twin, weights.tensors, "published")
     for module in twin.modules():
         for name in ("p", "dropout"):
