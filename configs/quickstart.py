@@ -4,7 +4,7 @@ Made for two CPU cores. The embeddings, half of the encoder's parameters, stay a
 
     python scripts/train.py --config=configs/quickstart.py
 
-About 6 minutes of training; test accuracy 0.847 in float32, 0.858 in bfloat16.
+About 6 minutes of training; test accuracy 0.847 in float32, 0.850 in bfloat16.
 """
 
 from amsdff_jax.config import default_config

@@ -107,6 +107,8 @@ def test_train_interrupt_resume_evaluate(training_arguments, run, tmp_path):
         (["--config=configs/quickstart.py", "--config.model.encoder=nowhere-at-all"], "hub id 'nowhere-at-all'"),
         (["--config=configs/quickstart.py", "--workdri=x"], "--workdri: no such flag; did you mean workdir?"),
         (["--config=pyproject.toml"], "--config: expected a file of Python with get_config"),
+        (["--flagfile=nowhere.txt"], "--flagfile: expected a text file with a flag a line ([Errno 2]"),
+        (["--flagfile=docs/images/explain.png"], "--flagfile: expected a text file with a flag a line ('utf-8' codec"),
         ([], "--config: not given"),
     ],
 )

@@ -17,7 +17,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import import_file, user_path
 from amsdff_jax.base.validation import field_names, nearest, nearest_field, without_config_dict
 from amsdff_jax.cli.config_file import SUFFIXES, read_settings
-from amsdff_jax.cli.main import in_own_words
+from amsdff_jax.cli.main import EXIT_USER_ERROR, in_own_words
 from amsdff_jax.cli.packaged import CONFIGS
 from amsdff_jax.config.renamed import current_name, tell
 
@@ -42,7 +42,11 @@ def define_config(name: str, default: str | None, help: str) -> flags.FlagHolder
         return flags.DEFINE_string(name, None, help)
     from ml_collections import config_flags
 
-    return config_flags.DEFINE_config_file(name, None, help)
+    try:
+        return config_flags.DEFINE_config_file(name, None, help)
+    except (flags.Error, UnicodeDecodeError) as error:  # ml_collections reads --flagfile now
+        print(f"error: {_explained(' '.join(str(error).split()))}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
 
 
 _owners: dict[str, str] = {}
@@ -204,6 +208,9 @@ def _explained(message: str) -> str:
     missing = re.fullmatch("Missing value for flag --(.*)", message)
     if missing:
         return f"--{missing[1]}: expected --{missing[1]}=VALUE"
+    unread = re.fullmatch("ERROR:: Unable to open flagfile: (.*)|('utf-8' codec .*)", message)
+    if unread:
+        return f"--flagfile: expected a text file with a flag a line ({unread[1] or unread[2]})"
     match = re.fullmatch("flag --([^=]+)=(.*?): (.*)", message)
     if not match:
         return message

@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Float32, Int
 
 from amsdff_jax.config import EncoderConfig
 from amsdff_jax.config.encoders import CountedAfterPaddingConfig, PostNormConfig
-from amsdff_jax.models.attention import split_heads
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import LayerNorm, Linear, gelu
 from amsdff_jax.models.shapes import Features, Features32, Mask, Seed
@@ -120,13 +119,10 @@ def look_up(table: nnx.Embed, ids: Int[Array, "*texts S"], padding: int) -> Floa
 def project_heads(
     x: Features, layers: tuple[Linear, ...], num_heads: int, seed: Seed | None
 ) -> list[Float[Array, "B S N D"]]:
-    """The outputs of several dense layers, each with its N heads apart.
-
-    Each by a product of its own: one product of weights put side by side trains 32 texts of 64 tokens in 816 ms a step
-    instead of 676 (2 cores of an Intel Xeon with AMX, bfloat16, medians of 3 runs in turn), and XLA for GPUs puts
-    products of the same rows together by itself.
-    """
-    return [split_heads(layer(x, seed), 1, num_heads)[0] for layer in layers]
+    """The outputs of several dense layers, each with its N heads apart."""
+    # Products of their own: to put the weights side by side costs a train step on a CPU more than one large product
+    # gains (docs/performance.md has the figures).
+    return [layer(x, seed).reshape(*x.shape[:2], num_heads, -1) for layer in layers]
 
 
 class ResidualOutput(nnx.Module):
