@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,9 +15,10 @@ from flax import nnx
 from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch
-from amsdff_jax.data.tokens import TokenizedDataset
+from amsdff_jax.data.tokens import TokenizedDataset, fingerprint
 from amsdff_jax.evaluation.inference import Inference
 from amsdff_jax.models.encoders.blocks import Encoder
+from amsdff_jax.models.layers import masked_mean
 from amsdff_jax.models.state_dict import to_state_dict
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -67,35 +69,48 @@ def encode_once(encoder: Encoder, tokens: TokenizedDataset) -> EncodedDataset:
 
     Padding is invisible to the encoder, so the features do not depend on the batches.
     """
+    shape = len(tokens.token_ids), encoder.config.dim
+    return EncodedDataset(tokens, _once("", encoder, tokens, shape, _encode))
+
+
+def embed_once(encoder: Encoder, tokens: TokenizedDataset) -> np.ndarray:
+    """A vector for every text: the mean of what the encoder makes of its tokens, kept in the cache like these.
+
+    Returns:
+      [N,H] float32.
+    """
+    return _once("mean", encoder, tokens, (len(tokens), encoder.config.dim), _embed)
+
+
+def _once(
+    kind: str,
+    encoder: Encoder,
+    tokens: TokenizedDataset,
+    shape: tuple[int, int],
+    make: Callable[[Encoder, TokenizedDataset], np.ndarray],
+) -> np.ndarray:
     folder = cache_folder("features")
     if folder is None:
-        return EncodedDataset(tokens, _encode(encoder, tokens))
-    file = folder / f"{_digest(encoder, tokens)}.npy"
+        return make(encoder, tokens)
+    file = folder / f"{_digest(encoder, tokens)}{kind}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         features = np.load(file, mmap_mode="r", allow_pickle=False)
-        if features.shape == (len(tokens.token_ids), encoder.config.dim):
+        if features.shape == shape:
             file.touch()
-            return EncodedDataset(tokens, features)
-    features = _encode(encoder, tokens)
+            return features
+    features = make(encoder, tokens)
     with contextlib.suppress(OSError):  # a full disk costs time at the next run, nothing else
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(file, shared=True) as temporary, temporary.open("wb") as stream:
             np.save(stream, features)
         evict_oldest(folder, "*.npy", LARGEST_CACHE)
-    return EncodedDataset(tokens, features)
+    return features
 
 
 def _encode(encoder: Encoder, tokens: TokenizedDataset) -> np.ndarray:
     start = time.perf_counter()
-    graph = nnx.graphdef(encoder)
-
-    def encode(variables: Variables, batch: Batch) -> jax.Array:
-        return nnx.merge(graph, *variables)(batch.input_ids, batch.attention_mask > 0)
-
-    inference = Inference(encode, DataParallel(devices=jax.local_devices()[:1]), TEXTS_PER_BATCH, "encoder")
-    buckets = choose_buckets(tokens.lengths, BUCKETS, int(tokens.lengths.max()))
     features = np.empty((len(tokens.token_ids), encoder.config.dim), np.float16)
-    for indices, outputs in inference.batches(Variables.of(encoder), tokens, buckets):
+    for indices, outputs in _inference(encoder, lambda features, _: features).batches(*_pass(encoder, tokens)):
         for index, output in zip(indices, outputs, strict=True):
             first, last = tokens.offsets[index : index + 2]
             features[first:last] = output[: last - first]
@@ -103,9 +118,34 @@ def _encode(encoder: Encoder, tokens: TokenizedDataset) -> np.ndarray:
     return features
 
 
+def _embed(encoder: Encoder, tokens: TokenizedDataset) -> np.ndarray:
+    start = time.perf_counter()
+    means = _inference(encoder, masked_mean)(*_pass(encoder, tokens)).astype(np.float32)
+    logger.info("encoder: a vector of each of %d texts in %.0f s", len(tokens), time.perf_counter() - start)
+    return means
+
+
+def _inference(encoder: Encoder, summarize: Callable[[jax.Array, jax.Array], jax.Array]) -> Inference:
+    """The encoder over batches, and what `summarize` makes of its output [B,S,H] and the mask [B,S]."""
+    graph = nnx.graphdef(encoder)
+
+    def encode(variables: Variables, batch: Batch) -> jax.Array:
+        mask = batch.attention_mask > 0
+        return summarize(nnx.merge(graph, *variables)(batch.input_ids, mask), mask)
+
+    return Inference(encode, DataParallel(devices=jax.local_devices()[:1]), TEXTS_PER_BATCH, "encoder")
+
+
+def _pass(encoder: Encoder, tokens: TokenizedDataset) -> tuple[Variables, TokenizedDataset, tuple[int, ...]]:
+    """What an `Inference` over all texts takes."""
+    return Variables.of(encoder), tokens, choose_buckets(tokens.lengths, BUCKETS, int(tokens.lengths.max()))
+
+
 def _digest(encoder: Encoder, tokens: TokenizedDataset) -> str:
-    # With the configuration, for heads and rotary bases are not to be seen in the tensors.
-    digest = hashlib.blake2b(f"{tokens.fingerprint} {encoder.config}".encode(), digest_size=20)
+    # Of tokens, not labels, which features do not depend on. With the configuration, for heads and rotary bases are
+    # not to be seen in the tensors.
+    read = fingerprint([tokens.token_ids], tokens.offsets, tokens.labels[:0])
+    digest = hashlib.blake2b(f"{read} {encoder.config}".encode(), digest_size=20)
     for name, tensor in to_state_dict(encoder).items():
         digest.update(name.encode() + tensor.tobytes())
     return digest.hexdigest()
