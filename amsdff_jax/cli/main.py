@@ -24,7 +24,7 @@ VERBS = {
     "verify": "verify_run",
     "benchmark": "benchmark",
     "scaling": "measure_scaling",
-    "label-noise": "measure_label_noise",
+    "noise": "measure_label_noise",
     "plan": "plan",
 }
 LISTING = "configs"

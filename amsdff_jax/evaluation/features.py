@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -130,7 +131,7 @@ def _inference(encoder: Encoder, summarize: Callable[[jax.Array, jax.Array], jax
     graph = nnx.graphdef(encoder)
 
     def encode(variables: Variables, batch: Batch) -> jax.Array:
-        mask = batch.attention_mask > 0
+        mask = jnp.asarray(batch.attention_mask) > 0
         return summarize(nnx.merge(graph, *variables)(batch.input_ids, mask), mask)
 
     return Inference(encode, DataParallel(devices=jax.local_devices()[:1]), TEXTS_PER_BATCH, "encoder")

@@ -139,7 +139,7 @@ def detection(ranking: LabelRanking, truth: TextDataset, wrong: np.ndarray) -> d
         "neighbors": 1 - ranking.neighbors[rows, labels],
     }
     if find_spec("cleanlab"):
-        from cleanlab.rank import get_label_quality_scores
+        from cleanlab.rank import get_label_quality_scores  # pyright: ignore[reportMissingImports]
 
         probabilities = probe.held_out / probe.held_out.sum(axis=1, keepdims=True)
         for method in CLEANLAB:
@@ -190,8 +190,11 @@ def _report(output: Path) -> str:
         "share of the cost",
     )
     tables = [
-        ("Found", Table(columns(*first, *detection_titles, *suspect_titles), found)),
-        ("Trained again", Table(columns(*first, *training_titles, "its 95 % interval"), gained)),
+        (
+            "Found: beside cleanlab on the same probabilities",
+            Table(columns(*first, *detection_titles, *suspect_titles), found),
+        ),
+        ("Trained: again, without the suspects", Table(columns(*first, *training_titles, "its 95 % interval"), gained)),
     ]
     sections = (f"## {name}\n\n{to_markdown(table)}\n" for name, table in tables)
     return "# Labels flipped and found\n\n" + "\n".join(sections)
@@ -220,8 +223,11 @@ def _training_cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     differences = [(one.astype(float) - flipped).mean(axis=0) for one in (cleaned, clean)]
     number = len(differences[0])
     drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), RESAMPLES)
-    low, high = np.quantile((drawn @ differences[0]) / (drawn @ differences[1]), [0.025, 0.975])
-    share = differences[0].mean() / differences[1].mean()
+    gains, costs = (drawn @ difference for difference in differences)
+    share = interval_of_share = ""
+    if np.quantile(costs, 0.025) > 0:  # a share of nothing would say nothing
+        low, high = np.quantile(gains / costs, [0.025, 0.975])
+        share, interval_of_share = f"{gain.difference / differences[1].mean():.2f}", f"{low:.2f} to {high:.2f}"
     percent = [f"{100 * hits.mean():.2f}" for hits in (clean, flipped, cleaned)]
     interval = f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"
-    return [*percent, f"{100 * gain.difference:+.2f}", interval, f"{share:.2f}", f"{low:.2f} to {high:.2f}"]
+    return [*percent, f"{100 * gain.difference:+.2f}", interval, share, interval_of_share]

@@ -115,8 +115,8 @@ def _label_issues(labels: LabelIssues | None) -> Iterator[Finding]:
         where = f"all, ranked, are in {labels.ranking}"
         yield Finding("warning", "labels", f"{what} ({share(labels.suspected, labels.texts)}); {where}", examples)
     if labels and labels.not_judged:
-        few = f"too few texts to judge their labels: {first_of(labels.not_judged)}"
-        yield Finding("note", "labels", f"{plural(len(labels.not_judged), 'class', 'classes')} with {few}")
+        have = "1 class has" if len(labels.not_judged) == 1 else f"{len(labels.not_judged):,} classes have"
+        yield Finding("note", "labels", f"{have} too few texts to judge their labels: {first_of(labels.not_judged)}")
 
 
 def _classes(classes: ClassBalance) -> Iterator[Finding]:
