@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 REPORTS = sorted((ROOT / "results").glob("*/README.md"))
 EXPERIMENTS = [report for report in REPORTS if (report.parent / "runs").is_dir()]
+TITLED = {"plan": "devices.md", "label-noise": "data.md"}  # reports of several tables, and the pages that show them
 
 
 @pytest.mark.parametrize("report", EXPERIMENTS, ids=[report.parent.name for report in EXPERIMENTS])
@@ -16,10 +17,12 @@ def test_the_documentation_shows_the_table_of_accuracies(report):
     assert f"<!-- table: {report.parent.name} -->\n" in page  # where the table is put when the pages are built
 
 
-def test_the_documentation_shows_every_table_of_the_plan():
-    (report,) = set(REPORTS) - set(EXPERIMENTS)
+@pytest.mark.parametrize("name", TITLED)
+def test_the_documentation_shows_every_table_of_a_report(name):
+    assert {report.parent.name for report in set(REPORTS) - set(EXPERIMENTS)} == set(TITLED)
+    report = ROOT / "results" / name / "README.md"
     titles = [line for line in report.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
     assert titles
-    page = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / TITLED[name]).read_text(encoding="utf-8")
     for title in titles:
         assert f"<!-- table: {report.parent.name} {title[3:].partition(':')[0]} -->\n" in page

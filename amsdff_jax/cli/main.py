@@ -24,6 +24,7 @@ VERBS = {
     "verify": "verify_run",
     "benchmark": "benchmark",
     "scaling": "measure_scaling",
+    "noise": "measure_label_noise",
     "plan": "plan",
 }
 LISTING = "configs"

@@ -32,14 +32,28 @@ def stratified_folds(dataset: TextDataset, folds: int, seed: int) -> list[tuple[
             if largest > 1
             else f"{dataset.name}: no class has the two texts that folds need"
         )
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer texts than folds
-        parts = list(splitter.split(np.zeros(len(dataset)), dataset.labels))
+    fold_of = fold_numbers(dataset.labels, folds, seed)
     return [
         (
-            dataset.take(train, f"{dataset.name} (all but fold {number} of {folds})"),
-            dataset.take(held_out, f"{dataset.name} (fold {number} of {folds})"),
+            dataset.take(fold_of != fold, f"{dataset.name} (all but fold {fold + 1} of {folds})"),
+            dataset.take(fold_of == fold, f"{dataset.name} (fold {fold + 1} of {folds})"),
         )
-        for number, (train, held_out) in enumerate(parts, start=1)
+        for fold in range(folds)
     ]
+
+
+def fold_numbers(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """[N] int: the fold, from 0 on, of each text, such that every class keeps its share.
+
+    Args:
+      labels: [N] int, one of which at least is there `folds` times.
+      folds: how many.
+      seed: of the shuffle.
+    """
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    numbers = np.empty(len(labels), np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer texts than folds
+        for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels)):
+            numbers[held_out] = fold
+    return numbers

@@ -37,6 +37,9 @@ class DataSplits(NamedTuple):
         return self.test
 
 
+Loaded = tuple[TextDataset, TextDataset | None, TextDataset | None]
+
+
 def load_data(config: DataConfig, seed: int = 0) -> DataSplits:
     """Reads all splits that `config` names.
 
@@ -48,6 +51,15 @@ def load_data(config: DataConfig, seed: int = 0) -> DataSplits:
     Raises:
       UserError: a file, split, column or label that is not as it should be.
     """
+    return complete_splits(load_source(config), config, seed)
+
+
+def load_source(config: DataConfig) -> Loaded:
+    """The training, validation and test split as the source has them; None for one that it does not.
+
+    Raises:
+      UserError: as `load_data`.
+    """
     if config.source in ("bundled", "tfds"):
         for field in ("train_file", "validation_file", "test_file"):
             if getattr(config, field):
@@ -57,12 +69,19 @@ def load_data(config: DataConfig, seed: int = 0) -> DataSplits:
     train, validation, test = loaders[config.source](config)
     if len(np.unique(train.labels)) < 2:
         raise UserError(f"{train.name}: holds a single class; expected at least two")
+    return train, validation, test
+
+
+def complete_splits(loaded: Loaded, config: DataConfig, seed: int) -> DataSplits:
+    """The splits with a validation split, which is taken from the training split where there is none.
+
+    Raises:
+      UserError: no class has the two texts that this needs.
+    """
+    train, validation, test = loaded
     if validation is None:
         train, validation = stratified_split(train, config.validation_fraction, seed)
     return DataSplits(train, validation, test)
-
-
-Loaded = tuple[TextDataset, TextDataset | None, TextDataset | None]
 
 
 def _files(config: DataConfig) -> Loaded:

@@ -19,9 +19,9 @@ from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import load_tokenizer, make_windows
 from amsdff_jax.evaluation.evaluator import Evaluation
+from amsdff_jax.evaluation.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.evaluation.inference import Inference, StoppedError
 from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
-from amsdff_jax.experiments.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.experiments.record import Outcome
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.models.dropout import dropout_seed

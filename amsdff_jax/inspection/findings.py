@@ -10,6 +10,7 @@ from amsdff_jax.inspection.class_balance import ClassBalance
 from amsdff_jax.inspection.corpus import TITLES, Corpus
 from amsdff_jax.inspection.duplicates import Duplicates, Match
 from amsdff_jax.inspection.encodings import TextIssue
+from amsdff_jax.inspection.label_issues import LabelIssues
 from amsdff_jax.inspection.lengths import Lengths
 from amsdff_jax.inspection.writing_systems import WritingSystems
 from amsdff_jax.reporting.escape import plural
@@ -26,7 +27,7 @@ class Finding:
     """One sentence for the top of a report."""
 
     kind: str  # `warning`: figures will mislead or data is broken; `note`: worth knowing
-    section: str  # of the report that has the details: duplicates, classes, lengths, encodings or scripts
+    section: str  # of the report that has the details: duplicates, labels, classes, lengths, encodings or scripts
     message: str
     examples: tuple[Match, ...] = ()  # the most telling ones
 
@@ -39,12 +40,14 @@ def collect_warnings(
     duplicates: Duplicates,
     text_issues: tuple[TextIssue, ...],
     writing_systems: tuple[WritingSystems, ...],
+    labels: LabelIssues | None = None,
 ) -> tuple[Finding, ...]:
     """All findings, warnings first."""
     findings = [
         *_overlaps(duplicates),
         *_conflicts(duplicates),
         *_labels(corpus, config.data),
+        *_label_issues(labels),
         *_classes(classes),
         *_text_issues(text_issues),
         *_lengths(lengths, config.data),
@@ -103,6 +106,17 @@ def _labels(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
     for split, dataset in zip(corpus.names, corpus.datasets, strict=True):
         for sentence in repeated_headers(dataset, config):
             yield Finding("warning", "classes", f"in {_of(split)} {sentence}")
+
+
+def _label_issues(labels: LabelIssues | None) -> Iterator[Finding]:
+    if labels and labels.suspected:
+        what = f"{plural(labels.suspected, 'label')} of {_of('train')} {_are(labels.suspected)} probably wrong"
+        examples = tuple(Match(1.0, (suspect.sample,)) for suspect in labels.suspects[:FEW_TEXTS])
+        where = f"all, ranked, are in {labels.ranking}"
+        yield Finding("warning", "labels", f"{what} ({share(labels.suspected, labels.texts)}); {where}", examples)
+    if labels and labels.not_judged:
+        have = "1 class has" if len(labels.not_judged) == 1 else f"{len(labels.not_judged):,} classes have"
+        yield Finding("note", "labels", f"{have} too few texts to judge their labels: {first_of(labels.not_judged)}")
 
 
 def _classes(classes: ClassBalance) -> Iterator[Finding]:

@@ -10,13 +10,16 @@ from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
-from amsdff_jax.data.sources import DataSplits, load_data
+from amsdff_jax.data.sources import DataSplits, complete_splits, load_source
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer
 from amsdff_jax.inspection.class_balance import count_classes
 from amsdff_jax.inspection.corpus import Corpus
 from amsdff_jax.inspection.duplicates import find_duplicates
 from amsdff_jax.inspection.encodings import find_text_issues
 from amsdff_jax.inspection.findings import collect_warnings
+from amsdff_jax.inspection.label_check import check_labels
+from amsdff_jax.inspection.label_files import check_new
+from amsdff_jax.inspection.label_issues import LabelIssues
 from amsdff_jax.inspection.lengths import measure_lengths
 from amsdff_jax.inspection.results import Inspection
 from amsdff_jax.inspection.show import print_inspection, render_page
@@ -28,11 +31,18 @@ logger = logging.getLogger(__name__)
 
 
 def inspect_data(
-    config: Config, name: str, output: str | Path, json_file: str | Path = "", similarity: float = 0.8
+    config: Config,
+    name: str,
+    output: str | Path,
+    json_file: str | Path = "",
+    similarity: float = 0.8,
+    labels: bool = False,
+    apply: str = "",
+    fraction: float = 0.0,
 ) -> Inspection:
     """Inspects the splits that `config` names, prints what is found and writes it as a page.
 
-    Needs the encoder's tokenizer, not its weights.
+    Needs the encoder's tokenizer, and its weights only if labels are judged.
 
     Args:
       config: the settings that training would have.
@@ -40,6 +50,8 @@ def inspect_data(
       output: the HTML file; folders are made, a file of that name is replaced.
       json_file: the same as JSON; "": none.
       similarity: see `find_duplicates`.
+      labels: whether the labels of the training split are judged; all of them, ranked, are written beside the page.
+      apply, fraction: as for `check_labels`; "": no cleaned file.
 
     Returns:
       All that was found.
@@ -50,13 +62,19 @@ def inspect_data(
     require(0.6 <= similarity <= 1, "--similarity", similarity, "from 0.6 to 1")
     files = [user_path(file) for file in (output, json_file) if file]
     require(len(files) == len(set(files)), "--json", json_file, "another file than --output")
-    for file in files:  # before the work, not after it
+    ranking = files[0].with_suffix(".labels.csv")
+    cleaned = check_new(apply) if apply else None
+    require(ranking not in (files[-1], cleaned), "--output", output, f"a page beside which {ranking.name} is free")
+    for file in [*files, ranking] if labels else files:  # before the work, not after it
         with user_errors(file, "written", "name another file"):
             file.parent.mkdir(parents=True, exist_ok=True)
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, config.model.encoder))
-    inspection = inspect_splits(load_data(config.data, config.seed), tokenizer, config, name, similarity)
+    source = load_source(config.data)
+    issues = check_labels(config, source[0], tokenizer, ranking, cleaned, fraction) if labels else None
+    splits = complete_splits(source, config.data, config.seed)
+    inspection = inspect_splits(splits, tokenizer, config, name, similarity, issues)
     for file in files:
         with user_errors(file, "written", "name another file"):
             if file == files[0]:
@@ -66,15 +84,20 @@ def inspect_data(
     # After the files, so that a reader who closes the pipe early does not lose them.
     console = make_console()
     print_inspection(inspection, console)
-    for file in files:
+    for file in [*files, ranking] if labels else files:
         console.print(f"written: {printable(str(file))}", soft_wrap=True)
     return inspection
 
 
 def inspect_splits(
-    splits: DataSplits, tokenizer: PreTrainedTokenizerFast, config: Config, name: str = "data", similarity: float = 0.8
+    splits: DataSplits,
+    tokenizer: PreTrainedTokenizerFast,
+    config: Config,
+    name: str = "data",
+    similarity: float = 0.8,
+    labels: LabelIssues | None = None,
 ) -> Inspection:
-    """Inspects datasets that are in memory; see `inspect_data`."""
+    """Inspects datasets that are in memory; see `inspect_data`. `labels` is what `check_labels` says of them."""
     corpus = Corpus(splits)
     logger.info("tokenizing %d texts", len(corpus))
     lengths, buckets = measure_lengths(corpus, tokenizer, config)
@@ -88,11 +111,12 @@ def inspect_splits(
         sources={split: printable(data.name) for split, data in zip(corpus.names, corpus.datasets, strict=True)},
         tokenizer=printable(config.data.tokenizer or config.model.encoder),
         max_length=config.data.max_length,
-        findings=collect_warnings(config, corpus, classes, lengths, duplicates, text_issues, writing_systems),
+        findings=collect_warnings(config, corpus, classes, lengths, duplicates, text_issues, writing_systems, labels),
         classes=classes,
         lengths=lengths,
         buckets=buckets,
         duplicates=duplicates,
         text_issues=text_issues,
         writing_systems=writing_systems,
+        labels=labels,
     )

@@ -92,8 +92,27 @@ def script_table(inspection: Inspection) -> Table:
     return _shares("Letters by script", "script", scripts, counts, inspection)
 
 
+def label_table(inspection: Inspection) -> Table:
+    """Labels that are probably wrong, by class, the largest estimated share first; no rows where none were judged."""
+    classes = inspection.labels.classes if inspection.labels else ()
+    rows = [
+        (
+            one.name,
+            f"{one.texts:,}",
+            f"{one.suspected:,} ({share(one.suspected, one.texts)})",
+            f"{100 * one.rate:.1f} %",
+            f"{100 * one.interval.low:.1f} to {100 * one.interval.high:.1f} %",
+            one.mistaken_for,
+        )
+        for one in sorted(classes, key=lambda one: -one.rate)
+    ]
+    titles = columns("label", "training texts", "suspected", "estimated noise rate", "95 % interval", "most are rather")
+    return Table(titles, rows, "Labels that are probably wrong")
+
+
 TABLES = {
     "classes": class_table,
+    "labels": label_table,
     "lengths": length_table,
     "truncation": truncation_table,
     "buckets": bucket_table,

@@ -6,6 +6,7 @@ from amsdff_jax.inspection.class_balance import ClassBalance
 from amsdff_jax.inspection.duplicates import Duplicates
 from amsdff_jax.inspection.encodings import TextIssue
 from amsdff_jax.inspection.findings import Finding
+from amsdff_jax.inspection.label_issues import LabelIssues
 from amsdff_jax.inspection.lengths import Buckets, Lengths
 from amsdff_jax.inspection.writing_systems import WritingSystems
 
@@ -25,3 +26,4 @@ class Inspection:
     duplicates: Duplicates
     text_issues: tuple[TextIssue, ...]
     writing_systems: tuple[WritingSystems, ...]
+    labels: LabelIssues | None = None  # None: they were not looked at

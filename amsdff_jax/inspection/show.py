@@ -92,10 +92,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         for match in finding.examples[:EXAMPLES]:
             for number, sample in enumerate(match.samples):
                 console.print(_line(sample, "    " if number else "  - "), soft_wrap=True)
-    for name, table in TABLES.items():
-        if name != "text_issues" or inspection.text_issues:
+    for table in (make(inspection) for make in TABLES.values()):
+        if table.rows:
             console.print()
-            console.print(to_rich(table(inspection), MOST_ROWS))
+            console.print(to_rich(table, MOST_ROWS))
 
 
 def _line(sample: Sample, start: str) -> Text:

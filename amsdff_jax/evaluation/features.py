@@ -5,20 +5,21 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets, make_batch
-from amsdff_jax.data.tokens import TokenizedDataset
+from amsdff_jax.data.tokens import TokenizedDataset, fingerprint
 from amsdff_jax.data.windows import Windows, excerpts
 from amsdff_jax.evaluation.inference import Inference
-from amsdff_jax.models.encoders.blocks import Encoder
+from amsdff_jax.models.layers import masked_mean
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import to_state_dict
 from amsdff_jax.models.variables import Variables
@@ -82,38 +83,48 @@ def encode_once(model: PretrainedClassifier, tokens: TokenizedDataset) -> Encode
 
     Padding is invisible to the encoder, so the features do not depend on the batches.
     """
-    encoder = model.transformer
+    shape = len(tokens.token_ids), model.encoder_config.dim
+    return EncodedDataset(tokens, _once("", model, tokens, shape, _encode))
+
+
+def embed_once(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray:
+    """A vector for every text: the mean of what the encoder makes of its tokens, kept in the cache like these.
+
+    Returns:
+      [N,H] float32.
+    """
+    return _once("mean", model, tokens, (len(tokens), model.encoder_config.dim), _embed)
+
+
+def _once(
+    kind: str,
+    model: PretrainedClassifier,
+    tokens: TokenizedDataset,
+    shape: tuple[int, int],
+    make: Callable[[PretrainedClassifier, TokenizedDataset], np.ndarray],
+) -> np.ndarray:
     folder = cache_folder("features")
     if folder is None:
-        return EncodedDataset(tokens, _encode(model, tokens))
-    file = folder / f"{_digest(encoder, tokens, model.windows)}.npy"
+        return make(model, tokens)
+    file = folder / f"{_digest(model, tokens)}{kind}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         features = np.load(file, mmap_mode="r", allow_pickle=False)
-        if features.shape == (len(tokens.token_ids), encoder.config.dim):
+        if features.shape == shape:
             file.touch()
-            return EncodedDataset(tokens, features)
-    features = _encode(model, tokens)
+            return features
+    features = make(model, tokens)
     with contextlib.suppress(OSError):  # a full disk costs time at the next run, nothing else
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(file, shared=True) as temporary, temporary.open("wb") as stream:
             np.save(stream, features)
         evict_oldest(folder, "*.npy", LARGEST_CACHE)
-    return EncodedDataset(tokens, features)
+    return features
 
 
 def _encode(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray:
     start = time.perf_counter()
-    graph, windows = nnx.graphdef(model), model.windows
-
-    def encode(variables: Variables, batch: Batch) -> jax.Array:
-        return nnx.merge(graph, *variables).encode(batch.input_ids, batch.attention_mask > 0)
-
-    parallel = DataParallel(devices=jax.local_devices()[:1])
-    inference = Inference(encode, parallel, TEXTS_PER_BATCH, "encoder", windows=windows)
-    lengths = tokens.lengths if windows is None else np.minimum(tokens.lengths, windows.size)
-    buckets = choose_buckets(lengths, BUCKETS, int(lengths.max()))
     features = np.empty((len(tokens.token_ids), model.encoder_config.dim), np.float16)
-    for indices, outputs in inference.batches(Variables.of(model), tokens, buckets):
+    for indices, outputs in _inference(model, lambda features, _: features).batches(*_pass(model, tokens)):
         for index, output in zip(indices, outputs, strict=True):
             first, last = tokens.offsets[index : index + 2]
             features[first:last] = output[: last - first]
@@ -121,10 +132,37 @@ def _encode(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray
     return features
 
 
-def _digest(encoder: Encoder, tokens: TokenizedDataset, windows: Windows | None = None) -> str:
-    # With the configuration, for heads and rotary bases are not to be seen in the tensors.
-    reading = f" {windows}" if windows else ""
-    digest = hashlib.blake2b(f"{tokens.fingerprint} {encoder.config}{reading}".encode(), digest_size=20)
-    for name, tensor in to_state_dict(encoder).items():
+def _embed(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray:
+    start = time.perf_counter()
+    means = _inference(model, masked_mean)(*_pass(model, tokens)).astype(np.float32)
+    logger.info("encoder: a vector of each of %d texts in %.0f s", len(tokens), time.perf_counter() - start)
+    return means
+
+
+def _inference(model: PretrainedClassifier, summarize: Callable[[jax.Array, jax.Array], jax.Array]) -> Inference:
+    """A model's encoder over batches, and what `summarize` makes of its output [B,S,H] and the mask [B,S]."""
+    graph = nnx.graphdef(model)
+
+    def encode(variables: Variables, batch: Batch) -> jax.Array:
+        mask = jnp.asarray(batch.attention_mask) > 0
+        return summarize(nnx.merge(graph, *variables).encode(batch.input_ids, mask), mask)
+
+    parallel = DataParallel(devices=jax.local_devices()[:1])
+    return Inference(encode, parallel, TEXTS_PER_BATCH, "encoder", windows=model.windows)
+
+
+def _pass(model: PretrainedClassifier, tokens: TokenizedDataset) -> tuple[Variables, TokenizedDataset, tuple[int, ...]]:
+    """What an `Inference` over all texts takes."""
+    lengths = tokens.lengths if model.windows is None else np.minimum(tokens.lengths, model.windows.size)
+    return Variables.of(model), tokens, choose_buckets(lengths, BUCKETS, int(lengths.max()))
+
+
+def _digest(model: PretrainedClassifier, tokens: TokenizedDataset) -> str:
+    # Of tokens, not labels, which features do not depend on. With the configuration, for heads and rotary bases are
+    # not to be seen in the tensors.
+    read = fingerprint([tokens.token_ids], tokens.offsets, tokens.labels[:0])
+    settings = f"{read} {model.transformer.config} {model.windows or ''}"
+    digest = hashlib.blake2b(settings.encode(), digest_size=20)
+    for name, tensor in to_state_dict(model.transformer).items():
         digest.update(name.encode() + tensor.tobytes())
     return digest.hexdigest()
