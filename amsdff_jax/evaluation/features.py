@@ -19,6 +19,7 @@ from amsdff_jax.data.batches import FILLER, Batch, PlannedBatch, choose_buckets,
 from amsdff_jax.data.tokens import TokenizedDataset, fingerprint
 from amsdff_jax.data.windows import Windows, excerpts
 from amsdff_jax.evaluation.inference import Inference
+from amsdff_jax.models.dispatch import choose_compute_dtype
 from amsdff_jax.models.layers import masked_mean
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import to_state_dict
@@ -159,9 +160,10 @@ def _pass(model: PretrainedClassifier, tokens: TokenizedDataset) -> tuple[Variab
 
 def _digest(model: PretrainedClassifier, tokens: TokenizedDataset) -> str:
     # Of tokens, not labels, which features do not depend on. With the configuration, for heads and rotary bases are
-    # not to be seen in the tensors.
+    # not to be seen in the tensors, nor what type the products are of.
     read = fingerprint([tokens.token_ids], tokens.offsets, tokens.labels[:0])
-    settings = f"{read} {model.transformer.config} {model.windows or ''}"
+    dtype = choose_compute_dtype(model.config.compute_dtype, model.platform)
+    settings = f"{read} {model.transformer.config} {dtype} {model.windows or ''}"
     digest = hashlib.blake2b(settings.encode(), digest_size=20)
     for name, tensor in to_state_dict(model.transformer).items():
         digest.update(name.encode() + tensor.tobytes())

@@ -66,3 +66,9 @@ def test_the_vector_of_a_text_is_the_mean_of_its_tokens_whatever_its_label(model
     monkeypatch.setattr(features, "_embed", None)  # not called again
     relabelled = dataclasses.replace(tokens, labels=1 - tokens.labels)
     np.testing.assert_array_equal(embed_once(model, relabelled), vectors)
+
+
+def test_other_products_have_other_features(tiny_config, tokens):
+    settings = tiny_config.replace(model__num_classes=2, model__name="linear").model
+    models = [make_model(dataclasses.replace(settings, compute_dtype=dtype)) for dtype in ("float32", "bfloat16")]
+    assert features._digest(models[0], tokens) != features._digest(models[1], tokens)
