@@ -9,11 +9,11 @@ from typing import Any
 from flax import nnx
 
 from amsdff_jax.base.files import user_errors
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, TaskConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.evaluation.environment import describe_environment
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
-from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.evaluation.metrics import METRICS, compute_metrics
 from amsdff_jax.evaluation.report import draw_report, write_report
 from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.variables import Variables
@@ -37,7 +37,7 @@ class Reporter:
         parallel = DataParallel()
         model = saved.model.for_platform(parallel.platform)
         self._variables = parallel.replicate(Variables.of(model))
-        self._config = dataclasses.replace(config, model=model.config)
+        self._config = dataclasses.replace(config, model=model.config, task=TaskConfig(saved.task))
         self._evaluator = Evaluator(nnx.graphdef(model), self._config, saved.require_tokenizer(), parallel, buckets)
         self._environment = describe_environment(model)
         self._class_names = saved.class_names
@@ -52,7 +52,7 @@ class Reporter:
           UserError: other classes than the model's, or a folder that cannot be written.
           StoppedError: `should_stop` said so.
         """
-        dataset.require_classes(self._class_names, "the model")
+        dataset.require_classes(self._class_names, "the model", self._config.task.kind)
         evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
         metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)
         if is_first_host():
@@ -72,10 +72,9 @@ def report_errors(report: Path) -> contextlib.AbstractContextManager[None]:
     return user_errors(report, "written", "make room and run the same command again to write it")
 
 
-def print_metrics(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
-    """Prints the most important numbers of each split, under the folder of their report."""
-    names = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1"}
-    names |= {"loss": "loss", "cross-entropy": "cross_entropy", "ECE": "ece"}
+def print_metrics(metrics: Mapping[str, Mapping[str, Any]], report: Path, task: str = "single") -> None:
+    """Prints the most important numbers of each split, those of a kind of task, under the folder of their report."""
+    names = METRICS[task].shown
     rows = []
     for split, values in metrics.items():
         numbers = (values[name] for name in names.values())

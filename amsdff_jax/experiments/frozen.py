@@ -20,7 +20,7 @@ from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.inference import Inference, StoppedError
-from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
+from amsdff_jax.evaluation.metrics import compute_metrics, lower_is_better
 from amsdff_jax.experiments.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.experiments.record import Outcome
 from amsdff_jax.interop.hub import find_tokenizer
@@ -80,7 +80,7 @@ def run_frozen(
     best, values, curves = sweep.train(should_stop)
     evaluations = sweep.evaluate(best, sweep.test)
     outcomes = []
-    sign = -1 if config.train.best_metric in LOWER_IS_BETTER else 1
+    sign = -1 if lower_is_better(config.train.best_metric, data.train.task) else 1
     for seed in seeds:
         own = [number for number, (other, _) in enumerate(sweep.members) if other == seed]
         chosen = max(own, key=lambda number: sign * values[number])
@@ -185,7 +185,7 @@ class _Sweep:
         keys = jnp.stack([jax.random.key(seed) for seed, _ in self.members])
         rates = jnp.array([rate for _, rate in self.members], jnp.float32)
         metric = config.train.best_metric
-        lower = metric in LOWER_IS_BETTER
+        lower = lower_is_better(metric, self._data.train.task)
         worst = np.full(len(self.members), np.inf if lower else -np.inf)
         # Copies, because the steps donate what they start from.
         best, best_values = jax.tree.map(jnp.copy, self._state.variables), worst

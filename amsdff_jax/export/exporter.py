@@ -14,7 +14,7 @@ from amsdff_jax.base.validation import require_choice
 from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
 from amsdff_jax.data.tokenization import pad_token_id
-from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
+from amsdff_jax.evaluation.calibration_file import CALIBRATION, read_calibration
 from amsdff_jax.evaluation.model_card import recorded_columns
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
@@ -53,6 +53,8 @@ def export_model(
     texts = read_texts(file, text_column or recorded_columns(folder).text_column)
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
+    if saved.task != "single":
+        raise UserError(f"{folder}: texts may have several labels, which exports do not know yet")
     calibration = read_calibration(folder, saved.class_names)
     temperature = None if calibration is None else calibration.temperature
     expected = run_model(saved, texts)

@@ -27,6 +27,9 @@ from amsdff_jax.parallel.forks import claim_process
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
 
+# What transformers calls each kind of task; a folder that does not say is of the first.
+PROBLEM_TYPES = {"single": "single_label_classification", "multi_label": "multi_label_classification"}
+
 # What a model folder may hold: ours, and what tokenizers save.
 OWN_FILES = (
     r"config\.json|model\.safetensors|README\.md|(card|calibration)\.json|card\.json\.damaged\d*|vocab\.(txt|json)|merges\.txt"
@@ -44,6 +47,7 @@ class SavedModel(NamedTuple):
     max_length: int  # tokens that are read of a text; in reference mode also what it is padded to
     reads_pairs: bool | None = None  # whether it was trained on pairs of texts; None: not known, as after a conversion
     long_texts: str = "truncate"  # which tokens of longer texts these are, as in `DataConfig`
+    task: str = "single"  # the kind of task, one of `TASKS`
 
     def require_tokenizer(self, name: str | Path = "the model") -> PreTrainedTokenizerFast:
         """The tokenizer.
@@ -68,6 +72,7 @@ class FolderConfig(NamedTuple):
     max_length: int
     reads_pairs: bool | None
     long_texts: str
+    task: str
 
 
 def save_model(folder: str | Path, saved: SavedModel) -> None:
@@ -113,6 +118,8 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         "model": dataclasses.asdict(model.config) | {"encoder": shared_name(model.config.encoder)},
         "encoder": encoder_values(model.encoder_config),
     }
+    if saved.task != "single":
+        config["problem_type"] = PROBLEM_TYPES[saved.task]
     if saved.tokenizer is not None:
         # What the last call has left there is no part of it.
         saved.tokenizer.backend_tokenizer.no_truncation()
@@ -180,7 +187,8 @@ def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
     config, model = read_model_config(folder), load_model(folder, **fields)
     tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, config.encoder.vocab_size, str(folder))
-    return SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs, config.long_texts)
+    reading = (config.max_length, config.reads_pairs, config.long_texts)
+    return SavedModel(model, tokenizer, config.class_names, *reading, config.task)
 
 
 def read_model_config(folder: str | Path) -> FolderConfig:
@@ -217,7 +225,11 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         require(reads_pairs is None or type(reads_pairs) is bool, "reads_pairs", reads_pairs, "true, false or null")
         long_texts = content.get("long_texts", "truncate")
         require_choice("long_texts", long_texts, LONG_TEXTS)
-        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs, long_texts)
+        kinds = {kind: task for task, kind in PROBLEM_TYPES.items()}
+        problem_type = content.get("problem_type", PROBLEM_TYPES["single"])
+        require_choice("problem_type", problem_type, tuple(kinds))
+        task = kinds[problem_type]
+        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs, long_texts, task)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -43,10 +43,10 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
     reporter = Reporter(saved, config)
     if file:
         name = Path(file).name  # with its ending, so that it is not the name of a split
-        dataset, directory = read_file(file, config.data, saved.class_names), workdir / "report" / name
+        dataset, directory = read_file(file, config.data, saved.class_names, saved.task), workdir / "report" / name
     else:
         name = split
-        dataset = getattr(load_data(config.data, config.seed), split)
+        dataset = getattr(load_data(config.data, config.seed, saved.task), split)
         directory = workdir / "report" if split == "test" else workdir / "report" / split
         if dataset is None:
             raise UserError(
@@ -83,7 +83,7 @@ def evaluate_model(
     saved = read_model_folder(model)
     saved.require_tokenizer(model)
     check_pairs(saved.reads_pairs, data.text_pair_column)
-    dataset, name = read_file(file, data, saved.class_names), Path(file).name
+    dataset, name = read_file(file, data, saved.class_names, saved.task), Path(file).name
     directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name
     with user_errors(directory, "written", "name another folder with --output"):
         directory.mkdir(parents=True, exist_ok=True)
@@ -102,9 +102,9 @@ def _evaluate_and_write(
     metrics = reporter.evaluate(dataset, directory)
     if is_first_host():
         with report_errors(directory):
-            write_metrics(directory, {name: metrics})
+            write_metrics(directory, {name: metrics}, dataset.task)
             if card:
                 record_metrics(card, {name: metrics})
         reporter.draw()
-        print_metrics({name: metrics}, directory)
+        print_metrics({name: metrics}, directory, dataset.task)
     return metrics

@@ -14,7 +14,8 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.evaluation.calibration import Calibration, write_calibration
+from amsdff_jax.evaluation.calibration import Calibration
+from amsdff_jax.evaluation.calibration_file import write_calibration
 from amsdff_jax.export import exporter, formats, verification
 from amsdff_jax.export.exporter import export_model
 from amsdff_jax.models.baselines import LinearClassifier
