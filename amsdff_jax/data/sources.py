@@ -26,6 +26,11 @@ class DataSplits(NamedTuple):
     validation: TextDataset
     test: TextDataset | None
 
+    def require_single(self, what: str) -> None:
+        """Raises `UserError` if texts may have several labels, which `what` does not know."""
+        if self.train.task != "single":
+            raise UserError(f"{self.train.name}: texts have any number of labels; {what} takes one label a text")
+
     def require_test(self) -> TextDataset:
         """The test split.
 

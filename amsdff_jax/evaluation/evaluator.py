@@ -29,6 +29,7 @@ class Evaluation:
       truncated: number of texts that were truncated to the maximal length.
       seconds: wall-clock time, tokenizing and compilation excluded.
       task: the kind of task, one of `TASKS`.
+      thresholds: the probabilities from which on a text has each class, where it may have several; (): 1/2.
     """
 
     labels: np.ndarray
@@ -36,6 +37,7 @@ class Evaluation:
     truncated: int
     seconds: float
     task: str = "single"
+    thresholds: tuple[float, ...] = ()
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -44,7 +46,9 @@ class Evaluation:
 
     @property
     def predictions(self) -> np.ndarray:
-        """[N], the most likely class of each text; or [N,C] bool, the classes of a probability of 1/2 at least."""
+        """[N], the most likely class of each text; or [N,C] bool, the classes that reach their threshold."""
+        if self.thresholds:
+            return self.probabilities >= np.array(self.thresholds)
         return PREDICTIONS[self.task](self.logits)
 
 

@@ -11,9 +11,11 @@ from flax import nnx
 from amsdff_jax.base.files import user_errors
 from amsdff_jax.config import Config, TaskConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.evaluation.calibration_file import AnyCalibration
 from amsdff_jax.evaluation.environment import describe_environment
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.metrics import METRICS, compute_metrics
+from amsdff_jax.evaluation.multi_label_calibration import MultiLabelCalibration
 from amsdff_jax.evaluation.report import draw_report, write_report
 from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.variables import Variables
@@ -26,13 +28,20 @@ from amsdff_jax.reporting.table import Table, columns, to_rich
 class Reporter:
     """Evaluates datasets with a saved model, writes their tables and then, asked for it, draws their pictures."""
 
-    def __init__(self, saved: SavedModel, config: Config, buckets: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        saved: SavedModel,
+        config: Config,
+        buckets: tuple[int, ...] = (),
+        calibration: AnyCalibration | None = None,
+    ):
         """Takes the model.
 
         Args:
           saved: with its tokenizer.
           config: of the run.
           buckets: rising padded lengths, such as those of the training; (): chosen from the first dataset.
+          calibration: of the model, of which the thresholds count where a text may have several labels.
         """
         parallel = DataParallel()
         model = saved.model.for_platform(parallel.platform)
@@ -41,6 +50,7 @@ class Reporter:
         self._evaluator = Evaluator(nnx.graphdef(model), self._config, saved.require_tokenizer(), parallel, buckets)
         self._environment = describe_environment(model)
         self._class_names = saved.class_names
+        self._thresholds = calibration.thresholds if isinstance(calibration, MultiLabelCalibration) else ()
         self._evaluations: dict[Path, Evaluation] = {}
 
     def evaluate(
@@ -54,6 +64,7 @@ class Reporter:
         """
         dataset.require_classes(self._class_names, "the model", self._config.task.kind)
         evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
+        evaluation = dataclasses.replace(evaluation, thresholds=self._thresholds)
         metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)
         if is_first_host():
             with report_errors(directory):

@@ -34,7 +34,7 @@ from amsdff_jax.models.vocabulary import fit_vocabulary
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.optimizer import make_optimizer
-from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_to_features
+from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_to_features, task_of
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model
 
 logger = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ class _Sweep:
         self._data, self._epochs, self.seconds = data, epochs, 0.0
         classes = len(data.train.class_names)
         self._config = config = config.replace(
+            task=task_of(config, data.train),
             model__num_classes=classes,
             train__learning_rate_table=(),
             train__head_learning_rate=1.0,
@@ -223,7 +224,8 @@ class _Sweep:
         logits = self._inference(variables, dataset, self._buckets)  # [N,members,C]
         seconds = (time.perf_counter() - start) / len(self.members)
         labels, truncated = dataset.tokens.labels, int(dataset.tokens.truncated.sum())
-        return [Evaluation(labels, logits[:, member], truncated, seconds) for member in range(len(self.members))]
+        task = self._config.task.kind
+        return [Evaluation(labels, logits[:, member], truncated, seconds, task) for member in range(len(self.members))]
 
 
 def _read_features(model: PretrainedClassifier, batch: FeatureBatch, dropout_key: jax.Array | None = None) -> Any:

@@ -56,7 +56,9 @@ def inspect_data(
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, config.model.encoder))
-    inspection = inspect_splits(load_data(config.data, config.seed), tokenizer, config, name, similarity)
+    splits = load_data(config.data, config.seed, config.task.kind)
+    splits.require_single("amsdff inspect")
+    inspection = inspect_splits(splits, tokenizer, config, name, similarity)
     for file in files:
         with user_errors(file, "written", "name another file"):
             if file == files[0]:

@@ -10,10 +10,11 @@ from amsdff_jax.config import Config, DataConfig, TrainConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.sources import load_data
+from amsdff_jax.evaluation.calibration_file import AnyCalibration, read_calibration
 from amsdff_jax.evaluation.model_card import record_metrics, recorded_columns, recorded_loss
 from amsdff_jax.evaluation.report import write_metrics
 from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors
-from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.prediction.classifier import BATCH_SIZE
 from amsdff_jax.prediction.inputs import check_pairs
@@ -40,7 +41,7 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
     workdir = user_path(workdir)
     config = read_run_config(workdir)
     saved = read_model_folder(workdir / "model")
-    reporter = Reporter(saved, config)
+    reporter = Reporter(saved, config, calibration=_thresholds(workdir / "model", saved))
     if file:
         name = Path(file).name  # with its ending, so that it is not the name of a split
         dataset, directory = read_file(file, config.data, saved.class_names, saved.task), workdir / "report" / name
@@ -92,7 +93,13 @@ def evaluate_model(
         loss=recorded_loss(model),
         train=TrainConfig(eval_batch_size=batch_size),
     )
-    return _evaluate_and_write(Reporter(saved, config), dataset, name, directory)
+    reporter = Reporter(saved, config, calibration=_thresholds(model, saved))
+    return _evaluate_and_write(reporter, dataset, name, directory)
+
+
+def _thresholds(model: Path, saved: SavedModel) -> AnyCalibration | None:
+    """The calibration where it decides which labels a text gets."""
+    return None if saved.task == "single" else read_calibration(model, saved.class_names, saved.task)
 
 
 def _evaluate_and_write(

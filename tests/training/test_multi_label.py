@@ -3,14 +3,19 @@
 import csv
 import json
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from amsdff_jax import Classifier, Config, Trainer, UserError, load_data
 from amsdff_jax.config import LossConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.evaluation.calibration_file import read_calibration
+from amsdff_jax.explanation.write import write_explanations
+from amsdff_jax.export.exporter import export_model
 from amsdff_jax.models.losses import class_weights, multi_label_loss_parts
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.models.registry import MODELS
@@ -125,8 +130,43 @@ def test_calibration_decides_what_is_predicted(run, config, tmp_path, capsys):
         above = np.flatnonzero(row >= np.array(calibration.thresholds))
         assert {label for label, _ in prediction.labels} == {saved.class_names[index] for index in above}
         assert prediction.label_set is not None
+    evaluated = evaluate_model(tmp_path / "model", config.data.test_file, output=tmp_path / "report")
+    assert evaluated["micro_f1"] == pytest.approx(
+        f1_score(load_data(config.data).require_test().labels, classifier.predict_proba(texts) >= calibration.thresholds,
+                 average="micro")
+    )  # fmt: skip
     with pytest.raises(UserError, match="--coverage: of models of one label a text"):
         calibrate_model(str(tmp_path / "model"), config.data.test_file, coverage=0.9)
+
+
+def test_every_label_of_a_text_is_explained(run, tmp_path):
+    text = " ".join([*WORDS[:4], *WORDS[26:30]])
+    page, numbers = tmp_path / "page.html", tmp_path / "numbers.json"
+    write_explanations(run / "model", [text], page, numbers=numbers)
+    explained = json.loads(numbers.read_text())
+    labels = [label for label, _ in Classifier.from_pretrained(run / "model").predict(text).labels]
+    assert set(labels) == {"first", "last"}
+    assert [one["explained_class"] for one in explained] == explained[0]["labels"] == labels
+    for one in explained:
+        assert one["probabilities"][one["explained_class"]] > 0.5
+        assert one["integrated_gradients"]["relative_completeness_error"] < 0.01
+    content = page.read_text()
+    assert all(f"Why {label}. Labels" in content for label in labels) and "sigmoid" in content
+
+
+def test_an_export_gives_the_same_labels(run, config, tmp_path):
+    Classifier.from_pretrained(run / "model").save(tmp_path / "model")
+    calibrate_model(str(tmp_path / "model"), config.data.test_file)
+    assert export_model(tmp_path / "model", tmp_path / "out", file=config.data.test_file).equal
+    texts = load_data(config.data).require_test().texts[:9]
+    command = [sys.executable, "-c", "import load, json, sys; from answers import labels;"
+               "print(json.dumps([labels(row.tolist()) for row in load.probabilities(sys.argv[1:])]))"]  # fmt: skip
+    printed = subprocess.run(
+        [*command, *texts], cwd=tmp_path / "out", check=True, capture_output=True, text=True
+    ).stdout
+    found = [dict(map(tuple, row)) for row in json.loads(printed)]
+    for one, prediction in zip(found, Classifier.from_pretrained(tmp_path / "model").predict(texts), strict=True):
+        assert one == pytest.approx(dict(prediction.labels), abs=1e-4)
 
 
 def test_balanced_weights_are_positive_weights():
