@@ -29,8 +29,8 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), ta
       config: names of the columns, the kind of labels, and how a table is written.
       class_names: the classes that training knows; (): take them from the file, names sorted as
         text and integers as numbers.
-      task: the kind of task that the labels are for: "multi_label" where a text may have several. Without `class_names`
-        labels that are lists, and settings for several labels, say so by themselves.
+      task: the kind of task that the labels are for: "multi_label" where a text may have several. Lists of labels, and
+        the settings for several labels, say so by themselves.
 
     Raises:
       UserError: names the file, the row and the column, and what was expected there; of several bad rows

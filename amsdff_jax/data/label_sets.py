@@ -34,16 +34,16 @@ def label_columns(config: DataConfig) -> tuple[str, ...]:
     return split_columns(config.label_columns) or (config.label_column,)
 
 
-def choose_reader(config: DataConfig, task: str, first: Row | None) -> LabelReader:
+def choose_reader(config: DataConfig, task: str, first: Row) -> LabelReader:
     """The reader for a kind of task.
 
     Args:
       task: of `TASKS`.
-      first: the row that tells by its label, if nothing else does, that there may be several; None: rows do not tell.
+      first: the row that tells by its label, if nothing else does, that there may be several.
     """
     if config.label_columns:
         return _ColumnALabel(config)
-    tells = first is not None and is_list(plain(first.values.get(config.label_column)))
+    tells = is_list(plain(first.values.get(config.label_column)))
     if task == "multi_label" or config.label_separator or config.label_hierarchy or tells:
         return _ListOfLabels(config, single_names=task == "multi_label" or bool(config.label_hierarchy))
     return _OneLabel(config)

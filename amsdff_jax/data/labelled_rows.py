@@ -30,8 +30,7 @@ def label_rows(
       class_names: the classes that training knows; (): take them from the labels, names sorted as text and integers as
         numbers.
       name: of the dataset, such as a file's path.
-      task: the kind that the labels are read for; without `class_names` a first label that is a list makes it
-        "multi_label".
+      task: the kind that the labels are read for; a first label that is a list makes it "multi_label".
 
     Raises:
       UserError: names the dataset, the row and the column, and what was expected there; of several bad rows how many
@@ -49,7 +48,7 @@ def label_rows(
                 raise UserError(row.error)
             text = text_of(row, text_columns)
             pair = text_of(row, pair_columns) if pair_columns else ""
-            reader = reader or choose_reader(config, task, None if len(class_names) else row)
+            reader = reader or choose_reader(config, task, row)
             label = reader.read(row)
         except UserError as problem:
             problems.append(str(problem))

@@ -13,9 +13,13 @@ from sklearn.metrics import f1_score
 from amsdff_jax import Classifier, Config, Trainer, UserError, load_data
 from amsdff_jax.config import LossConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.calibration_file import read_calibration
+from amsdff_jax.experiments.frozen import run_frozen
+from amsdff_jax.experiments.tfidf import run_tfidf
 from amsdff_jax.explanation.write import write_explanations
 from amsdff_jax.export.exporter import export_model
+from amsdff_jax.inspection.inspect import inspect_data
 from amsdff_jax.models.losses import class_weights, multi_label_loss_parts
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.models.registry import MODELS
@@ -131,10 +135,11 @@ def test_calibration_decides_what_is_predicted(run, config, tmp_path, capsys):
         assert {label for label, _ in prediction.labels} == {saved.class_names[index] for index in above}
         assert prediction.label_set is not None
     evaluated = evaluate_model(tmp_path / "model", config.data.test_file, output=tmp_path / "report")
-    assert evaluated["micro_f1"] == pytest.approx(
-        f1_score(load_data(config.data).require_test().labels, classifier.predict_proba(texts) >= calibration.thresholds,
-                 average="micro")
-    )  # fmt: skip
+    truth, chosen = (
+        load_data(config.data).require_test().labels,
+        classifier.predict_proba(texts) >= calibration.thresholds,
+    )
+    assert evaluated["micro_f1"] == pytest.approx(f1_score(truth, chosen, average="micro"))
     with pytest.raises(UserError, match="--coverage: of models of one label a text"):
         calibrate_model(str(tmp_path / "model"), config.data.test_file, coverage=0.9)
 
@@ -159,14 +164,31 @@ def test_an_export_gives_the_same_labels(run, config, tmp_path):
     calibrate_model(str(tmp_path / "model"), config.data.test_file)
     assert export_model(tmp_path / "model", tmp_path / "out", file=config.data.test_file).equal
     texts = load_data(config.data).require_test().texts[:9]
-    command = [sys.executable, "-c", "import load, json, sys; from answers import labels;"
-               "print(json.dumps([labels(row.tolist()) for row in load.probabilities(sys.argv[1:])]))"]  # fmt: skip
-    printed = subprocess.run(
-        [*command, *texts], cwd=tmp_path / "out", check=True, capture_output=True, text=True
-    ).stdout
+    program = """import load, json, sys; from answers import labels
+print(json.dumps([labels(row.tolist()) for row in load.probabilities(sys.argv[1:])]))"""
+    command = [sys.executable, "-c", program, *texts]
+    printed = subprocess.run(command, cwd=tmp_path / "out", check=True, capture_output=True, text=True).stdout
     found = [dict(map(tuple, row)) for row in json.loads(printed)]
     for one, prediction in zip(found, Classifier.from_pretrained(tmp_path / "model").predict(texts), strict=True):
         assert one == pytest.approx(dict(prediction.labels), abs=1e-4)
+
+
+def test_a_frozen_encoder_and_words_alone_learn_several_labels(config):
+    few = config.replace(loss__class_weights="")
+    data = load_data(few.data)
+    frozen = run_frozen(few, data, seeds=(0,), learning_rates=(0.03,), epochs=3)[0]
+    words = run_tfidf(few, data)
+    for outcome in (frozen, words):
+        assert outcome.evaluation.task == "multi_label" and outcome.metrics["micro_f1"] > 0.9
+    # A class that training does not have is never given.
+    part = data.train.take(~data.train.of_class(1), "without")
+    without = run_tfidf(few, DataSplits(part, data.validation, data.test))
+    assert not without.evaluation.predictions[:, 1].any()
+
+
+def test_what_takes_one_label_a_text_says_so(config, tmp_path):
+    with pytest.raises(UserError, match="texts have any number of labels; amsdff inspect takes one label a text"):
+        inspect_data(config, "mine", tmp_path / "page.html")
 
 
 def test_balanced_weights_are_positive_weights():
