@@ -11,6 +11,7 @@ from absl import flags
 
 from amsdff_jax.cli import command_line
 from amsdff_jax.cli.arguments import mark_flags_of
+from amsdff_jax.config import TASKS
 from amsdff_jax.conversion.convert import describe, from_torch, to_torch
 from amsdff_jax.conversion.verify import print_differences, verify
 
@@ -20,10 +21,11 @@ CLASS_NAMES = flags.DEFINE_list("class_names", [], "from-torch: names of the cla
 PADDING = flags.DEFINE_enum("padding", "", ["", "reference", "masked"], "from-torch: semantics; by default reference.")
 HEADS = flags.DEFINE_integer("num_attention_heads", 0, "from-torch: of the layers after the encoder; by default 8.")
 MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is truncated to; by default 256.")
+TASK = flags.DEFINE_enum("task", "", ["", *TASKS], "from-torch: the kind of task.kind; by default single.")
 LAYOUT = flags.DEFINE_enum("layout", "state_dict", ["state_dict", "trainer"], "to-torch: what the file holds.")
 SAVE = flags.DEFINE_string("save_reference", "", "verify: file for PyTorch's numbers, to compare with later.")
 mark_flags_of(
-    "from-torch", [flag.name for flag in (ENCODER_CONFIG, TOKENIZER, CLASS_NAMES, PADDING, HEADS, MAX_LENGTH)]
+    "from-torch", [flag.name for flag in (ENCODER_CONFIG, TOKENIZER, CLASS_NAMES, PADDING, HEADS, MAX_LENGTH, TASK)]
 )
 mark_flags_of("to-torch", [LAYOUT.name])
 mark_flags_of("verify", [SAVE.name])
@@ -37,7 +39,7 @@ def main(command: str, *arguments: str) -> int:
         case "from-torch":
             tells = {"padding": PADDING.value, "num_attention_heads": HEADS.value, "max_length": MAX_LENGTH.value}
             names = {"class_names": CLASS_NAMES.value, "tokenizer": TOKENIZER.value}
-            from_torch(*arguments, encoder_config=ENCODER_CONFIG.value, **names, **tells)
+            from_torch(*arguments, encoder_config=ENCODER_CONFIG.value, task=TASK.value, **names, **tells)
         case "to-torch":
             to_torch(*arguments, layout=LAYOUT.value)
         case "verify":

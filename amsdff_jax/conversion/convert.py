@@ -12,7 +12,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import require, require_choice
-from amsdff_jax.config import LONG_TEXTS
+from amsdff_jax.config import LONG_TEXTS, TASKS
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, has_tokenizer, load_tokenizer
 from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.encoder_files import read_encoder_config
@@ -22,7 +22,14 @@ from amsdff_jax.interop.safetensors_file import write_safetensors
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.dimensions import read_dimensions
-from amsdff_jax.models.model_folder import SavedModel, check_class_names, load_model, read_model_config, save_model
+from amsdff_jax.models.model_folder import (
+    SavedModel,
+    check_class_names,
+    load_model,
+    read_model_config,
+    read_task,
+    save_model,
+)
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.variables import abstract_model
@@ -61,6 +68,7 @@ def from_torch(
     padding: str = "",
     num_attention_heads: int = 0,
     max_length: int = 0,
+    task: str = "",
 ) -> SavedModel:
     """Makes a model folder of a PyTorch checkpoint.
 
@@ -77,6 +85,7 @@ def from_torch(
       padding: `reference`, which PyTorch weights are trained with, or `masked`; "": reference.
       num_attention_heads: of the layers after the encoder; 0: 8, as published.
       max_length: tokens a text is truncated to; 0: 256, as published.
+      task: the kind of task that the weights were trained for, one of `TASKS`; "": single.
 
     Raises:
       UserError: anything about the file that does not fit, all of it in one message; nothing is written then.
@@ -102,7 +111,9 @@ def from_torch(
     require(length >= 3, "max_length", length, "at least 3 tokens")
     long_texts = settings.get("long_texts", "truncate")
     require_choice(f"{file}: long_texts", long_texts, LONG_TEXTS)
-    saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts)
+    task = task or read_task(settings)
+    require_choice("task", task, TASKS)
+    saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts, task=task)
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)
     counts = f"{len(weights.tensors)} tensors, {len(weights.renamed)} renamed, {len(weights.ignored)} ignored"
@@ -134,7 +145,9 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
         config = read_model_config(source)
         checkpoint = {
             "model_state_dict": to_state_dict(load_model(source)),
-            "config": checkpoint_settings(config.model, config.class_names, config.max_length, config.long_texts),
+            "config": checkpoint_settings(
+                config.model, config.class_names, config.max_length, config.long_texts, config.task
+            ),
         }
     content = checkpoint if layout == "trainer" else checkpoint["model_state_dict"]
     if file.suffix == ".safetensors":
@@ -149,6 +162,7 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
 def _settings(config: Any) -> dict[str, Any]:
     """What `to_torch` writes beside the weights and tensors do not tell, as far as it is there and in order."""
     kinds = {"class_names": list, "max_length": int, "long_texts": str, "padding": str, "num_attention_heads": int}
+    kinds["problem_type"] = str
     config = config if isinstance(config, dict) else {}
     return {name: config[name] for name, kind in kinds.items() if type(config.get(name)) is kind and config[name]}
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,9 +117,8 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         "reads_pairs": saved.reads_pairs,
         "model": dataclasses.asdict(model.config) | {"encoder": shared_name(model.config.encoder)},
         "encoder": encoder_values(model.encoder_config),
+        **written_task(saved.task),
     }
-    if saved.task != "single":
-        config["problem_type"] = PROBLEM_TYPES[saved.task]
     if saved.tokenizer is not None:
         # What the last call has left there is no part of it.
         saved.tokenizer.backend_tokenizer.no_truncation()
@@ -127,6 +126,23 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         saved.tokenizer.save_pretrained(folder)
     write_safetensors(folder / WEIGHTS, to_state_dict(model))
     write_json(folder / "config.json", config)
+
+
+def written_task(task: str) -> dict[str, str]:
+    """What a file says of the kind of a model's task, in transformers' words; nothing of the first."""
+    return {} if task == "single" else {"problem_type": PROBLEM_TYPES[task]}
+
+
+def read_task(content: Mapping[str, Any]) -> str:
+    """The kind of the task that a file says.
+
+    Raises:
+      UserError: it says one that is not known.
+    """
+    kinds = {kind: task for task, kind in PROBLEM_TYPES.items()}
+    problem_type = content.get("problem_type", PROBLEM_TYPES["single"])
+    require_choice("problem_type", problem_type, tuple(kinds))
+    return kinds[problem_type]
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -225,10 +241,7 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         require(reads_pairs is None or type(reads_pairs) is bool, "reads_pairs", reads_pairs, "true, false or null")
         long_texts = content.get("long_texts", "truncate")
         require_choice("long_texts", long_texts, LONG_TEXTS)
-        kinds = {kind: task for task, kind in PROBLEM_TYPES.items()}
-        problem_type = content.get("problem_type", PROBLEM_TYPES["single"])
-        require_choice("problem_type", problem_type, tuple(kinds))
-        task = kinds[problem_type]
+        task = read_task(content)
         return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs, long_texts, task)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None

@@ -15,6 +15,7 @@ from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.models.adapters import merge_adapters
 from amsdff_jax.models.lora import is_adapter
+from amsdff_jax.models.model_folder import written_task
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import parameter_names, to_state_dict, torch_name
@@ -83,7 +84,11 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
         "scheduler_state_dict": schedule_to_torch(step, optimizer),
         "config": dataclasses.asdict(run.config)
         | checkpoint_settings(
-            run.config.model, run.progress.class_names, run.config.data.max_length, run.config.data.long_texts
+            run.config.model,
+            run.progress.class_names,
+            run.config.data.max_length,
+            run.config.data.long_texts,
+            run.config.task.kind,
         ),
         "history": history,
         "best_val_accuracy": max(history["val_accuracy"], default=0.0),
@@ -91,7 +96,7 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
 
 
 def checkpoint_settings(
-    model: ModelConfig, class_names: Sequence[str], max_length: int, long_texts: str
+    model: ModelConfig, class_names: Sequence[str], max_length: int, long_texts: str, task: str
 ) -> dict[str, Any]:
     """What `from_torch` needs to know and cannot read off tensors."""
     return {
@@ -100,6 +105,7 @@ def checkpoint_settings(
         "long_texts": long_texts,
         "padding": "masked" if model.mask_padding else "reference",
         "num_attention_heads": model.num_attention_heads,
+        **written_task(task),
     }
 
 

@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score
 
 from amsdff_jax import Classifier, Config, Trainer, UserError, load_data
 from amsdff_jax.config import LossConfig
+from amsdff_jax.conversion.convert import from_torch, to_torch
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.calibration_file import read_calibration
@@ -189,6 +190,17 @@ def test_a_frozen_encoder_and_words_alone_learn_several_labels(config):
 def test_what_takes_one_label_a_text_says_so(config, tmp_path):
     with pytest.raises(UserError, match="texts have any number of labels; amsdff inspect takes one label a text"):
         inspect_data(config, "mine", tmp_path / "page.html")
+
+
+def test_the_task_survives_the_way_through_pytorch(run, config, tmp_path):
+    for name, source in (("model", run / "model"), ("run", run)):
+        to_torch(source, tmp_path / f"{name}.pt", layout="trainer")
+        saved = from_torch(tmp_path / f"{name}.pt", tmp_path / name, encoder_config=config.model.encoder)
+        assert saved.task == read_model_folder(tmp_path / name).task == "multi_label"
+    to_torch(run / "model", tmp_path / "weights.safetensors")
+    for task, expected in (("", "single"), ("multi_label", "multi_label")):
+        options = {"encoder_config": config.model.encoder, "class_names": NAMES, "padding": "masked", "task": task}
+        assert from_torch(tmp_path / "weights.safetensors", tmp_path / "model", **options).task == expected
 
 
 def test_balanced_weights_are_positive_weights():
