@@ -160,6 +160,7 @@ def test_every_label_of_a_text_is_explained(run, tmp_path):
     assert all(f"Why {label}. Labels" in content for label in labels) and "sigmoid" in content
 
 
+@pytest.mark.slow
 def test_an_export_gives_the_same_labels(run, config, tmp_path):
     Classifier.from_pretrained(run / "model").save(tmp_path / "model")
     calibrate_model(str(tmp_path / "model"), config.data.test_file)
@@ -174,6 +175,7 @@ print(json.dumps([labels(row.tolist()) for row in load.probabilities(sys.argv[1:
         assert one == pytest.approx(dict(prediction.labels), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_and_words_alone_learn_several_labels(config):
     few = config.replace(loss__class_weights="")
     data = load_data(few.data)
