@@ -13,6 +13,9 @@ MODEL = flags.DEFINE_string("model", None, "A model folder, such as a run's mode
 FILE = flags.DEFINE_string("file", None, "A CSV, TSV, JSON, JSONL or Parquet file, gzipped or not, of held-out texts.")
 DATA = command_line.define_data_flags(labels=True)
 PRECISION = flags.DEFINE_float("target_precision", 0, "Abstain where it takes that to be right so often; 0: never.")
+MISSED = flags.DEFINE_float(
+    "false_negative_rate", 0, "Share of a text's several labels that its label set may lack; 0: no label sets."
+)
 COVERAGE = flags.DEFINE_float("coverage", 0, "Share of label sets that are to hold the truth; 0: no label sets.")
 BATCH = flags.DEFINE_integer("batch_size", BATCH_SIZE, "Texts that go through the model together.", lower_bound=1)
 flags.mark_flags_as_required(["model", "file"])
@@ -26,6 +29,7 @@ def main() -> None:
         DATA(MODEL.value),
         target_precision=PRECISION.value,
         coverage=COVERAGE.value,
+        false_negative_rate=MISSED.value,
         batch_size=BATCH.value,
     )
     print_calibration(calibration, MODEL.value)

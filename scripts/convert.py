@@ -11,6 +11,7 @@ from absl import flags
 
 from amsdff_jax.cli import command_line
 from amsdff_jax.cli.arguments import mark_flags_of
+from amsdff_jax.config import TASKS
 from amsdff_jax.conversion.convert import describe, from_torch, to_torch
 from amsdff_jax.conversion.from_transformers import from_transformers
 from amsdff_jax.conversion.verify import print_differences, verify
@@ -22,6 +23,7 @@ FROM_TORCH = [
     flags.DEFINE_enum("padding", "", ["", "reference", "masked"], "from-torch: semantics; by default reference."),
     flags.DEFINE_integer("num_attention_heads", 0, "from-torch: of the layers after the encoder; by default 8."),
     flags.DEFINE_integer("max_length", 0, "from-torch: tokens a text is truncated to; by default 256."),
+    flags.DEFINE_enum("task", "", ["", *TASKS], "from-torch: the kind of task.kind; by default single."),
 ]
 LAYOUT = flags.DEFINE_enum("layout", "state_dict", ["state_dict", "trainer"], "to-torch: what the file holds.")
 SAVE = flags.DEFINE_string("save_reference", "", "verify: file for PyTorch's numbers, to compare with later.")

@@ -25,7 +25,8 @@ def check_types(function):
 
 
 # Before the first import of these modules: annotations of theirs say types, shapes and kinds of numbers.
-CHECKED = ["models", "evaluation.metrics", "evaluation.calibration", "explanation.attributions"]
+CHECKED = ["models", "evaluation.metrics", "evaluation.multi_label_metrics", "explanation.attributions"]
+CHECKED += ["evaluation.calibration", "evaluation.multi_label_calibration"]
 if importlib.util.find_spec("beartype"):  # a machine with a GPU may lack it
     install_import_hook([f"amsdff_jax.{name}" for name in CHECKED], f"{__name__}.check_types")
 

@@ -1,13 +1,14 @@
 """Files: paths as users give them, writing whole or not at all, JSON within bounds, one writer at a time."""
 
 import contextlib
+import csv
 import errno
 import importlib.util
 import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -201,3 +202,11 @@ def _is_nested_deeper(content: Any, depth: int) -> bool:
     for _ in range(depth + 1):
         level = [item for container in level for item in children(container) if isinstance(item, (dict, list))]
     return bool(level)
+
+
+def write_csv(file: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table as CSV; half of a character, which cannot be encoded, becomes its escape."""
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows(rows)

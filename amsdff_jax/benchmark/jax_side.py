@@ -146,7 +146,8 @@ def _measure_epoch(workload: Workload) -> dict[str, float]:
         train__evaluate_every=never,
         train__checkpoint_every=never,
     )
-    data = load_data(config.data, config.seed)
+    data = load_data(config.data, config.seed, config.task.kind)
+    data.train.require_single("amsdff benchmark")
     train = data.train.take(np.arange(min(workload.epoch_texts, len(data.train))), "epoch")
     steps_done: list[float] = []
 

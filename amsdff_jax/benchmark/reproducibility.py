@@ -80,7 +80,7 @@ def verify_run(config: Config, steps: int, devices: Sequence[Device]) -> tuple[T
     Raises:
       UserError: anything wrong with settings, data, encoder or devices.
     """
-    data, config = load_data(config.data, config.seed), hold_idle_biases(config)
+    data, config = load_data(config.data, config.seed, config.task.kind), hold_idle_biases(config)
     config = config.replace(model__compute_dtype="float32")  # bfloat16 rounds by more than the devices may differ
     with tempfile.TemporaryDirectory(prefix="amsdff-verify-") as folder:
         runs = Path(folder)

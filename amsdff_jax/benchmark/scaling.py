@@ -36,7 +36,7 @@ def measure_scaling(config: Config, devices: Sequence[Device], counts: Sequence[
 
     What a step takes by itself is measured right after, on the same batches, which lie on the devices already.
     """
-    data = load_data(config.data, config.seed)
+    data = load_data(config.data, config.seed, config.task.kind)
     endless = {"train__epochs": 10_000, "train__max_steps": 0}  # longer than it is ever measured
     never = dict.fromkeys(("train__checkpoint_every", "train__evaluate_every"), 10**9)
     config = config.replace(**endless, **never, train__log_every=1)

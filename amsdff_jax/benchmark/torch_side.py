@@ -132,7 +132,8 @@ def _measure_epoch(workload: Workload) -> dict[str, float]:
     start = time.perf_counter()
     model = _load(workload).train()
     config = Config.from_dict(workload.epoch_config)
-    data = load_data(config.data, config.seed).train
+    data = load_data(config.data, config.seed, config.task.kind).train
+    data.require_single("amsdff benchmark")
     data = data.take(np.arange(min(workload.epoch_texts, len(data))), "epoch")
     optimizer = _make_optimizer(model)
     for ids, mask, labels in _batches(data, workload, config):

@@ -42,7 +42,8 @@ _interrupts: list[int] = []
 
 DEFINE_CONFIG = define_config
 
-DATA_FLAGS = ("text_column", "text_pair_column", "label_column", "column_names", "delimiter", "quoting")
+LABEL_FLAGS = ("label_column", "label_separator", "label_columns")
+DATA_FLAGS = ("text_column", "text_pair_column", *LABEL_FLAGS, "column_names", "delimiter", "quoting")
 
 
 def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, others: str = "") -> None:
@@ -162,13 +163,19 @@ def define_data_flags(labels: bool = False) -> Callable[[str], DataConfig]:
         flags.DEFINE_enum("quoting", "auto", QUOTING, quoting),
     ]
     if labels:
-        holders.append(flags.DEFINE_string("label_column", None, f"Column with the names of the classes; {trained}"))
+        holders += [
+            flags.DEFINE_string("label_column", None, f"Column with the names of the classes; {trained}"),
+            flags.DEFINE_string("label_separator", None, f"Between several labels of a text, as in a|b; {trained}"),
+            flags.DEFINE_string("label_columns", None, f"Columns that hold a label each, such as a,b,c; {trained}"),
+        ]
 
     def read(model: str) -> DataConfig:
         from amsdff_jax.evaluation.model_card import recorded_columns  # loads Flax, which not every command needs
 
         given = {holder.name: holder.value for holder in holders if holder.present}
         recorded = dataclasses.asdict(recorded_columns(model))
+        if given.keys() & set(LABEL_FLAGS):  # they say together how a file has its labels
+            recorded |= dict.fromkeys(LABEL_FLAGS[1:], "")
         for name, default in dataclasses.asdict(DataConfig()).items():
             if name not in given and recorded[name] != default:
                 logger.info("--%s=%s, as the model was trained with", name, recorded[name])

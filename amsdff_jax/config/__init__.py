@@ -35,7 +35,20 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear", "bert")
+TASKS = ("single", "multi_label")
 POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fusion` reads them
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """What is asked of a text."""
+
+    # single: its one class; multi_label: any number of classes, or none. Labels that are lists say so by themselves, as
+    # do data.label_separator, data.label_columns and data.label_hierarchy.
+    kind: str = "single"
+
+    def __post_init__(self) -> None:
+        require_choice("task.kind", self.kind, TASKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +142,9 @@ class DataConfig:
     text_column: str = "text"  # or several, such as title,body: joined with a space, without those that are empty
     text_pair_column: str = ""  # a second text, for tasks on pairs; or several, joined likewise
     label_column: str = "label"
+    label_separator: str = ""  # between the labels of a text that has several, as "|" in a|b; "": a label is one name
+    label_columns: str = ""  # such as a,b,c: a column a label, 1 where a text has it, else 0; "": label_column has them
+    label_hierarchy: str = ""  # between the parts of names: with "." a text of rec.sport has rec too; "": no parts
     column_names: tuple[str, ...] = ()  # of CSV and TSV files without a header, in order; (): the header has them
     delimiter: str = ""  # of CSV and TSV files, one character or \t; "": as the ending and the header say
     quoting: str = "auto"  # quotes in quoted fields of CSV and TSV: double or backslash; none: quotes are letters
@@ -158,6 +174,10 @@ class DataConfig:
         require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
         columns = [split_columns(getattr(self, name), f"data.{name}") for name in ("text_column", "text_pair_column")]
         require(bool(columns[0]), "data.text_column", self.text_column, "the name of a column")
+        split_columns(self.label_columns, "data.label_columns")
+        both = not (self.label_columns and self.label_separator)
+        expected = "nothing beside data.label_columns, which hold a label each"
+        require(both, "data.label_separator", self.label_separator, expected)
         require_choice("data.quoting", self.quoting, QUOTING)
         one_character = len(self.delimiter) == 1 and self.delimiter not in '"\\\r\n'
         fits, expected = one_character or self.delimiter in ("", "\\t"), "one character, such as ';', or \\t for a tab"
@@ -189,7 +209,9 @@ class LossConfig:
     focal_gamma: float = 2.0
     smoothing: float = 0.1  # probability spread evenly over all classes
     temperature: float = 0.07  # of the contrastive loss
-    class_weights: Any = ""  # "": all equal; "balanced", "(1.0, 2.0)" in the order of the classes, "{neg: 1, pos: 2}"
+    # "": all equal; "balanced", "(1.0, 2.0)" in the order of the classes, "{neg: 1, pos: 2}". A text weighs as much as
+    # its class; with task.kind=multi_label the loss of a class weighs so much where a text has it, else 1.
+    class_weights: Any = ""
 
     def __post_init__(self) -> None:
         parts = (self.ce, self.focal, self.label_smoothing, self.contrastive)
@@ -283,6 +305,7 @@ class Config:
     """All settings of a run."""
 
     seed: int = 0  # of initialization, dropout and data order
+    task: TaskConfig = dataclasses.field(default_factory=TaskConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)

@@ -26,7 +26,7 @@ TRACKING_FIELDS = ("train.trackers",)
 START_FIELDS = ("train.init_from", "train.data_dependent_init", "model.reinit_encoder")
 
 # All others that begin so say where the inputs come from, and the inputs themselves are compared.
-INPUT_PREFIXES = ("data.", "model.encoder")
+INPUT_PREFIXES = ("data.", "task.", "model.encoder")
 BATCH_FIELDS = (
     *("data.max_length", "data.long_texts", "data.window_overlap", "data.max_windows"),
     *("data.num_buckets", "data.buckets"),
@@ -36,6 +36,7 @@ BATCH_FIELDS = (
 NEWER_THAN_RECORDS = (
     *("data.column_names", "data.delimiter", "data.quoting"),
     *("data.long_texts", "data.window_overlap", "data.max_windows"),
+    *("data.label_separator", "data.label_columns", "data.label_hierarchy", "task.kind"),
     *("train.max_steps", "model.resize_embeddings"),
     *("model.lora_rank", "model.lora_alpha", "model.lora_dropout", "model.lora_targets"),
 )

@@ -17,6 +17,7 @@ class _Rule(NamedTuple):
 _FILES = (
     *("data.train_file", "data.validation_file", "data.test_file"),
     *("data.text_column", "data.text_pair_column", "data.label_column", "data.label_type"),
+    *("data.label_separator", "data.label_columns", "data.label_hierarchy"),
     *("data.column_names", "data.delimiter", "data.quoting"),
 )
 _TFDS = (
@@ -36,6 +37,11 @@ _RULES = (
         _FILES, lambda config: config.data.source != "files", "data.source is not files (--config.data.source=files)"
     ),
     _Rule(_TFDS, lambda config: config.data.source != "tfds", "data.source is not tfds (--config.data.source=tfds)"),
+    _Rule(
+        ("data.label_column", "data.label_type"),
+        lambda config: bool(config.data.label_columns),
+        "data.label_columns hold the labels",
+    ),
     _Rule(
         ("data.validation_fraction",),
         lambda config: _has_validation_split(config),

@@ -12,7 +12,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import require, require_choice
-from amsdff_jax.config import LONG_TEXTS, DataConfig
+from amsdff_jax.config import LONG_TEXTS, TASKS, DataConfig
 from amsdff_jax.data.tokenization import (
     PreTrainedTokenizerFast,
     check_vocabulary,
@@ -25,10 +25,17 @@ from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
 from amsdff_jax.interop.peft_adapter import is_adapter_folder, read_adapter
 from amsdff_jax.interop.safetensors_file import write_safetensors
+from amsdff_jax.interop.sequence_classification import read_task
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.dimensions import read_dimensions
-from amsdff_jax.models.model_folder import SavedModel, check_class_names, load_model, read_model_config, save_model
+from amsdff_jax.models.model_folder import (
+    SavedModel,
+    check_class_names,
+    load_model,
+    read_model_config,
+    save_model,
+)
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.variables import abstract_model
@@ -67,6 +74,7 @@ def from_torch(
     padding: str = "",
     num_attention_heads: int = 0,
     max_length: int = 0,
+    task: str = "",
 ) -> SavedModel:
     """Makes a model folder of a PyTorch checkpoint.
 
@@ -83,6 +91,7 @@ def from_torch(
       padding: `reference`, which PyTorch weights are trained with, or `masked`; "": reference.
       num_attention_heads: of the layers after the encoder; 0: 8, as published.
       max_length: tokens a text is truncated to; 0: 256, as published.
+      task: the kind of task that the weights were trained for, one of `TASKS`; "": single.
 
     Raises:
       UserError: anything about the file that does not fit, all of it in one message; nothing is written then.
@@ -114,7 +123,9 @@ def from_torch(
         overlap = settings.get("window_overlap", 0)
         data = DataConfig(max_length=length, long_texts=long_texts, window_overlap=overlap)
         model.read_in_windows(make_windows(data, found))
-    saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts)
+    task = task or read_task(settings)
+    require_choice("task", task, TASKS)
+    saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts, task=task)
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)
     counts = f"{len(weights.tensors)} tensors, {len(weights.renamed)} renamed, {len(weights.ignored)} ignored"
@@ -148,7 +159,7 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
         checkpoint = {
             "model_state_dict": to_state_dict(load_model(source)),
             "config": checkpoint_settings(
-                config.model, config.class_names, config.max_length, config.long_texts, overlap
+                config.model, config.class_names, config.max_length, config.long_texts, overlap, config.task
             ),
         }
     content = checkpoint if layout == "trainer" else checkpoint["model_state_dict"]
@@ -164,7 +175,7 @@ def to_torch(source: str | Path, file: str | Path, layout: str = "state_dict") -
 def _settings(config: Any) -> dict[str, Any]:
     """What `to_torch` writes beside the weights and tensors do not tell, as far as it is there and in order."""
     kinds = {"class_names": list, "max_length": int, "long_texts": str, "window_overlap": int, "padding": str}
-    kinds["num_attention_heads"] = int
+    kinds |= {"num_attention_heads": int, "problem_type": str}
     config = config if isinstance(config, dict) else {}
     return {name: config[name] for name, kind in kinds.items() if type(config.get(name)) is kind and config[name]}
 

@@ -18,6 +18,7 @@ from amsdff_jax.interop.sequence_classification import (
     check_native,
     from_native,
     labels_of,
+    read_task,
     reads_segments,
 )
 from amsdff_jax.interop.tensor_files import find_tensor_file, read_tensor_file
@@ -51,7 +52,7 @@ def from_transformers(source: str | Path, folder: str | Path) -> SavedModel:
             raise UserError("a model folder already, which is used as it is")
         encoder = read_encoder_values(values)
         check_native(values, encoder)
-        given = labels_of(values) if "id2label" in values else ()
+        task, given = read_task(values), labels_of(values) if "id2label" in values else ()
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     weights = find_tensor_file(place)
@@ -73,7 +74,7 @@ def from_transformers(source: str | Path, folder: str | Path) -> SavedModel:
     if length < 3:
         raise UserError(f"{place}: the tokenizer's model_max_length is {length}; expected at least 3")
     single = reads_segments(stored)
-    saved = SavedModel(model, tokenizer, names, length, reads_pairs=False if single else None)
+    saved = SavedModel(model, tokenizer, names, length, reads_pairs=False if single else None, task=task)
     save_model(folder, saved)
     record_conversion(folder, user_path(source), f"transformers' {kind.architecture}")
     logger.info("%s -> %s (%s, %d classes, at most %d tokens)", source, folder, kind.architecture, classes, length)

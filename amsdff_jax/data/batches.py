@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     Attributes:
       input_ids: [B,S] int32.
       attention_mask: [B,S] int32, 1 on real tokens.
-      labels: [B] int32, 0 on filler.
+      labels: [B] int32, 0 on filler; or [B,C] bool where a text may have several classes, none on filler.
     """
 
     input_ids: np.ndarray
@@ -180,6 +180,7 @@ def make_batch(dataset: Tokens, planned: PlannedBatch, rows: slice = slice(None)
     attention_mask[real] = np.arange(planned.length) < texts.lengths[:, None]
     input_ids = np.full_like(attention_mask, dataset.pad_token_id)
     input_ids[attention_mask == 1] = texts.token_ids
-    labels = np.zeros(len(indices), np.int32)
+    several = texts.labels.ndim == 2
+    labels = np.zeros((len(indices), *texts.labels.shape[1:]), bool if several else np.int32)
     labels[real] = texts.labels
     return Batch(input_ids, attention_mask, labels)

@@ -11,23 +11,26 @@ import numpy as np
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
-from amsdff_jax.base.validation import build, first_of, nearest, require, shown
+from amsdff_jax.base.validation import build, first_of, require, shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import write_columns
-from amsdff_jax.data.rows import listed, plain
+from amsdff_jax.data.encoded_labels import count_classes, encode_labels, labels_in_order
+from amsdff_jax.data.iterative import iterative_parts
+from amsdff_jax.data.rows import listed
 
 MOST_LISTED = 20  # classes in a line of the log
 
 
 @dataclasses.dataclass(frozen=True)
 class TextDataset:
-    """Texts with their classes.
+    """Texts with their classes: one each, or any number.
 
     Lists, arrays and the columns of a data frame are taken by position; they are kept as lists.
 
     Attributes:
       texts: the N texts.
-      labels: [N] int32, indices into `class_names`; class names are turned into these.
+      labels: [N] int32, indices into `class_names`; class names are turned into these. Where a text may have several,
+        [N,C] bool, true for its classes; lists of names, or an array of zeros and ones, are turned into these.
       class_names: the C classes, all different, in the order of the logits.
       text_pairs: the N second texts, or None where a text stands alone.
       ids: N names of the texts for reports, such as their row in a file; by default 0, 1, ...
@@ -46,7 +49,7 @@ class TextDataset:
     name: str = "data"
 
     def __post_init__(self) -> None:
-        texts, labels = listed(self.texts, f"{self.name}: texts"), listed(self.labels, f"{self.name}: labels")
+        texts, labels = listed(self.texts, f"{self.name}: texts"), labels_in_order(self.labels, self.name)
         pairs = None if self.text_pairs is None else listed(self.text_pairs, f"{self.name}: text_pairs")
         ids = [] if self.ids is None else listed(self.ids, f"{self.name}: ids")
         ids = ids or range(len(texts))
@@ -62,7 +65,7 @@ class TextDataset:
         names = _class_names(listed(self.class_names, f"{self.name}: class_names"), self.name)
         fields = {
             "texts": texts,
-            "labels": _indices(labels, names, self.name),
+            "labels": encode_labels(labels, names, self.name),
             "class_names": names,
             "text_pairs": pairs,
             "ids": list(map(str, ids)),
@@ -76,7 +79,7 @@ class TextDataset:
         cls,
         columns: Mapping[str, Iterable[Any]],
         text: str | Sequence[str] = "text",
-        label: str = "label",
+        label: str | Sequence[str] = "label",
         *,
         text_pair: str | Sequence[str] = "",
         class_names: Sequence[str] = (),
@@ -88,7 +91,8 @@ class TextDataset:
         Args:
           columns: lists, arrays or columns of a data frame, by name.
           text: the column of the texts, or several, joined with a space without those that are empty.
-          label: the column of the labels, which are names or numbers.
+          label: the column of the labels, which are names or numbers, or lists of them where a text may have several;
+            or several columns, each 1 where a text has the label that the column is named after, else 0.
           text_pair: the column, or columns, of second texts; "": texts stand alone.
           class_names: the classes that training knows; (): take them from the labels, names sorted as text and numbers
             as numbers. Labels that are places in a list of names are for `TextDataset(texts, labels, class_names)`.
@@ -101,22 +105,28 @@ class TextDataset:
         Raises:
           UserError: no such column, a value that is no text or no label; names the row, counted from 0, and the column.
         """
+        from amsdff_jax.data.label_sets import label_columns
         from amsdff_jax.data.labelled_rows import column_rows, label_rows  # which make datasets
 
         texts, pairs = _several(text), _several(text_pair)
         config = _columns(texts, pairs, label, label_type=label_type)
-        return label_rows(column_rows(columns, [*texts, *pairs, label], name), config, class_names, name)
+        rows = column_rows(columns, [*texts, *pairs, *label_columns(config)], name)
+        return label_rows(rows, config, class_names, name)
 
     @classmethod
     def from_pandas(
-        cls, frame: Any, text: str | Sequence[str] = "text", label: str = "label", **options: Any
+        cls,
+        frame: Any,
+        text: str | Sequence[str] = "text",
+        label: str | Sequence[str] = "label",
+        **options: Any,
     ) -> "TextDataset":
         """The dataset in a data frame of pandas, or of Polars, PyArrow or Hugging Face's datasets.
 
         Args:
           frame: whatever gives a column for its name in brackets, and knows these names.
           text: the column of the texts, or several.
-          label: the column of the labels.
+          label: the column of the labels, or several, as for `from_dict`.
           **options: as for `from_dict`.
 
         Returns:
@@ -132,7 +142,7 @@ class TextDataset:
         cls,
         path: str | Path,
         text: str | Sequence[str] = "text",
-        label: str = "label",
+        label: str | Sequence[str] = "label",
         *,
         text_pair: str | Sequence[str] = "",
         class_names: Sequence[str] = (),
@@ -143,11 +153,11 @@ class TextDataset:
         Args:
           path: of the file.
           text: the column of the texts, or several, as for `from_dict`.
-          label: the column of the labels.
+          label: the column of the labels, or several, as for `from_dict`.
           text_pair: the column, or columns, of second texts; "": texts stand alone.
           class_names: the classes that training knows; (): take them from the labels.
-          **settings: of `DataConfig`, on how labels and tables are written: `label_type`, `delimiter`, `quoting`,
-            `column_names`.
+          **settings: of `DataConfig`, on how labels and tables are written: `label_type`, `label_separator`,
+            `label_hierarchy`, `delimiter`, `quoting`, `column_names`.
 
         Returns:
           A text for every row; its id is its line, or its row where a file has no lines.
@@ -163,6 +173,20 @@ class TextDataset:
         return len(self.texts)
 
     @property
+    def task(self) -> str:
+        """The kind of task that the labels are for, one of `TASKS`."""
+        return "multi_label" if self.labels.ndim == 2 else "single"
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """[C] int64, how many texts there are of each class."""
+        return count_classes(self.labels, len(self.class_names))
+
+    def of_class(self, index: int) -> np.ndarray:
+        """[N] bool, which texts are of a class."""
+        return self.labels[:, index] if self.task == "multi_label" else self.labels == index
+
+    @property
     def fingerprint(self) -> str:
         """A digest of texts and labels; names of classes, texts and dataset do not count."""
         digest = hashlib.blake2b(self.labels.tobytes(), digest_size=16)
@@ -171,8 +195,16 @@ class TextDataset:
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
         return digest.hexdigest()
 
-    def require_classes(self, class_names: Sequence[str], owner: str) -> None:
-        """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order."""
+    def require_single(self, what: str) -> None:
+        """Raises `UserError` if texts may have several labels, which `what` does not know."""
+        if self.task != "single":
+            raise UserError(f"{self.name}: texts have any number of labels; {what} takes one label a text")
+
+    def require_classes(self, class_names: Sequence[str], owner: str, task: str = "single") -> None:
+        """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order, as its task is."""
+        if self.task != task:
+            kinds = {"single": "one label a text", "multi_label": "any number of labels a text"}
+            raise UserError(f"{self.name}: has {kinds[self.task]}, but {owner} {kinds[task]}; expected the same")
         if self.class_names != tuple(class_names):
             raise UserError(
                 f"{self.name}: its {len(self.class_names)} classes ({first_of(self.class_names)}) are not the "
@@ -198,7 +230,7 @@ class TextDataset:
         Raises:
           UserError: they have not.
         """
-        other.require_classes(self.class_names, self.name)
+        other.require_classes(self.class_names, self.name, self.task)
         if (self.text_pairs is None) != (other.text_pairs is None):
             raise UserError(f"{self.name} and {other.name}: expected pairs of texts in both or in none")
         pairs = [*(self.text_pairs or ()), *(other.text_pairs or ())] or None
@@ -215,7 +247,8 @@ class TextDataset:
 def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[TextDataset, TextDataset]:
     """Splits a part off in which every class keeps its share.
 
-    Every class keeps at least one text in the first part, so a class of one text is never split off.
+    Every class keeps at least one text in the first part, so a class of one text is never split off. Where a text may
+    have several classes that holds as far as their combinations allow it (`iterative_parts`).
 
     Args:
       fraction: share of the texts that go into the second part.
@@ -228,7 +261,11 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
       UserError: no class has the two texts that a split needs.
     """
     require(0 < fraction < 1, "fraction", fraction, "between 0 and 1")
-    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    if dataset.task == "multi_label":
+        number = max(round(len(dataset) * fraction), 1)
+        part = iterative_parts(dataset.labels, [len(dataset) - number, number], seed)
+        return _divide(dataset, part == 1)
+    counts = dataset.class_counts
     wanted = counts * fraction
     taken = np.floor(wanted).astype(int)
     # Largest remainders first, so that the parts add up to the fraction asked for.
@@ -239,12 +276,16 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
         if taken[label] + 1 < counts[label]:
             taken[label] += 1
             missing -= 1
-    if taken.sum() == 0:
-        raise UserError(f"{dataset.name}: too few texts ({len(dataset)}) to take a validation split from; name one")
     order = np.random.default_rng(seed).permutation(len(dataset))
     split_off = np.zeros(len(dataset), bool)
     for label, number in enumerate(taken):
         split_off[order[dataset.labels[order] == label][:number]] = True
+    return _divide(dataset, split_off)
+
+
+def _divide(dataset: TextDataset, split_off: np.ndarray) -> tuple[TextDataset, TextDataset]:
+    if split_off.all() or not split_off.any():
+        raise UserError(f"{dataset.name}: too few texts ({len(dataset)}) to take a validation split from; name one")
     return (
         dataset.take(np.flatnonzero(~split_off), f"{dataset.name} (training part)"),
         dataset.take(np.flatnonzero(split_off), f"{dataset.name} (validation part)"),
@@ -264,9 +305,11 @@ def _several(names: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _columns(texts: Sequence[str], pairs: Sequence[str], label: str, **settings: Any) -> DataConfig:
+def _columns(texts: Sequence[str], pairs: Sequence[str], label: str | Sequence[str], **settings: Any) -> DataConfig:
     """The settings of a dataset's columns; raises `UserError` for a label that is no name, or no such setting."""
-    columns = {"text_column": write_columns(texts), "text_pair_column": write_columns(pairs), "label_column": label}
+    columns = {"text_column": write_columns(texts), "text_pair_column": write_columns(pairs)}
+    several = isinstance(label, (list, tuple))
+    columns |= {"label_columns": write_columns(_several(label))} if several else {"label_column": label}
     return build(DataConfig, settings | columns, "")
 
 
@@ -278,24 +321,3 @@ def _class_names(names: list[Any], dataset: str) -> tuple[str, ...]:
     if twice:
         raise UserError(f"{dataset}: class_names: expected different names, got {twice[0]!r} more than once")
     return tuple(map(str, names))
-
-
-def _indices(labels: list[Any], class_names: tuple[str, ...], dataset: str) -> np.ndarray:
-    positions = {name: index for index, name in enumerate(class_names)}
-    indices = np.zeros(len(labels), np.int32)
-    for row, label in enumerate(labels):
-        label = plain(label)
-        if isinstance(label, str):
-            index = positions.get(label, -1)
-        elif isinstance(label, float) and label.is_integer():  # a column with missing values was made one of floats
-            index = int(label)
-        else:
-            index = label if isinstance(label, int) else -1
-        if not 0 <= index < len(class_names):
-            near = nearest(label, class_names) if isinstance(label, str) else ""
-            raise UserError(
-                f"{dataset}: labels[{row}]: expected 0 to {len(class_names) - 1}, or one of the classes "
-                f"{first_of(class_names)}, got {shown(label)}{near}"
-            )
-        indices[row] = index
-    return indices

@@ -11,6 +11,7 @@ from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.json_rows import json_lines_rows, json_rows
+from amsdff_jax.data.label_sets import label_columns
 from amsdff_jax.data.labelled_rows import label_rows
 from amsdff_jax.data.parquet import parquet_rows
 from amsdff_jax.data.rows import Row
@@ -20,7 +21,7 @@ from amsdff_jax.data.tables import table_rows
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
-def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) -> TextDataset:
+def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), task: str = "single") -> TextDataset:
     """Reads a file into a dataset.
 
     Args:
@@ -28,13 +29,15 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = ()) ->
       config: names of the columns, the kind of labels, and how a table is written.
       class_names: the classes that training knows; (): take them from the file, names sorted as
         text and integers as numbers.
+      task: the kind of task that the labels are for: "multi_label" where a text may have several. Lists of labels, and
+        the settings for several labels, say so by themselves.
 
     Raises:
       UserError: names the file, the row and the column, and what was expected there; of several bad rows
         how many there are, and the first.
     """
-    columns = [*split_columns(config.text_column), *split_columns(config.text_pair_column), config.label_column]
-    return label_rows(scan_rows(path, columns, config), config, class_names, str(path))
+    columns = [*split_columns(config.text_column), *split_columns(config.text_pair_column), *label_columns(config)]
+    return label_rows(scan_rows(path, columns, config), config, class_names, str(path), task)
 
 
 def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:

@@ -7,13 +7,14 @@ from sklearn.model_selection import StratifiedKFold
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.iterative import iterative_parts
 
 
 def stratified_folds(dataset: TextDataset, folds: int, seed: int) -> list[tuple[TextDataset, TextDataset]]:
     """Divides the texts into parts in which every class keeps its share, each held out once.
 
     A class with fewer texts than folds is missing in some held-out parts; one of a single text is
-    missing in a training part.
+    missing in a training part. Texts with several classes are divided by `iterative_parts`.
 
     Args:
       folds: how many parts.
@@ -25,14 +26,17 @@ def stratified_folds(dataset: TextDataset, folds: int, seed: int) -> list[tuple[
     Raises:
       UserError: fewer than two folds, or more than the largest class has texts.
     """
-    largest = int(np.bincount(dataset.labels).max())
+    largest = int(dataset.class_counts.max())
     if not 2 <= folds <= largest:
         raise UserError(
             f"folds: expected 2 to {largest}, the texts of the largest class in {dataset.name}, got {folds}"
             if largest > 1
             else f"{dataset.name}: no class has the two texts that folds need"
         )
-    fold_of = fold_numbers(dataset.labels, folds, seed)
+    if dataset.task == "multi_label":
+        fold_of = iterative_parts(dataset.labels, [len(dataset) / folds] * folds, seed)
+    else:
+        fold_of = fold_numbers(dataset.labels, folds, seed)
     return [
         (
             dataset.take(fold_of != fold, f"{dataset.name} (all but fold {fold + 1} of {folds})"),

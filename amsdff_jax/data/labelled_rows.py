@@ -9,8 +9,8 @@ from amsdff_jax.base.validation import shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.labels import find_class_names, find_indices, label_of
-from amsdff_jax.data.rows import Row, listed, plain, require_columns, table_columns, text_of, value_of
+from amsdff_jax.data.label_sets import choose_reader
+from amsdff_jax.data.rows import Row, listed, plain, require_columns, table_columns, text_of
 from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,9 @@ ROWS_AFTER_ERROR = 20_000  # are read after the first bad one, to count others
 ERRORS_SHOWN = 3
 
 
-def label_rows(rows: Iterable[Row], config: DataConfig, class_names: Sequence[str], name: str) -> TextDataset:
+def label_rows(
+    rows: Iterable[Row], config: DataConfig, class_names: Sequence[str], name: str, task: str = "single"
+) -> TextDataset:
     """The dataset that rows are.
 
     Args:
@@ -28,6 +30,7 @@ def label_rows(rows: Iterable[Row], config: DataConfig, class_names: Sequence[st
       class_names: the classes that training knows; (): take them from the labels, names sorted as text and integers as
         numbers.
       name: of the dataset, such as a file's path.
+      task: the kind that the labels are read for; a first label that is a list makes it "multi_label".
 
     Raises:
       UserError: names the dataset, the row and the column, and what was expected there; of several bad rows how many
@@ -35,6 +38,7 @@ def label_rows(rows: Iterable[Row], config: DataConfig, class_names: Sequence[st
     """
     text_columns, pair_columns = split_columns(config.text_column), split_columns(config.text_pair_column)
     texts, pairs, labels, places, problems, number, first_bad = [], [], [], [], [], 0, 0
+    reader = None
     for row in rows:
         if problems and number == first_bad + ROWS_AFTER_ERROR:
             break
@@ -44,7 +48,8 @@ def label_rows(rows: Iterable[Row], config: DataConfig, class_names: Sequence[st
                 raise UserError(row.error)
             text = text_of(row, text_columns)
             pair = text_of(row, pair_columns) if pair_columns else ""
-            label = label_of(value_of(row, config.label_column), f"{row.place}, column {config.label_column!r}")
+            reader = reader or choose_reader(config, task, row)
+            label = reader.read(row)
         except UserError as problem:
             problems.append(str(problem))
             first_bad = first_bad or number
@@ -55,12 +60,12 @@ def label_rows(rows: Iterable[Row], config: DataConfig, class_names: Sequence[st
             places.append(row.place)
     if problems:
         raise UserError(f"{name}: {_summary(problems, number, number == first_bad + ROWS_AFTER_ERROR)}")
-    if not texts:
+    if not texts or reader is None:
         raise UserError(f"{name}: holds no rows; expected at least one text")
-    known = tuple(class_names) or tuple(find_class_names(name, labels, places, config))
+    encoded, known = reader.encode(name, labels, places, class_names)
     dataset = TextDataset(
         texts=texts,
-        labels=find_indices(name, labels, places, config, known),
+        labels=encoded,
         class_names=known,
         text_pairs=pairs if pair_columns else None,
         ids=places,

@@ -62,6 +62,11 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
+def is_list(value: Any) -> bool:
+    """Whether a value is several, as the labels of a text may be."""
+    return isinstance(value, (list, tuple, set, frozenset))
+
+
 def listed(values: Iterable[Any], what: str) -> list[Any]:
     """The values by position; a data frame's column would find its own by their labels.
 

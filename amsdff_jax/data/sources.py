@@ -40,22 +40,26 @@ class DataSplits(NamedTuple):
 Loaded = tuple[TextDataset, TextDataset | None, TextDataset | None]
 
 
-def load_data(config: DataConfig, seed: int = 0) -> DataSplits:
+def load_data(config: DataConfig, seed: int = 0, task: str = "single") -> DataSplits:
     """Reads all splits that `config` names.
 
     Where no validation split is named, a stratified part of the training split is taken.
 
     Args:
       seed: of that stratified part.
+      task: the kind of task, as for `read_file`.
 
     Raises:
       UserError: a file, split, column or label that is not as it should be.
     """
-    return complete_splits(load_source(config), config, seed)
+    return complete_splits(load_source(config, task), config, seed)
 
 
-def load_source(config: DataConfig) -> Loaded:
+def load_source(config: DataConfig, task: str = "single") -> Loaded:
     """The training, validation and test split as the source has them; None for one that it does not.
+
+    Args:
+      task: as for `load_data`.
 
     Raises:
       UserError: as `load_data`.
@@ -65,9 +69,14 @@ def load_source(config: DataConfig) -> Loaded:
             if getattr(config, field):
                 problem = f"data.{field}: given, but data.source={config.source} reads no files"
                 raise UserError(f"{problem}; add --config.data.source=files")
-    loaders = {"files": _files, "tfds": _tfds, "bundled": _movie_snippets, "newsgroups20": _newsgroups20}
-    train, validation, test = loaders[config.source](config)
-    if len(np.unique(train.labels)) < 2:
+    if config.source == "files":
+        train, validation, test = _files(config, task)
+    elif task != "single":
+        raise UserError(f"task.kind={task}: data.source={config.source} has one label a text; expected files")
+    else:
+        loaders = {"tfds": _tfds, "bundled": _movie_snippets, "newsgroups20": _newsgroups20}
+        train, validation, test = loaders[config.source](config)
+    if np.count_nonzero(train.class_counts) < 2:
         raise UserError(f"{train.name}: holds a single class; expected at least two")
     return train, validation, test
 
@@ -84,7 +93,7 @@ def complete_splits(loaded: Loaded, config: DataConfig, seed: int) -> DataSplits
     return DataSplits(train, validation, test)
 
 
-def _files(config: DataConfig) -> Loaded:
+def _files(config: DataConfig, task: str) -> Loaded:
     if not config.train_file:
         expected = "a CSV, TSV, JSON, JSONL or Parquet file (--config.data.train_file=FILE)"
         raise UserError(f"data.train_file: not given; expected {expected}")
@@ -94,10 +103,10 @@ def _files(config: DataConfig) -> Loaded:
             f"data.train_file: no file {config.train_file}; make it with "
             f"`amsdff prepare {folder.name} --output={folder.parent}`"
         )
-    train = read_file(config.train_file, config)
+    train = read_file(config.train_file, config, task=task)
 
     def other(path: str) -> TextDataset | None:
-        return read_file(path, config, train.class_names) if path else None
+        return read_file(path, config, train.class_names, train.task) if path else None
 
     return train, other(config.validation_file), other(config.test_file)
 

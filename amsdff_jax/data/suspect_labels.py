@@ -25,8 +25,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 def suspect_classes(dataset: TextDataset) -> list[str]:
     """Sentences about classes that are probably none, or probably the same as another one."""
-    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    texts = {name: int(count) for name, count in zip(dataset.class_names, counts, strict=True)}
+    texts = {name: int(count) for name, count in zip(dataset.class_names, dataset.class_counts, strict=True)}
     forms = {name: _form(name) for name in texts}
     missing = [_named(name, texts) for name, form in forms.items() if form in MISSING or not form]
     same: dict[str | Decimal, list[str]] = {}
@@ -54,7 +53,7 @@ def repeated_headers(dataset: TextDataset, config: DataConfig) -> list[str]:
     """A sentence about rows that hold the names of their columns, as where files with headers were put together."""
     if config.label_column not in dataset.class_names:
         return []
-    rows = np.flatnonzero(dataset.labels == dataset.class_names.index(config.label_column))
+    rows = np.flatnonzero(dataset.of_class(dataset.class_names.index(config.label_column)))
     header = join_texts(split_columns(config.text_column))
     places = [dataset.ids[row] for row in rows.tolist() if dataset.texts[row].strip() == header]
     if not places:

@@ -6,17 +6,13 @@ All of it is fitted on the logits of texts that the model has not seen in traini
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import read_json, user_errors, user_path, write_json
-from amsdff_jax.base.validation import build, require
-
-CALIBRATION = "calibration.json"  # in a model folder
-FORMAT_VERSION = 1
+from amsdff_jax.base.validation import require
 
 CALIBRATION_BINS = 15
 TEMPERATURES = (0.01, 100.0)  # between which the best one is sought
@@ -63,6 +59,8 @@ class Calibration:
     before: dict = dataclasses.field(default_factory=dict)
     after: dict = dataclasses.field(default_factory=dict)
 
+    task: ClassVar[str] = "single"
+
     def __post_init__(self) -> None:
         positive = self.temperature > 0 and math.isfinite(self.temperature)
         require(positive, "temperature", self.temperature, "a number above 0")
@@ -71,6 +69,16 @@ class Calibration:
         fits = 0 <= self.label_set_size <= len(self.class_names)
         require(fits, "label_set_size", self.label_set_size, "a number of classes")
         require(self.texts >= 0, "texts", self.texts, "a number of texts")
+
+    @property
+    def may_abstain(self) -> bool:
+        """Whether there is a threshold below which the model abstains."""
+        return self.target_precision > 0
+
+    @property
+    def has_label_sets(self) -> bool:
+        """Whether label sets were asked for."""
+        return self.coverage > 0
 
     def probabilities(self, logits: Float[np.ndarray, "*N C"]) -> Float64[np.ndarray, "*N C"]:
         """Calibrated probabilities."""
@@ -151,11 +159,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> float:
 def find_threshold(probabilities: Probabilities, labels: Labels, target_precision: float) -> float:
     """The lowest threshold above which predictions are right as often as asked, on new texts too.
 
-    Precision at a threshold that was picked for its precision is too rosy. So a threshold counts only if the lower
-    bound of Clopper and Pearson (1934) on its precision reaches the target. The thresholds tried are the
-    `KEPT_SHARES` that keep 1/20, 2/20, ... of the texts, from the strictest on. All bounds hold together with
-    probability `CONFIDENCE`, so that it does not matter which is taken: each has an equal part of the risk, and that
-    of a threshold that reached the target passes on to the next (the fallback procedure of Wiens and Dmitrienko, 2005).
+    The thresholds tried are the `KEPT_SHARES` that keep 1/20, 2/20, ... of the texts, from the strictest on;
+    `certain_threshold` decides.
 
     Args:
       probabilities: calibrated.
@@ -165,32 +170,51 @@ def find_threshold(probabilities: Probabilities, labels: Labels, target_precisio
     Raises:
       UserError: no threshold does it; says how far the best one gets and what would help.
     """
-    from scipy import special
-
     require(0 < target_precision < 1, "target precision", target_precision, "a number between 0 and 1")
     confidence = probabilities.max(axis=-1)
     correct = probabilities.argmax(axis=-1) == labels
     order = np.argsort(-confidence, kind="stable")
-    part = (1 - CONFIDENCE) / KEPT_SHARES
-    risk, highest, threshold = 0.0, 0.0, None
-    for share in range(1, KEPT_SHARES + 1):
-        lowest_kept = float(confidence[order[max(round(len(labels) * share / KEPT_SHARES), 1) - 1]])
-        kept = confidence >= lowest_kept
-        right, number = int(correct[kept].sum()), int(kept.sum())
-        risk += part
-        bound = float(special.betaincinv(right, number - right + 1, risk)) if right else 0.0
-        if bound >= target_precision:
-            threshold = lowest_kept if number < len(labels) else 0.0
-        else:
-            risk = 0.0
-        highest = max(highest, bound)
-    if threshold is not None:
-        return threshold
-    fewest = math.ceil(math.log(part) / math.log(target_precision))
+    ranks = (max(round(len(labels) * share / KEPT_SHARES), 1) - 1 for share in range(1, KEPT_SHARES + 1))
+    candidates = [float(confidence[order[rank]]) for rank in ranks]
+    kept = [confidence >= candidate for candidate in candidates]
+    place, highest = certain_threshold([(int(correct[each].sum()), int(each.sum())) for each in kept], target_precision)
+    if place is not None:
+        return candidates[place] if not kept[place].all() else 0.0
+    fewest = math.ceil(math.log((1 - CONFIDENCE) / KEPT_SHARES) / math.log(target_precision))
     raise UserError(
         f"no threshold has a precision of {target_precision:g} for certain; at best, {highest:.3f}; ask for less, or "
         f"give more than these {len(labels)} texts ({fewest} are needed above the threshold even if all are right)"
     )
+
+
+def certain_threshold(counts: Sequence[tuple[int, int]], target_precision: float) -> tuple[int | None, float]:
+    """The last of several thresholds that has a precision for certain.
+
+    Precision at a threshold that was picked for its precision is too rosy. So a threshold counts only if the lower
+    bound of Clopper and Pearson (1934) on its precision reaches the target. All bounds hold together with probability
+    `CONFIDENCE`, so that it does not matter which is taken: each has an equal part of the risk, and that of a threshold
+    that reached the target passes on to the next (the fallback procedure of Wiens and Dmitrienko, 2005).
+
+    Args:
+      counts: (right, all) answers at each threshold, from the strictest on, in an order that was fixed beforehand.
+      target_precision: above 0, below 1.
+
+    Returns:
+      Its place, None if there is none; and the highest of all bounds.
+    """
+    from scipy import special
+
+    part = (1 - CONFIDENCE) / len(counts)
+    risk, highest, found = 0.0, 0.0, None
+    for place, (right, number) in enumerate(counts):
+        risk += part
+        bound = float(special.betaincinv(right, number - right + 1, risk)) if right else 0.0
+        if bound >= target_precision:
+            found = place
+        else:
+            risk = 0.0
+        highest = max(highest, bound)
+    return found, highest
 
 
 def find_label_probability(probabilities: Probabilities, labels: Labels, coverage: float) -> float:
@@ -238,6 +262,11 @@ def softmax(logits: Float[np.ndarray, "*N C"], temperature: float = 1.0) -> Floa
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
+def sigmoid(logits: Float[np.ndarray, "*N C"]) -> Float64[np.ndarray, "*N C"]:
+    """The probability of each class by itself."""
+    return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+
+
 def log_loss(probabilities: Probabilities, labels: Labels) -> float:
     """Mean negative natural logarithm of the probability given to the true class."""
     of_truth = probabilities[np.arange(len(labels)), labels]
@@ -277,42 +306,3 @@ def quality(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
         "log_loss": log_loss(probabilities, labels),
         "brier": brier_score(probabilities, labels),
     }
-
-
-def write_calibration(folder: str | Path, calibration: Calibration) -> None:
-    """Writes `calibration.json` into a model folder, whole or not at all.
-
-    Raises:
-      UserError: the folder cannot be written.
-    """
-    file = user_path(folder) / CALIBRATION
-    with user_errors(file, "written", "check its permissions and the disk"):
-        write_json(file, {"format_version": FORMAT_VERSION, **dataclasses.asdict(calibration)})
-
-
-def read_calibration(folder: str | Path, class_names: Sequence[str]) -> Calibration | None:
-    """The calibration in a model folder, or None if there is none.
-
-    Args:
-      class_names: of the model.
-
-    Raises:
-      UserError: the file is damaged, of a newer format, or belongs to a model of other classes.
-    """
-    file = user_path(folder) / CALIBRATION
-    again = "delete it, or calibrate again (amsdff calibrate)"
-    if not file.exists():
-        return None
-    content = read_json(file, f"a calibration; {again}")
-    try:
-        version = content.pop("format_version", None)
-        if version != FORMAT_VERSION:
-            raise UserError(f"is in format {version!r:.100}, expected {FORMAT_VERSION}")
-        calibration = build(Calibration, content, "")
-        if calibration.class_names != tuple(class_names):
-            raise UserError("belongs to a model with other class names")
-        return calibration
-    except UserError as error:
-        raise UserError(f"{file}: {error}; {again}") from None
-    except TypeError as error:  # a field is missing
-        raise UserError(f"{file}: not a calibration ({error}); {again}") from None

@@ -5,24 +5,23 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from amsdff_jax.evaluation.metrics import METRICS
 from amsdff_jax.interop.sequence_classification import NATIVE_MODEL
 from amsdff_jax.models.model_folder import FolderConfig
 from amsdff_jax.reporting.render import render
 from amsdff_jax.reporting.table import Code, Column, Table, columns
 
-COLUMNS = {
-    "texts": "examples",
-    "accuracy": "accuracy",
-    "macro F1": "macro_f1",
-    "weighted F1": "weighted_f1",
-    "cross-entropy": "log_loss",
-    "Brier": "brier",
-    "ECE": "ece",
-}
 KEY_AND_VALUE = [Column("", "text"), Column("", "text")]
 
 FEW_TEXTS = 30  # of a class in training, below which the card warns
 WEAKEST = 3  # classes that the card names, if there are more
+
+# What the Hub lists, by task: (type, name, metric).
+_F1 = ("f1", "macro F1", "macro_f1")
+_RESULTS = {
+    "single": (("accuracy", "accuracy", "accuracy"), _F1),
+    "multi_label": (("accuracy", "subset accuracy", "accuracy"), ("f1", "micro F1", "micro_f1"), _F1),
+}
 
 Facts = Mapping[str, Any]
 
@@ -50,7 +49,7 @@ def card_text(config: FolderConfig, facts: Facts, calibration: Facts | None, has
         conversion=facts.get("conversion"),
         training=training,
         data_table=_data_table(config, training) if training else None,
-        metrics_table=_metrics_table(metrics) if metrics else None,
+        metrics_table=_metrics_table(metrics, METRICS[config.task].card) if metrics else None,
         split=split,
         values=values,
         class_table=_class_table(classes, training),
@@ -85,7 +84,7 @@ def _metadata(title: str, config: FolderConfig, metrics: Mapping[str, Facts], tr
         )
         for split, values in metrics.items()
         if data and split in ("test", "validation")
-        for kind, name, metric in (("accuracy", "accuracy", "accuracy"), ("f1", "macro F1", "macro_f1"))
+        for kind, name, metric in _RESULTS[config.task]
     ]
     return ModelCardData(
         library_name="transformers" if config.model.name == NATIVE_MODEL else "amsdff-jax",
@@ -108,9 +107,9 @@ def _data_table(config: FolderConfig, training: Facts) -> Table:
     return Table([*columns("split", "texts"), Column("smallest class", "text"), Column("largest class", "text")], rows)
 
 
-def _metrics_table(metrics: Mapping[str, Facts]) -> Table:
-    rows = [(split, *(_number(values.get(name)) for name in COLUMNS.values())) for split, values in metrics.items()]
-    return Table(columns("split", *COLUMNS), rows)
+def _metrics_table(metrics: Mapping[str, Facts], names: Mapping[str, str]) -> Table:
+    rows = [(split, *(_number(values.get(name)) for name in names.values())) for split, values in metrics.items()]
+    return Table(columns("split", *names), rows)
 
 
 def _class_table(classes: Sequence[Facts], training: Facts) -> Table:

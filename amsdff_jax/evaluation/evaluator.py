@@ -14,7 +14,7 @@ from amsdff_jax.data.host_tokens import tokenize_on_hosts
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.data.windows import Windows
-from amsdff_jax.evaluation.calibration import softmax
+from amsdff_jax.evaluation.calibration import sigmoid, softmax
 from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
 from amsdff_jax.models.variables import Variables, graph_identity, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -25,26 +25,36 @@ class Evaluation:
     """What a model said of N texts, in the order of the dataset.
 
     Attributes:
-      labels: [N] int32, the truth.
+      labels: the truth, as of `TextDataset`: [N] int32, or [N,C] bool where a text may have several classes.
       logits: [N,C] float32.
       truncated: number of texts that were truncated to the maximal length.
       seconds: wall-clock time, tokenizing and compilation excluded.
+      task: the kind of task, one of `TASKS`.
+      thresholds: the probabilities from which on a text has each class, where it may have several; (): 1/2.
     """
 
     labels: np.ndarray
     logits: np.ndarray
     truncated: int
     seconds: float
+    task: str = "single"
+    thresholds: tuple[float, ...] = ()
 
     @property
     def probabilities(self) -> np.ndarray:
-        """[N,C] float64, softmax of the logits."""
-        return softmax(self.logits)
+        """[N,C] float64, the softmax of the logits; their sigmoid where a text may have several classes."""
+        return PROBABILITIES[self.task](self.logits)
 
     @property
     def predictions(self) -> np.ndarray:
-        """[N], the most likely class of each text."""
-        return self.logits.argmax(axis=-1)
+        """[N], the most likely class of each text; or [N,C] bool, the classes that reach their threshold."""
+        if self.thresholds:
+            return self.probabilities >= np.array(self.thresholds)
+        return PREDICTIONS[self.task](self.logits)
+
+
+PROBABILITIES = {"single": softmax, "multi_label": sigmoid}
+PREDICTIONS = {"single": lambda logits: logits.argmax(axis=-1), "multi_label": lambda logits: logits >= 0}
 
 
 class Evaluator:
@@ -107,7 +117,7 @@ class Evaluator:
         seconds = time.perf_counter() - start
         named = texts if isinstance(texts, TextDataset) else None
         require_finite(logits, lambda row: f"{named.name}, {named.ids[row]}" if named else f"text {row + 1}")
-        return Evaluation(dataset.labels, logits, int(dataset.truncated.sum()), seconds)
+        return Evaluation(dataset.labels, logits, int(dataset.truncated.sum()), seconds, self._config.task.kind)
 
     def _buckets_for(self, dataset: Tokens) -> tuple[int, ...]:
         lengths = np.minimum(dataset.lengths, self._config.data.max_length)  # of longer texts windows have this length

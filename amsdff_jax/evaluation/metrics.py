@@ -1,14 +1,15 @@
 """Numbers of an evaluation. Everything is computed over all texts at once, by scikit-learn."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from sklearn import metrics
 
 from amsdff_jax.config import LossConfig
+from amsdff_jax.evaluation import multi_label_metrics
 from amsdff_jax.evaluation.calibration import (
     CALIBRATION_BINS,
     Labels,
@@ -50,7 +51,21 @@ MEANINGS = {
 
 
 def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
-    """All metrics of an evaluation, ready for JSON; `MEANINGS` explains those that need it.
+    """All metrics of an evaluation, those of its task, ready for JSON; its meanings explain those that need it.
+
+    Returns:
+      Numbers by name; `per_class` is a list with a dict for every class.
+    """
+    return METRICS[evaluation.task].compute(evaluation, class_names, loss)
+
+
+def lower_is_better(metric: str, task: str) -> bool:
+    """Whether a metric of a kind of task is an error; one that a caller has added is not."""
+    return metric in METRICS[task].lower_is_better
+
+
+def _compute(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
+    """The metrics where a text has one class.
 
     Averages ("macro") run over the classes that occur in the truth or in the predictions.
 
@@ -115,3 +130,60 @@ def _per_class(labels: Labels, predictions: Labels, class_names: Sequence[str]) 
     names = ("class", "precision", "recall", "f1", "support", "predicted")
     rows = zip(class_names, precision, recall, f1, support, predicted, strict=True)
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+class TaskMetrics(NamedTuple):
+    """The metrics of a kind of task.
+
+    Attributes:
+      compute: what `compute_metrics` calls.
+      higher_is_better, lower_is_better: what a run may choose its best checkpoint by.
+      names: of all of them.
+      meanings: what needs an explanation.
+      shown: the most important by the titles that a terminal shows them under.
+      card: those of a model card.
+    """
+
+    compute: Callable[[Evaluation, Sequence[str], LossConfig], dict[str, Any]]
+    higher_is_better: frozenset[str]
+    lower_is_better: frozenset[str]
+    names: frozenset[str]
+    meanings: Mapping[str, str]
+    shown: Mapping[str, str]
+    card: Mapping[str, str]
+
+
+_TEXTS, _MACRO_F1 = {"texts": "examples"}, {"macro F1": "macro_f1"}
+_LABELS = {"micro F1": "micro_f1", **_MACRO_F1, "average precision": "average_precision"}
+
+METRICS = {
+    "single": TaskMetrics(
+        _compute,
+        HIGHER_IS_BETTER,
+        LOWER_IS_BETTER,
+        NAMES,
+        MEANINGS,
+        shown={
+            **_TEXTS,
+            **{"accuracy": "accuracy", **_MACRO_F1, "loss": "loss", "cross-entropy": "cross_entropy", "ECE": "ece"},
+        },
+        card={
+            **_TEXTS,
+            **{"accuracy": "accuracy", **_MACRO_F1, "weighted F1": "weighted_f1"},
+            **{"cross-entropy": "log_loss", "Brier": "brier", "ECE": "ece"},
+        },
+    ),
+    "multi_label": TaskMetrics(
+        multi_label_metrics.compute_multi_label_metrics,
+        multi_label_metrics.HIGHER_IS_BETTER,
+        multi_label_metrics.LOWER_IS_BETTER,
+        multi_label_metrics.NAMES,
+        multi_label_metrics.MEANINGS,
+        shown={**_TEXTS, "subset accuracy": "accuracy", **_LABELS, "loss": "loss", "ECE": "ece"},
+        card={
+            **_TEXTS,
+            **{"subset accuracy": "accuracy", **_LABELS, "sample F1": "sample_f1", "Hamming loss": "hamming_loss"},
+            **{"label ranking AP": "label_ranking_average_precision", "ECE": "ece"},
+        },
+    ),
+}

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_path, write_json, write_text
 from amsdff_jax.base.records import read_record, set_aside
@@ -19,12 +17,18 @@ from amsdff_jax.config import Config, DataConfig, LossConfig
 from amsdff_jax.config.field_roles import PATHS
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import has_tokenizer
-from amsdff_jax.evaluation.calibration import CALIBRATION
+from amsdff_jax.evaluation.calibration_file import CALIBRATION
 from amsdff_jax.evaluation.card_text import card_text
 from amsdff_jax.interop.hub import PACKAGED
 from amsdff_jax.models.model_folder import read_model_config
 
 FACTS, CARD = "card.json", "README.md"
+
+# Settings of the data that say where a file has texts and labels.
+COLUMNS = (
+    *("text_column", "text_pair_column", "label_column"),
+    *("label_separator", "label_columns", "label_hierarchy"),
+)
 
 
 def write_model_card(folder: str | Path) -> None:
@@ -74,10 +78,7 @@ def record_training(
             "base_model": _base_model(config.model.encoder),
             "data": _data_name(config),
             "texts": {name: len(dataset) for name, dataset in splits.items()},
-            "class_counts": {
-                name: np.bincount(dataset.labels, minlength=len(dataset.class_names)).tolist()
-                for name, dataset in splits.items()
-            },
+            "class_counts": {name: dataset.class_counts.tolist() for name, dataset in splits.items()},
             "seed": config.seed,
             "steps": steps,
             "best_step": best_step,
@@ -113,17 +114,15 @@ def recorded_loss(folder: str | Path) -> LossConfig:
 
 
 def recorded_columns(folder: str | Path) -> DataConfig:
-    """The columns of the files that the model of a folder was trained on; the defaults where `card.json` does not tell.
+    """Where texts and labels are in the files that the model of a folder was trained on, as far as `card.json` tells.
 
-    All that is not the name of a column is at its default.
+    All other settings are at their default.
     """
     recorded = _recorded_settings(folder, "data")
     if recorded is None or recorded.data.source != "files":
         return DataConfig()
     data = recorded.data
-    return DataConfig(
-        text_column=data.text_column, text_pair_column=data.text_pair_column, label_column=data.label_column
-    )
+    return DataConfig(**{name: getattr(data, name) for name in COLUMNS})
 
 
 def recorded_facts(folder: str | Path) -> dict[str, Any]:

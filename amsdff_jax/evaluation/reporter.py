@@ -9,11 +9,13 @@ from typing import Any
 from flax import nnx
 
 from amsdff_jax.base.files import user_errors
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, TaskConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.evaluation.calibration_file import AnyCalibration
 from amsdff_jax.evaluation.environment import describe_environment
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
-from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.evaluation.metrics import METRICS, compute_metrics
+from amsdff_jax.evaluation.multi_label_calibration import MultiLabelCalibration
 from amsdff_jax.evaluation.report import draw_report, write_report
 from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.variables import Variables
@@ -26,22 +28,30 @@ from amsdff_jax.reporting.table import Table, columns, to_rich
 class Reporter:
     """Evaluates datasets with a saved model, writes their tables and then, asked for it, draws their pictures."""
 
-    def __init__(self, saved: SavedModel, config: Config, buckets: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        saved: SavedModel,
+        config: Config,
+        buckets: tuple[int, ...] = (),
+        calibration: AnyCalibration | None = None,
+    ):
         """Takes the model.
 
         Args:
           saved: with its tokenizer.
           config: of the run.
           buckets: rising padded lengths, such as those of the training; (): chosen from the first dataset.
+          calibration: of the model, of which the thresholds count where a text may have several labels.
         """
         parallel = DataParallel()
         model = saved.model.for_platform(parallel.platform)
         self._variables = parallel.replicate(Variables.of(model))
-        self._config = dataclasses.replace(config, model=model.config)
+        self._config = dataclasses.replace(config, model=model.config, task=TaskConfig(saved.task))
         tokenizer, windows = saved.require_tokenizer(), model.windows
         self._evaluator = Evaluator(nnx.graphdef(model), self._config, tokenizer, parallel, buckets, windows)
         self._environment = describe_environment(model)
         self._class_names = saved.class_names
+        self._thresholds = calibration.thresholds if isinstance(calibration, MultiLabelCalibration) else ()
         self._evaluations: dict[Path, Evaluation] = {}
 
     def evaluate(
@@ -53,8 +63,9 @@ class Reporter:
           UserError: other classes than the model's, or a folder that cannot be written.
           StoppedError: `should_stop` said so.
         """
-        dataset.require_classes(self._class_names, "the model")
+        dataset.require_classes(self._class_names, "the model", self._config.task.kind)
         evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
+        evaluation = dataclasses.replace(evaluation, thresholds=self._thresholds)
         metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)
         if is_first_host():
             with report_errors(directory):
@@ -73,10 +84,9 @@ def report_errors(report: Path) -> contextlib.AbstractContextManager[None]:
     return user_errors(report, "written", "make room and run the same command again to write it")
 
 
-def print_metrics(metrics: Mapping[str, Mapping[str, Any]], report: Path) -> None:
-    """Prints the most important numbers of each split, under the folder of their report."""
-    names = {"texts": "examples", "accuracy": "accuracy", "macro F1": "macro_f1"}
-    names |= {"loss": "loss", "cross-entropy": "cross_entropy", "ECE": "ece"}
+def print_metrics(metrics: Mapping[str, Mapping[str, Any]], report: Path, task: str = "single") -> None:
+    """Prints the most important numbers of each split, those of a kind of task, under the folder of their report."""
+    names = METRICS[task].shown
     rows = []
     for split, values in metrics.items():
         numbers = (values[name] for name in names.values())

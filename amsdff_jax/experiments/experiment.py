@@ -141,7 +141,9 @@ def _prepare(config: ExperimentConfig, key: RunKey) -> tuple[Config, DataSplits,
 
 def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSplits:
     # The seeds of a sweep on a frozen encoder share the features, and so the splits.
-    data = _load_once(run_config.data, 0 if config.mode == "frozen" or config.folds else key.seed)
+    seed = 0 if config.mode == "frozen" or config.folds else key.seed
+    data = _load_once(run_config.data, seed, run_config.task.kind)
+    data.train.require_single("amsdff experiments")
     if config.folds:
         train, held_out = stratified_folds(data.train.join(data.validation), config.folds, seed=0)[key.fold]
         return DataSplits(*stratified_split(train, run_config.data.validation_fraction, key.seed), held_out)
@@ -153,8 +155,8 @@ def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSpli
 
 
 @functools.lru_cache(maxsize=1)  # the variants of a dataset come one after another
-def _load_once(config: DataConfig, seed: int) -> DataSplits:
-    return load_data(config, seed)
+def _load_once(config: DataConfig, seed: int, task: str) -> DataSplits:
+    return load_data(config, seed, task)
 
 
 def _is_done(key: RunKey, output: Path) -> bool:

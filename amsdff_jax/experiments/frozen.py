@@ -21,7 +21,7 @@ from amsdff_jax.data.tokenization import load_tokenizer, make_windows
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.evaluation.inference import Inference, StoppedError
-from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER, compute_metrics
+from amsdff_jax.evaluation.metrics import compute_metrics, lower_is_better
 from amsdff_jax.experiments.record import Outcome
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.models.dropout import dropout_seed
@@ -34,7 +34,7 @@ from amsdff_jax.models.vocabulary import fit_vocabulary
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.optimizer import make_optimizer
-from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_to_features
+from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_to_features, task_of
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def run_frozen(
     best, values, curves = sweep.train(should_stop)
     evaluations = sweep.evaluate(best, sweep.test)
     outcomes = []
-    sign = -1 if config.train.best_metric in LOWER_IS_BETTER else 1
+    sign = -1 if lower_is_better(config.train.best_metric, data.train.task) else 1
     for seed in seeds:
         own = [number for number, (other, _) in enumerate(sweep.members) if other == seed]
         chosen = max(own, key=lambda number: sign * values[number])
@@ -115,6 +115,7 @@ class _Sweep:
         self._data, self._epochs, self.seconds = data, epochs, 0.0
         classes = len(data.train.class_names)
         self._config = config = config.replace(
+            task=task_of(config, data.train),
             model__num_classes=classes,
             train__learning_rate_table=(),
             train__head_learning_rate=1.0,
@@ -196,7 +197,7 @@ class _Sweep:
         keys = jnp.stack([jax.random.key(seed) for seed, _ in self.members])
         rates = jnp.array([rate for _, rate in self.members], jnp.float32)
         metric = config.train.best_metric
-        lower = metric in LOWER_IS_BETTER
+        lower = lower_is_better(metric, self._data.train.task)
         worst = np.full(len(self.members), np.inf if lower else -np.inf)
         # Copies, because the steps donate what they start from.
         best, best_values = jax.tree.map(jnp.copy, self._state.variables), worst
@@ -235,7 +236,8 @@ class _Sweep:
         logits = self._inference(variables, dataset, self._buckets)  # [N,members,C]
         seconds = (time.perf_counter() - start) / len(self.members)
         labels, truncated = dataset.tokens.labels, int(dataset.tokens.truncated.sum())
-        return [Evaluation(labels, logits[:, member], truncated, seconds) for member in range(len(self.members))]
+        task = self._config.task.kind
+        return [Evaluation(labels, logits[:, member], truncated, seconds, task) for member in range(len(self.members))]
 
 
 def _read_features(model: PretrainedClassifier, batch: FeatureBatch, dropout_key: jax.Array | None = None) -> Any:

@@ -71,7 +71,8 @@ def measure_label_noise(config: ExperimentConfig, output: Path) -> None:
 
 def _measure(config: ExperimentConfig, name: str, measured: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     settings = config.datasets[name]
-    train, _, test = load_source(settings.data)
+    train, _, test = load_source(settings.data, settings.task.kind)
+    train.require_single("amsdff noise")
     conditions = [Condition(*each) for each in itertools.product(KINDS, RATES, SEEDS)]
     if len(train.class_names) == 2:  # there is but one other class
         conditions = [each for each in conditions if each.kind == "uniform"]

@@ -117,7 +117,8 @@ def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
     Args:
       settings: nested, ready for JSON; `data` holds the fields of `DataConfig`.
     """
-    kept = {name: _what_counts(name, values) for name, values in settings.items()}
+    counted = {name: _what_counts(name, values) for name, values in settings.items()}
+    kept = {name: values for name, values in counted.items() if values != {}}  # of sections newer than records, too
     digest = hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=12)
     for split in data:
         if split is not None:

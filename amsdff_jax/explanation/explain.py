@@ -13,7 +13,7 @@ from flax import nnx
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import nearest, require
 from amsdff_jax.data.tokenization import pad_token_id
-from amsdff_jax.evaluation.calibration import softmax
+from amsdff_jax.evaluation.evaluator import PREDICTIONS, PROBABILITIES
 from amsdff_jax.evaluation.inference import require_finite
 from amsdff_jax.explanation.ablation import POOLS, leave_out_pools, leave_out_scales
 from amsdff_jax.explanation.attributions import Attributions, integrate_gradients, make_part_integral
@@ -34,15 +34,17 @@ class LeftOut:
     Attributes:
       name: of the part, such as "kernel size 3" or "maximum".
       logits: [C] float32, with the part's features replaced by zeros.
+      task: the kind of the model's task.
     """
 
     name: str
     logits: np.ndarray
+    task: str = "single"
 
     @property
     def probabilities(self) -> np.ndarray:
-        """[C] float64, softmax of the logits."""
-        return softmax(self.logits)
+        """[C] float64, as of `Explanation`."""
+        return PROBABILITIES[self.task](self.logits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Explanation:
       scales: for each of the K scales, the model without it; () for a model without scales.
       pools: the same for the pools that the model has; () for a baseline.
       windows: of a text that is read in windows, the first token of each, special ones left out, and behind its last.
+      task: the kind of the model's task.
     """
 
     model_name: str
@@ -76,11 +79,20 @@ class Explanation:
     scales: tuple[LeftOut, ...] = ()
     pools: tuple[LeftOut, ...] = ()
     windows: tuple[tuple[int, int], ...] = ()
+    task: str = "single"
 
     @property
     def probabilities(self) -> np.ndarray:
-        """[C] float64, softmax of the logits."""
-        return softmax(self.logits)
+        """[C] float64, the softmax of the logits; their sigmoid where a text may have several labels."""
+        return PROBABILITIES[self.task](self.logits)
+
+    @property
+    def labels(self) -> list[int]:
+        """Numbers of the classes that the text gets, the most likely first: one, or all of a probability of 1/2."""
+        if self.task == "single":
+            return [self.winner]
+        chosen = PREDICTIONS[self.task](self.logits)
+        return [index for index in np.argsort(-self.logits, kind="stable").tolist() if chosen[index]]
 
     @property
     def winner(self) -> int:
@@ -166,7 +178,7 @@ class Explanation:
             "surrogates_replaced": reading.replaced,
             "unknown_tokens": reading.unknown,
             "model": self.model_name,
-            "label": names[self.winner],
+            **self._answer(),
             "explained_class": names[self.target],
             "logits": dict(zip(names, self.logits.tolist(), strict=True)),
             "probabilities": dict(zip(names, self.probabilities.tolist(), strict=True)),
@@ -186,6 +198,10 @@ class Explanation:
             "scales": [left_out(part) for part in self.scales],
             "pools": [left_out(part) for part in self.pools],
         }
+
+    def _answer(self) -> dict[str, Any]:
+        found = [self.class_names[index] for index in self.labels]
+        return {"label": found[0]} if self.task == "single" else {"labels": found}
 
 
 class Explainer:
@@ -208,6 +224,16 @@ class Explainer:
         self._reading = threading.Lock()  # a tokenizer holds its last call's settings
         self._measure = jax.jit(_make_measure(graph))
         self._part_integral = jax.jit(make_part_integral(graph))
+
+    def explain_labels(self, text: str) -> list[Explanation]:
+        """Explains every label that a text gets, the most likely first; without any the most likely class.
+
+        Raises:
+          UserError: as for `explain`.
+        """
+        first = self.explain(text)
+        names = [self._saved.class_names[index] for index in first.labels]
+        return [first, *(self.explain(text, name) for name in names[1:])]
 
     def explain(self, text: str, class_name: str = "") -> Explanation:
         """Explains one class of one text.
@@ -242,7 +268,9 @@ class Explainer:
             target = saved.class_names.index(class_name) if class_name else int(logits.argmax())
             arguments = (self._variables, input_ids, attention_mask, is_word, np.int32(target))
             attributions = integrate_gradients(functools.partial(self._part_integral, *arguments))
-        sizes, windows = saved.model.config.kernel_sizes, saved.model.windows
+        windows = saved.model.windows
+        scales = [f"kernel size {size}" for size in saved.model.config.kernel_sizes]
+        pools = [POOLS[name] for name in saved.model.config.pools]
         return Explanation(
             model_name=saved.model.name,
             class_names=saved.class_names,
@@ -253,9 +281,10 @@ class Explainer:
             token_attention=measured["token_attention"][:count] if "token_attention" in measured else None,
             cls_attention=measured["cls_attention"][:, :count] if "cls_attention" in measured else None,
             expert_gates=measured.get("expert_gates"),
-            scales=_name_parts([f"kernel size {size}" for size in sizes], measured.get("without_scales", ())),
-            pools=_name_parts([POOLS[name] for name in saved.model.config.pools], measured.get("without_pools", ())),
+            scales=_name_parts(scales, measured.get("without_scales", ()), saved.task),
+            pools=_name_parts(pools, measured.get("without_pools", ()), saved.task),
             windows=windows.spans(count) if windows is not None and count > windows.size else (),
+            task=saved.task,
         )
 
     def _padded_length(self, tokens: int) -> int:
@@ -288,5 +317,5 @@ def _make_measure(graph: nnx.GraphDef):
     return measure
 
 
-def _name_parts(names, logits) -> tuple[LeftOut, ...]:
-    return tuple(LeftOut(name, row) for name, row in zip(names, logits, strict=False))
+def _name_parts(names, logits, task) -> tuple[LeftOut, ...]:
+    return tuple(LeftOut(name, row, task) for name, row in zip(names, logits, strict=False))

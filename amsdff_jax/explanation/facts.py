@@ -26,7 +26,7 @@ def text_facts(explanation: Explanation) -> dict[str, Any]:
     heads = explanation.cls_attention
     return {
         "explanation": explanation,
-        "label": explanation.class_names[explanation.winner],
+        "label": answer(explanation),
         "target": explanation.class_names[explanation.target],
         "classes": _classes(explanation),
         "words": _words(explanation) if explanation.reading.words else None,
@@ -40,6 +40,11 @@ def text_facts(explanation: Explanation) -> dict[str, Any]:
         "absent_pools": [name for name in POOLS.values() if name not in {part.name for part in explanation.pools}],
         "numbers": _numbers(explanation),
     }
+
+
+def answer(explanation: Explanation) -> str:
+    """What the model says of the text: its label, or all of them."""
+    return ", ".join(explanation.class_names[index] for index in explanation.labels) or "no label"
 
 
 def comparison_facts(one: Explanation, other: Explanation) -> dict[str, Any]:
@@ -232,7 +237,7 @@ def _parts(explanation: Explanation) -> Table | None:
         *columns("Left out", "Contribution"),
         Column("", "signed"),
         Column("Probability without"),
-        Column("Winner without", "text"),
+        Column("Winner without" if explanation.task == "single" else "Most likely without", "text"),
     ]
     return Table(titles, rows)
 

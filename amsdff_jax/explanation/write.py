@@ -7,7 +7,7 @@ from pathlib import Path
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import to_json, user_errors, user_path, write_text
 from amsdff_jax.explanation.explain import Explainer, Explanation
-from amsdff_jax.explanation.facts import comparison_facts, text_facts
+from amsdff_jax.explanation.facts import answer, comparison_facts, text_facts
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.reporting.render import render
 
@@ -31,7 +31,7 @@ def write_explanations(
       page: the HTML file.
       numbers: a JSON file of the same, an object for every text; "": none.
       class_name: the class to explain; "": the one that wins for each text, or for the first one of two that are
-        compared.
+        compared. Of a model of several labels a text all labels of each text, unless texts are compared.
       compare: put the two texts side by side, explained for the same class.
 
     Raises:
@@ -49,16 +49,18 @@ def write_explanations(
     explainer = Explainer(read_model_folder(folder))
     explanations = []
     for number, text in enumerate(texts, start=1):
-        explanation = explainer.explain(text, class_name)
-        if compare:
-            class_name = explanation.class_names[explanation.target]
-        attributions = explanation.attributions
-        winner, probability = explanation.class_names[explanation.winner], explanation.probabilities.max()
-        logger.info(
-            f"text {number} of {len(texts)}: {winner} {100 * probability:.1f} %; completeness error "
-            f"{100 * attributions.relative_error:.2f} % with gradients at {attributions.gradients} points"
-        )
-        explanations.append(explanation)
+        one = compare or class_name
+        for explanation in [explainer.explain(text, class_name)] if one else explainer.explain_labels(text):
+            if compare:
+                class_name = explanation.class_names[explanation.target]
+            attributions = explanation.attributions
+            index = explanation.winner if explanation.task == "single" else explanation.target
+            said, probability = explanation.class_names[index], explanation.probabilities[index]
+            logger.info(
+                f"text {number} of {len(texts)}: {said} {100 * probability:.1f} %; completeness error "
+                f"{100 * attributions.relative_error:.2f} % with gradients at {attributions.gradients} points"
+            )
+            explanations.append(explanation)
     as_html = make_page(explanations, user_path(folder).resolve().name, compare)
     as_json = to_json([explanation.to_dict() for explanation in explanations], indent=2) + "\n"
     for file, content in zip(files, (as_html, as_json), strict=False):
@@ -76,11 +78,13 @@ def make_page(explanations: Sequence[Explanation], model: str, compare: bool = F
       compare: put two texts side by side, below a table of what differs. Both must explain the same class.
     """
     first = explanations[0]
+    several = first.task == "multi_label"
     names = ", ".join(first.class_names)
     return render(
         "explanation.html.j2",
         model=model,
-        labels=[explanation.class_names[explanation.winner] for explanation in explanations[:3]],
+        labels=list(dict.fromkeys(map(answer, explanations[:3]))) if several else list(map(answer, explanations[:3])),
+        several=several,
         classes=f"a classifier of the kind “{first.model_name}” with {len(first.class_names)} classes: {names}",
         texts=[text_facts(explanation) for explanation in explanations],
         comparison=comparison_facts(*explanations) if compare else None,

@@ -14,8 +14,14 @@ from amsdff_jax.base.validation import require_choice
 from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
 from amsdff_jax.data.tokenization import pad_token_id, save_tokenizer
-from amsdff_jax.evaluation.calibration import CALIBRATION, read_calibration
+from amsdff_jax.evaluation.calibration_file import (
+    CALIBRATION,
+    AnyCalibration,
+    neutral_calibration,
+    read_calibration,
+)
 from amsdff_jax.evaluation.model_card import recorded_columns
+from amsdff_jax.evaluation.multi_label_calibration import MultiLabelCalibration
 from amsdff_jax.export.formats import FORMATS, find_writer
 from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
 from amsdff_jax.models.model_folder import SavedModel, interface_values, read_model_folder
@@ -54,23 +60,23 @@ def export_model(
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
     saved.model.read_in_windows(None)  # texts of one window are all that an export takes
-    calibration = read_calibration(folder, saved.class_names)
-    temperature = None if calibration is None else calibration.temperature
+    calibration = read_calibration(folder, saved.class_names, saved.task)
     expected = run_model(saved, texts)
     with user_errors(output, "written", "make room or choose another folder"), atomic_folder(output) as partial:
         write(saved, partial)
-        _write_config(partial / CONFIG, saved, format, temperature)
+        _write_config(partial / CONFIG, saved, format, calibration)
         if FORMATS[format].for_transformers:
             save_tokenizer(saved.require_tokenizer(), partial, saved.max_length)
         _make_tokenizer(saved, FORMATS[format].length_multiple).save(str(partial / "tokenizer.json"))
-        carried = {"load": LOADERS / f"{format}.py", "tokens": LOADERS / "tokens.py", "long_texts": long_texts.__file__}
+        carried = {"load": LOADERS / f"{format}.py", "long_texts": long_texts.__file__}
+        carried |= {name: LOADERS / f"{name}.py" for name in ("answers", "tokens")}
         for name, source in carried.items():
             shutil.copyfile(source, partial / f"{name}.py")
-        if temperature is not None:
+        if calibration is not None:
             shutil.copyfile(folder / CALIBRATION, partial / CALIBRATION)
         verification = verify_export(partial, expected)
         if verification.equal:
-            write_text(partial / "README.md", describe_export(format, saved, temperature, verification))
+            write_text(partial / "README.md", describe_export(format, saved, calibration, verification))
         else:
             shutil.rmtree(partial)
     if verification.equal:
@@ -78,11 +84,13 @@ def export_model(
     return verification
 
 
-def describe_export(format: str, saved: SavedModel, temperature: float | None, verification: Verification) -> str:
+def describe_export(
+    format: str, saved: SavedModel, calibration: AnyCalibration | None, verification: Verification
+) -> str:
     """The `README.md` of an export, in Markdown: what is in the folder and how to run it.
 
     Args:
-      temperature: of the model's calibration; None: it has none.
+      calibration: of the model; None: it has none.
     """
     model = saved.model
     return render(
@@ -93,7 +101,8 @@ def describe_export(format: str, saved: SavedModel, temperature: float | None, v
         long_texts=saved.long_texts,
         masks_padding=model.config.mask_padding,
         positions=model.encoder_config.max_tokens,
-        temperature=temperature,
+        several=saved.task == "multi_label",
+        calibration=calibration,
         verification=verification,
         tolerance=TOLERANCE,
         jax_version=jax.__version__,
@@ -128,14 +137,17 @@ def _check_replaceable(folder: Path) -> None:
         raise UserError(f"{folder}: holds something that is no export, and is left alone; choose another folder")
 
 
-def _write_config(file: Path, saved: SavedModel, format: str, temperature: float | None) -> None:
+def _write_config(file: Path, saved: SavedModel, format: str, calibration: AnyCalibration | None) -> None:
     """What the loaders read, and the sizes of the model for whom it may concern."""
+    found = calibration or neutral_calibration(saved.class_names, saved.task)
+    several = isinstance(found, MultiLabelCalibration)
     config = {
         MARK: format,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "long_texts": saved.long_texts,
-        "temperature": temperature or 1.0,
+        "temperature": 1.0 if several else found.temperature,
+        **({"thresholds": list(found.thresholds)} if several else {}),
         "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
         "encoder": encoder_values(saved.model.encoder_config),
     }

@@ -71,7 +71,8 @@ def inspect_data(
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, config.model.encoder))
-    source = load_source(config.data)
+    source = load_source(config.data, config.task.kind)
+    source[0].require_single("amsdff inspect")
     issues = check_labels(config, source[0], tokenizer, ranking, cleaned, fraction) if labels else None
     splits = complete_splits(source, config.data, config.seed)
     inspection = inspect_splits(splits, tokenizer, config, name, similarity, issues)

@@ -12,7 +12,8 @@ from amsdff_jax.config.encoders import EncoderConfig
 from amsdff_jax.interop.encoder_files import bert_name, encoder_name, fold_segments, reason_to_ignore
 from amsdff_jax.interop.weights_file import ENCODER
 
-SINGLE_LABEL = "single_label_classification"
+# What transformers calls each kind of task.
+PROBLEM_TYPES = {"single": "single_label_classification", "multi_label": "multi_label_classification"}
 NATIVE_MODEL = "bert"  # what `ModelConfig` calls a classifier with such a head
 
 
@@ -141,12 +142,11 @@ def reads_segments(tensors: Mapping[str, np.ndarray]) -> bool:
 
 
 def check_native(values: Mapping[str, Any], encoder: EncoderConfig) -> None:
-    """Raises `UserError` unless `config.json` is of a classifier of single labels with the head that is known here."""
+    """Raises `UserError` unless `config.json` is of a classifier with the head that is known here."""
     kind = NATIVE[encoder.native_type]
     architectures = values.get("architectures") or [kind.architecture]
     if not isinstance(architectures, list) or not str(architectures[0]).endswith("ForSequenceClassification"):
         raise UserError(f"architectures is {architectures!r:.200}; expected a class such as {kind.architecture}")
-    require_choice("problem_type", values.get("problem_type") or SINGLE_LABEL, (SINGLE_LABEL,))
     for name, expected in kind.fixed.items():
         if (values.get(name) or expected) != expected:
             raise UserError(f"{name} is {values[name]!r:.100}; only {expected!r} is supported")
@@ -165,10 +165,22 @@ def labels_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def label_values(class_names: tuple[str, ...]) -> dict[str, Any]:
-    """What `config.json` of transformers says of the classes."""
+def read_task(values: Mapping[str, Any]) -> str:
+    """The kind of the task that a file says by `problem_type`; one that does not say is of single labels.
+
+    Raises:
+      UserError: it says one that is not known here.
+    """
+    kinds = {problem_type: task for task, problem_type in PROBLEM_TYPES.items()}
+    problem_type = values.get("problem_type") or PROBLEM_TYPES["single"]
+    require_choice("problem_type", problem_type, tuple(kinds))
+    return kinds[problem_type]
+
+
+def label_values(class_names: tuple[str, ...], task: str) -> dict[str, Any]:
+    """What `config.json` of transformers says of the classes, and of the kind of the task."""
     return {
         "id2label": {str(number): name for number, name in enumerate(class_names)},
         "label2id": {name: number for number, name in enumerate(class_names)},
-        "problem_type": SINGLE_LABEL,
+        "problem_type": PROBLEM_TYPES[task],
     }

@@ -135,7 +135,7 @@ class TorchClassifier(PreTrainedModel):
         Args:
           input_ids: numbers of tokens.
           attention_mask: None: all tokens are real.
-          labels: [B] numbers of classes, for the loss.
+          labels: for the loss; [B] numbers of classes, or [B,C] of 0 and 1 where a text may have several.
         """
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         missing = self.config.amsdff.get("max_length", 0) - input_ids.shape[1]
@@ -146,7 +146,10 @@ class TorchClassifier(PreTrainedModel):
         encoder_output, mask = self.encode(input_ids, attention_mask)
         output = self.classify(encoder_output, mask, attention_mask.bool())
         if labels is not None:
-            output.loss = functional.cross_entropy(output.logits, labels)
+            if self.config.problem_type == "multi_label_classification":
+                output.loss = functional.binary_cross_entropy_with_logits(output.logits, labels.float())
+            else:
+                output.loss = functional.cross_entropy(output.logits, labels)
         return output
 
     def classify(self, encoder_output: torch.Tensor, mask: torch.Tensor, valid_mask: torch.Tensor) -> TorchOutput:

@@ -3,8 +3,8 @@
 import functools
 import logging
 import operator
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of, nearest
 from amsdff_jax.config import LOSS_PARTS, LossConfig
 from amsdff_jax.data.dataset import by_class
+from amsdff_jax.data.encoded_labels import count_classes
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,61 @@ def loss_parts(
     focal = config.focal_alpha * (1 - jnp.exp(-ce)) ** config.focal_gamma * ce
     smoothed = (1 - config.smoothing) * ce - config.smoothing * log_probabilities.mean(axis=-1)
     return {"ce": ce, "focal": focal, "label_smoothing": smoothed}
+
+
+def multi_label_loss_parts(
+    logits: Float32[Array | np.ndarray, "B C"],
+    labels: Bool[Array | np.ndarray, "B C"],
+    config: LossConfig,
+    weights: Float32[Array | np.ndarray, " C"] | None = None,
+) -> dict[str, Float32[Array, " B"]]:
+    """The same three losses where a text may have several classes, each of which is a question of yes or no.
+
+    Binary cross-entropy; its focal form, by the probability of the right answer (Lin et al., 2017); binary
+    cross-entropy against answers smoothed by `config.smoothing / 2`. All are means over the classes.
+
+    Args:
+      weights: of each class in the loss of texts that have it, PyTorch's `pos_weight`; None: 1.
+
+    Returns:
+      `ce`, `focal` and `label_smoothing` of each text.
+    """
+    yes, no = -jax.nn.log_sigmoid(logits), -jax.nn.log_sigmoid(-logits)
+    if weights is not None:
+        yes *= jnp.asarray(weights)
+    ce, other = jnp.where(labels, yes, no), jnp.where(labels, no, yes)
+    wrong = jax.nn.sigmoid(jnp.where(labels, -logits, logits))  # the probability that is not given to the right answer
+    focal = config.focal_alpha * wrong**config.focal_gamma * ce
+    smoothed = (1 - config.smoothing / 2) * ce + config.smoothing / 2 * other
+    return {name: part.mean(axis=-1) for name, part in (("ce", ce), ("focal", focal), ("label_smoothing", smoothed))}
+
+
+class Objective(NamedTuple):
+    """What a kind of task is trained for.
+
+    Attributes:
+      loss_parts: (logits [B,C], labels, settings, weights of the classes [C]) -> the parts of each text's loss, [B].
+      text_weights: (labels, weights of the classes [C]) -> what each text weighs in the mean, [B].
+      is_right: (logits [B,C], labels) -> whether the answer is the truth, [B] bool.
+    """
+
+    loss_parts: Callable[[Array, Any, LossConfig, Any], dict[str, Array]]
+    text_weights: Callable[[Any, Any], Array]
+    is_right: Callable[[Array, Any], Array]
+
+
+OBJECTIVES = {
+    "single": Objective(
+        loss_parts=lambda logits, labels, config, _: loss_parts(logits, labels, config),
+        text_weights=lambda labels, weights: weights[labels],
+        is_right=lambda logits, labels: logits.argmax(axis=-1) == labels,
+    ),
+    "multi_label": Objective(
+        loss_parts=multi_label_loss_parts,
+        text_weights=lambda labels, _: jnp.ones(labels.shape[:1], jnp.float32),
+        is_right=lambda logits, labels: ((logits >= 0) == labels).all(axis=-1),
+    ),
+}
 
 
 def contrastive_loss(
@@ -75,12 +131,13 @@ def combine(parts: Mapping[str, Loss], config: LossConfig) -> Loss:
 
 
 def class_weights(
-    config: LossConfig, labels: Int[np.ndarray, " N"], class_names: Sequence[str]
+    config: LossConfig, labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N C"], class_names: Sequence[str]
 ) -> Float32[np.ndarray, " C"]:
     """The weight of each class in the training loss, which are logged if they differ.
 
     Args:
-      labels: all training labels; "balanced" gives class c the weight N / (C * N_c).
+      labels: all training labels; "balanced" gives class c the weight N / (C * N_c), or, where a text may have several,
+        (N - N_c) / N_c, so that those that have it weigh as much as those that have not.
       class_names: the C classes.
 
     Raises:
@@ -90,8 +147,8 @@ def class_weights(
     if not given:
         return np.ones(number, np.float32)
     if given == "balanced":
-        counts = np.bincount(labels, minlength=number)
-        weights = len(labels) / (number * np.maximum(counts, 1))
+        counts = np.maximum(count_classes(labels, number), 1)
+        weights = len(labels) / (number * counts) if labels.ndim == 1 else np.maximum(len(labels) - counts, 1) / counts
     elif isinstance(given[0], tuple):
         weights = _in_order(dict(given), class_names)
     else:

@@ -30,6 +30,7 @@ from amsdff_jax.interop.sequence_classification import (
     label_values,
     labels_of,
     native_values,
+    read_task,
     to_native,
 )
 from amsdff_jax.models.adapters import merge_adapters
@@ -62,6 +63,7 @@ class SavedModel(NamedTuple):
     reads_pairs: bool | None = None  # whether it was trained on pairs of texts; None: not known, as after a conversion
     # which tokens of longer texts these are, as in `DataConfig`; "windows", and only then, `model.windows` says how
     long_texts: str = "truncate"
+    task: str = "single"  # the kind of task, one of `TASKS`
 
     def require_tokenizer(self, name: str | Path = "the model") -> PreTrainedTokenizerFast:
         """The tokenizer.
@@ -87,6 +89,7 @@ class FolderConfig(NamedTuple):
     reads_pairs: bool | None
     long_texts: str
     windows: Windows | None
+    task: str
 
 
 def save_model(folder: str | Path, saved: SavedModel) -> None:
@@ -141,7 +144,7 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         classes = {"AutoConfig": "AmsdffConfig", "AutoModelForSequenceClassification": "TorchClassifier"}
         modules = {name: f"{MODELING}.{kind}" for name, kind in classes.items()}
         values = {"model_type": MODEL_TYPE, "architectures": [type(model).__name__], "auto_map": modules}
-        values |= label_values(saved.class_names)
+        values |= label_values(saved.class_names, saved.task)
         source = resources.files("amsdff_jax.interop") / "torch_architecture.py"
         (folder / f"{MODELING}.py").write_bytes(source.read_bytes())
     if tokenizer is not None:
@@ -157,7 +160,9 @@ def interface_values(saved: SavedModel) -> dict[str, Any]:
     """
     tokenizer, model = saved.tokenizer, saved.model
     ids = {} if tokenizer is None else token_ids(tokenizer)
-    return native_values(model.encoder_config, model.config.dropout_rate, ids) | label_values(saved.class_names)
+    return native_values(model.encoder_config, model.config.dropout_rate, ids) | label_values(
+        saved.class_names, saved.task
+    )
 
 
 def windows_values(windows: Windows | None) -> dict[str, dict[str, int]]:
@@ -239,7 +244,8 @@ def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
     config, model = read_model_config(folder), load_model(folder, **fields)
     tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, config.encoder.vocab_size, str(folder))
-    return SavedModel(model, tokenizer, config.class_names, config.max_length, config.reads_pairs, config.long_texts)
+    reading = (config.max_length, config.reads_pairs, config.long_texts)
+    return SavedModel(model, tokenizer, config.class_names, *reading, config.task)
 
 
 def read_model_config(folder: str | Path) -> FolderConfig:
@@ -284,7 +290,8 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         long_texts = own.get("long_texts", "truncate")
         require_choice("long_texts", long_texts, LONG_TEXTS)
         windows = read_windows(own.get("windows"), long_texts, max_length)
-        return FolderConfig(model, encoder, tuple(class_names), max_length, reads_pairs, long_texts, windows)
+        reading = (max_length, reads_pairs, long_texts, windows)
+        return FolderConfig(model, encoder, tuple(class_names), *reading, read_task(content))
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,20 +1,17 @@
 """Calibrates a trained model on held-out texts, and tells what it came to."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.files import read_file
-from amsdff_jax.evaluation.calibration import (
-    CALIBRATION,
-    CALIBRATION_BINS,
-    CONFIDENCE,
-    Calibration,
-    calibrate,
-    write_calibration,
-)
+from amsdff_jax.evaluation.calibration import CALIBRATION_BINS, CONFIDENCE, Calibration, calibrate
+from amsdff_jax.evaluation.calibration_file import CALIBRATION, AnyCalibration, write_calibration
 from amsdff_jax.evaluation.model_card import recorded_columns, write_model_card
+from amsdff_jax.evaluation.multi_label_calibration import NEVER, MultiLabelCalibration, calibrate_thresholds
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import check_pairs
@@ -31,16 +28,20 @@ def calibrate_model(
     *,
     target_precision: float = 0.0,
     coverage: float = 0.0,
+    false_negative_rate: float = 0.0,
     batch_size: int = BATCH_SIZE,
-) -> Calibration:
+) -> AnyCalibration:
     """Writes `calibration.json` into a model folder, which `Classifier` obeys from then on, and its card anew.
 
     Args:
       model: the folder.
       file: labelled texts that the model was not trained on, and that are like those it will see.
       data: names of the file's columns; None: as the model was trained with.
-      target_precision: of the predictions that the model does not abstain from; 0: it never abstains.
+      target_precision: of the predictions that the model does not abstain from; 0: it never abstains. Where texts may
+        have several labels, of the texts that get a class, for each; 0: the thresholds are those of the best F1.
       coverage: share of label sets that are to hold the truth; 0: no label sets.
+      false_negative_rate: where texts may have several labels, the share of them that a text's label set may lack, on
+        average; 0: no label sets.
       batch_size: texts that go through the model together.
 
     Returns:
@@ -51,15 +52,20 @@ def calibrate_model(
     """
     saved, data = read_model_folder(model), data or recorded_columns(model)
     check_pairs(saved.reads_pairs, data.text_pair_column)
-    dataset = read_file(file, data, saved.class_names)
+    several = saved.task == "multi_label"
+    if several and coverage:
+        raise UserError("--coverage: of models of one label a text; of several it is --false_negative_rate")
+    if false_negative_rate and not several:
+        raise UserError("--false_negative_rate: of models of several labels a text; of one it is --coverage")
+    dataset = read_file(file, data, saved.class_names, saved.task)
+    dataset.require_classes(saved.class_names, "the model", saved.task)
     pairs = dataset.text_pairs
     texts = dataset.texts if pairs is None else list(zip(dataset.texts, pairs, strict=True))
     classifier = Classifier(saved, batch_size=batch_size)
     try:
         logits = classifier.logits(texts)
-        calibration = calibrate(
-            logits, dataset.labels, saved.class_names, target_precision, coverage, file=Path(file).name
-        )
+        fit, sets = (calibrate_thresholds, false_negative_rate) if several else (calibrate, coverage)
+        calibration = fit(logits, dataset.labels, saved.class_names, target_precision, sets, file=Path(file).name)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     write_calibration(model, calibration)
@@ -70,14 +76,47 @@ def calibrate_model(
     return calibration
 
 
-def print_calibration(calibration: Calibration, model: str) -> None:
+def print_calibration(calibration: AnyCalibration, model: str) -> None:
     """Prints what was found, and what it means."""
-    names = {"ece": f"expected calibration error, {CALIBRATION_BINS} bins", "log_loss": "log loss", "brier": "Brier"}
+    several = isinstance(calibration, MultiLabelCalibration)
+    table, lines = _describe_thresholds(calibration) if several else _describe_temperature(calibration)
+    console = make_console()
+    console.print(to_rich(table))
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    logger.info("written to %s", Path(model) / CALIBRATION)
+
+
+def _describe_thresholds(calibration: MultiLabelCalibration) -> tuple[Table, list[str]]:
+    table = _before_and_after(calibration, {"micro_f1": "micro F1", "macro_f1": "macro F1"})
+    lines = ["before: thresholds of 1/2; after: each fifth of the texts at the thresholds of the others"]
+    if calibration.target_precision:
+        pairs = zip(calibration.class_names, calibration.thresholds, strict=True)
+        never = [name for name, threshold in pairs if threshold == NEVER]
+        lines.append(
+            f"of new texts that get a class, at least {calibration.target_precision:.1%} will have it, with "
+            f"{CONFIDENCE:.0%} certainty for each class"
+        )
+        if never:
+            lines.append(f"never given, because nothing shows that they reach it: {first_of(never)}")
+    if calibration.false_negative_rate:
+        lines.append(
+            f"label sets lack at most {calibration.false_negative_rate:.1%} of a new text's labels, on average; they "
+            f"have {calibration.label_set_size:.2f} classes on average"
+        )
+    return table, lines
+
+
+def _before_and_after(calibration: AnyCalibration, names: Mapping[str, str]) -> Table:
     rows = [
         (description, f"{calibration.before[name]:.4f}", f"{calibration.after[name]:.4f}")
         for name, description in names.items()
     ]
-    title = f"{calibration.texts:,} texts of {calibration.file}"
+    return Table(columns("", "before", "after"), rows, f"{calibration.texts:,} texts of {calibration.file}")
+
+
+def _describe_temperature(calibration: Calibration) -> tuple[Table, list[str]]:
+    names = {"ece": f"expected calibration error, {CALIBRATION_BINS} bins", "log_loss": "log loss", "brier": "Brier"}
     lines = [
         f"temperature {calibration.temperature:.3f}; after: each fifth of the texts at the temperature of the others"
     ]
@@ -94,8 +133,4 @@ def print_calibration(calibration: Calibration, model: str) -> None:
         )
         if calibration.label_set_size == 1:
             lines.append("every set is the predicted class alone, which is right at least that often: ask for more")
-    console = make_console()
-    console.print(to_rich(Table(columns("", "before", "after"), rows, title)))
-    for line in lines:
-        console.print(line, soft_wrap=True)
-    logger.info("written to %s", Path(model) / CALIBRATION)
+    return _before_and_after(calibration, names), lines

@@ -17,7 +17,12 @@ from amsdff_jax.data.chunks import Pause, chunks, until_error
 from amsdff_jax.data.texts import Tag, Text, characters, checked, is_pair, numbered, unlabelled
 from amsdff_jax.data.tokenization import tokenize
 from amsdff_jax.data.tokens import TokenizedDataset
-from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
+from amsdff_jax.evaluation.calibration_file import (
+    AnyCalibration,
+    neutral_calibration,
+    read_calibration,
+    write_calibration,
+)
 from amsdff_jax.evaluation.inference import NOT_FINITE, Inference, make_forward, require_finite
 from amsdff_jax.evaluation.model_card import record_facts, recorded_facts
 from amsdff_jax.explanation.explain import Explainer, Explanation
@@ -26,7 +31,7 @@ from amsdff_jax.models.model_folder import SavedModel, read_model_folder, replac
 from amsdff_jax.models.variables import Variables, graph_identity, make_inference_variables
 from amsdff_jax.parallel.data_parallel import DataParallel, Device
 from amsdff_jax.parallel.forks import claim_process
-from amsdff_jax.prediction.prediction import Prediction, make_predictions
+from amsdff_jax.prediction.prediction import AnyPrediction, make_predictions
 
 BATCH_SIZE = 64
 SMALL_BATCH_SIZE = 8  # a few texts do not have to wait for the time that a whole batch takes
@@ -56,7 +61,7 @@ class Classifier:
     def __init__(
         self,
         saved: SavedModel,
-        calibration: Calibration | None = None,
+        calibration: AnyCalibration | None = None,
         *,
         batch_size: int = BATCH_SIZE,
         devices: Sequence[Device] | None = None,
@@ -77,7 +82,7 @@ class Classifier:
         if saved.tokenizer is None:
             raise UserError("the model has no tokenizer; a classifier of texts needs one")
         self.saved, self.calibration = saved, calibration
-        self._calibration = calibration or Calibration(saved.class_names, temperature=1.0)  # which changes nothing
+        self._calibration = calibration or neutral_calibration(saved.class_names, saved.task)
         parallel = DataParallel(devices=devices)
         self.platform = parallel.platform
         model = saved.model.for_platform(parallel.platform)
@@ -129,7 +134,7 @@ class Classifier:
         claim_process()
         folder = find_model_folder(folder, revision)
         saved = read_model_folder(folder, **({"compute_dtype": compute_dtype} if compute_dtype else {}))
-        calibration = read_calibration(folder, saved.class_names)
+        calibration = read_calibration(folder, saved.class_names, saved.task)
         classifier = cls(saved, calibration, batch_size=batch_size, devices=devices)
         classifier._facts = recorded_facts(folder)
         return classifier
@@ -185,7 +190,7 @@ class Classifier:
         """Tokens that a text is truncated to, or those of a window, special ones included."""
         return self.saved.max_length
 
-    def predict(self, texts: Iterable[Text] | Text, top_k: int | None = 1) -> list[Prediction] | Prediction:
+    def predict(self, texts: Iterable[Text] | Text, top_k: int | None = 1) -> list[AnyPrediction] | AnyPrediction:
         """Labels texts, or a single one.
 
         Args:
@@ -204,7 +209,7 @@ class Classifier:
             return next(self.stream(only, top_k))
         return list(self.stream(texts, top_k))
 
-    def stream(self, texts: Iterable[Text], top_k: int | None = 1) -> Iterator[Prediction]:
+    def stream(self, texts: Iterable[Text], top_k: int | None = 1) -> Iterator[AnyPrediction]:
         """Labels any number of texts in bounded memory, in order.
 
         A few thousand texts are read ahead of the prediction that is yielded.
@@ -216,7 +221,7 @@ class Classifier:
         claim_process()
         return self._stream(numbered(texts), top_k)
 
-    def _stream(self, texts: Iterable[tuple[int, Text]], top_k: int | None) -> Iterator[Prediction]:
+    def _stream(self, texts: Iterable[tuple[int, Text]], top_k: int | None) -> Iterator[AnyPrediction]:
         for place, prediction in self.annotate(texts, top_k):
             if prediction is None:
                 raise UserError(f"texts[{place}]: {NOT_FINITE}")
@@ -224,7 +229,7 @@ class Classifier:
 
     def annotate(
         self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int | None = 1
-    ) -> Iterator[tuple[Tag, Prediction | None]]:
+    ) -> Iterator[tuple[Tag, AnyPrediction | None]]:
         """Labels the texts of records, in order: (anything, text) becomes (the same thing, prediction).
 
         Where there is no text, or one that the model's numbers are not finite for, there is no prediction. A `PAUSE`
@@ -237,7 +242,7 @@ class Classifier:
 
     def annotate_chunks(
         self, items: Iterable[tuple[Tag, Text | None] | Pause], top_k: int | None = 1, skip: int = 0
-    ) -> Iterator[list[tuple[Tag, Prediction | None]]]:
+    ) -> Iterator[list[tuple[Tag, AnyPrediction | None]]]:
         """Labels the texts of records in lists, as they go through the model together.
 
         Where there is no pause among the items, how they are divided depends on them alone. As the last digits of a

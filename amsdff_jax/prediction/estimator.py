@@ -15,7 +15,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.dataset import TextDataset, stratified_split
-from amsdff_jax.data.rows import plain
+from amsdff_jax.data.rows import is_list, plain
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.texts import Text, checked, numbered
 from amsdff_jax.prediction.classifier import Classifier
@@ -100,6 +100,8 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
         """
         if y is None:
             raise UserError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        if isinstance(y, list) and any(map(is_list, y)):
+            raise UserError("y: expected one class a text, got lists; `Trainer` learns several labels a text")
         config, texts = self._make_config(), _as_texts(X)
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)

@@ -10,10 +10,11 @@ from amsdff_jax.config import Config, DataConfig, TrainConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.sources import load_data
+from amsdff_jax.evaluation.calibration_file import AnyCalibration, read_calibration
 from amsdff_jax.evaluation.model_card import record_metrics, recorded_columns, recorded_loss
 from amsdff_jax.evaluation.report import write_metrics
 from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors
-from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.models.model_folder import SavedModel, read_model_folder
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.prediction.classifier import BATCH_SIZE
 from amsdff_jax.prediction.inputs import check_pairs
@@ -40,13 +41,13 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
     workdir = user_path(workdir)
     config = read_run_config(workdir)
     saved = read_model_folder(workdir / "model")
-    reporter = Reporter(saved, config)
+    reporter = Reporter(saved, config, calibration=_thresholds(workdir / "model", saved))
     if file:
         name = Path(file).name  # with its ending, so that it is not the name of a split
-        dataset, directory = read_file(file, config.data, saved.class_names), workdir / "report" / name
+        dataset, directory = read_file(file, config.data, saved.class_names, saved.task), workdir / "report" / name
     else:
         name = split
-        dataset = getattr(load_data(config.data, config.seed), split)
+        dataset = getattr(load_data(config.data, config.seed, saved.task), split)
         directory = workdir / "report" if split == "test" else workdir / "report" / split
         if dataset is None:
             raise UserError(
@@ -83,7 +84,7 @@ def evaluate_model(
     saved = read_model_folder(model)
     saved.require_tokenizer(model)
     check_pairs(saved.reads_pairs, data.text_pair_column)
-    dataset, name = read_file(file, data, saved.class_names), Path(file).name
+    dataset, name = read_file(file, data, saved.class_names, saved.task), Path(file).name
     directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name
     with user_errors(directory, "written", "name another folder with --output"):
         directory.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,13 @@ def evaluate_model(
         loss=recorded_loss(model),
         train=TrainConfig(eval_batch_size=batch_size),
     )
-    return _evaluate_and_write(Reporter(saved, config), dataset, name, directory)
+    reporter = Reporter(saved, config, calibration=_thresholds(model, saved))
+    return _evaluate_and_write(reporter, dataset, name, directory)
+
+
+def _thresholds(model: Path, saved: SavedModel) -> AnyCalibration | None:
+    """The calibration where it decides which labels a text gets."""
+    return None if saved.task == "single" else read_calibration(model, saved.class_names, saved.task)
 
 
 def _evaluate_and_write(
@@ -104,9 +111,9 @@ def _evaluate_and_write(
     metrics = reporter.evaluate(dataset, directory)
     if is_first_host():
         with report_errors(directory):
-            write_metrics(directory, {name: metrics})
+            write_metrics(directory, {name: metrics}, dataset.task)
             if card:
                 record_metrics(card, {name: metrics})
         reporter.draw()
-        print_metrics({name: metrics}, directory)
+        print_metrics({name: metrics}, directory, dataset.task)
     return metrics

@@ -11,7 +11,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import to_json
 from amsdff_jax.evaluation.inference import NOT_FINITE
 from amsdff_jax.prediction.inputs import Record
-from amsdff_jax.prediction.prediction import Prediction
+from amsdff_jax.prediction.prediction import AnyPrediction, MultiLabelPrediction, Prediction
 
 FORMATS = ("jsonl", "csv")
 
@@ -25,6 +25,8 @@ class Layout(NamedTuple):
       abstains: whether the model may abstain.
       label_sets: whether it gives sets of labels.
       keep_columns: columns of the input.
+      class_names: of a model whose texts may have several labels, in the order of their probabilities; (): texts have
+        one.
     """
 
     format: str
@@ -32,6 +34,7 @@ class Layout(NamedTuple):
     abstains: bool = False
     label_sets: bool = False
     keep_columns: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 def choose_format(path: str, format: str = "") -> str:
@@ -59,7 +62,7 @@ def beginning(row: int, layout: Layout) -> bytes:
     return f"{row},".encode() if layout.format == "csv" else f'{{"row": {row}, '.encode()
 
 
-def line(record: Record, prediction: Prediction | None, layout: Layout) -> bytes:
+def line(record: Record, prediction: AnyPrediction | None, layout: Layout) -> bytes:
     """The line of a record, with its end."""
     if layout.format == "csv":
         return _csv_line(_csv_fields(record, prediction, layout))
@@ -72,7 +75,7 @@ def line(record: Record, prediction: Prediction | None, layout: Layout) -> bytes
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def error_of(record: Record, prediction: Prediction | None) -> str:
+def error_of(record: Record, prediction: AnyPrediction | None) -> str:
     """Why a record has no prediction; "" if it has one."""
     return "" if prediction is not None else record.error or NOT_FINITE
 
@@ -86,18 +89,14 @@ def _rounded(probability: float) -> float:
     return float(f"{probability:.6g}")
 
 
-def _json_fields(record: Record, prediction: Prediction | None, layout: Layout) -> dict[str, Any]:
+def _json_fields(record: Record, prediction: AnyPrediction | None, layout: Layout) -> dict[str, Any]:
     fields: dict[str, Any] = {"row": record.row}
     if prediction is None:
         fields["error"] = error_of(record, prediction)
     else:
-        fields |= {"label": prediction.label, "probability": _rounded(prediction.probability)}
-        if layout.top_k > 1:
-            fields["top_k"] = [
-                {"label": label, "probability": _rounded(probability)} for label, probability in prediction.top_k
-            ]
+        fields |= _json_labels(prediction, layout)
         fields["truncated"] = prediction.truncated
-        if layout.abstains:
+        if layout.abstains and isinstance(prediction, Prediction):
             fields["abstained"] = prediction.abstained
         if layout.label_sets:
             fields["label_set"] = prediction.label_set
@@ -106,13 +105,38 @@ def _json_fields(record: Record, prediction: Prediction | None, layout: Layout) 
     return fields
 
 
+def _json_labels(prediction: AnyPrediction, layout: Layout) -> dict[str, Any]:
+    if isinstance(prediction, Prediction):
+        labels: dict[str, Any] = {"label": prediction.label, "probability": _rounded(prediction.probability)}
+    elif layout.top_k == 1:
+        return {"labels": _names(prediction), "probabilities": _probabilities(prediction, layout)}
+    else:
+        labels = {"labels": _names(prediction)}
+    if layout.top_k > 1:
+        best = ({"label": label, "probability": _rounded(probability)} for label, probability in prediction.top_k)
+        labels["top_k"] = list(best)
+    return labels
+
+
+def _names(prediction: MultiLabelPrediction) -> list[str]:
+    return [label for label, _ in prediction.labels]
+
+
+def _probabilities(prediction: MultiLabelPrediction, layout: Layout) -> dict[str, float]:
+    """Those of all classes, in their order."""
+    known = dict(prediction.top_k)
+    return {name: _rounded(known[name]) for name in layout.class_names}
+
+
 def _columns(layout: Layout) -> list[str]:
-    others = [f"{name}_{place}" for place in range(2, layout.top_k + 1) for name in ("label", "probability")]
+    places = ("", *(f"_{place}" for place in range(2, layout.top_k + 1)))
+    scores = [f"{name}{place}" for place in places for name in ("label", "probability")]
+    if layout.class_names and layout.top_k == 1:
+        scores = [f"probability.{name}" for name in layout.class_names]
     return [
         "row",
-        "label",
-        "probability",
-        *others,
+        *(["labels"] if layout.class_names else []),
+        *scores,
         "truncated",
         *(["abstained"] if layout.abstains else []),
         *(["label_set"] if layout.label_sets else []),
@@ -121,17 +145,28 @@ def _columns(layout: Layout) -> list[str]:
     ]
 
 
-def _csv_fields(record: Record, prediction: Prediction | None, layout: Layout) -> list[Any]:
+def _csv_fields(record: Record, prediction: AnyPrediction | None, layout: Layout) -> list[Any]:
     fields: dict[str, Any] = {"row": record.row, "error": error_of(record, prediction)}
     if prediction is not None:
-        for place, (label, probability) in enumerate(prediction.top_k, start=1):
-            ending = "" if place == 1 else f"_{place}"
-            fields |= {f"label{ending}": label, f"probability{ending}": _rounded(probability)}
+        fields |= _csv_labels(prediction, layout)
         fields["truncated"] = str(prediction.truncated).lower()
-        fields["abstained"] = str(prediction.abstained).lower()
         fields["label_set"] = to_json(prediction.label_set)
     fields |= {f"input.{name}": _csv_value(value) for name, value in record.kept.items()}
     return [fields.get(column, "") for column in _columns(layout)]
+
+
+def _csv_labels(prediction: AnyPrediction, layout: Layout) -> dict[str, Any]:
+    if isinstance(prediction, MultiLabelPrediction):
+        labels: dict[str, Any] = {"labels": to_json(_names(prediction))}
+        if layout.top_k == 1:
+            scores = _probabilities(prediction, layout)
+            return labels | {f"probability.{name}": score for name, score in scores.items()}
+    else:
+        labels = {"abstained": str(prediction.abstained).lower()}
+    for place, (label, probability) in enumerate(prediction.top_k, start=1):
+        ending = "" if place == 1 else f"_{place}"
+        labels |= {f"label{ending}": label, f"probability{ending}": _rounded(probability)}
+    return labels
 
 
 def _csv_value(value: Any) -> Any:

@@ -12,7 +12,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import try_lock, user_errors, user_path
 from amsdff_jax.prediction.inputs import Record
 from amsdff_jax.prediction.lines import Layout, beginning, header, line
-from amsdff_jax.prediction.prediction import Prediction
+from amsdff_jax.prediction.prediction import AnyPrediction
 from amsdff_jax.prediction.progress import START, Origin, ProgressFile, Reached, new_digest
 
 PIECE = 1 << 20  # bytes of a file that are read at once
@@ -85,7 +85,7 @@ class Output:
                 )
             self._begin()
 
-    def write(self, answers: Sequence[tuple[Record, Prediction | None]]) -> None:
+    def write(self, answers: Sequence[tuple[Record, AnyPrediction | None]]) -> None:
         """Writes the lines of a chunk.
 
         Raises:

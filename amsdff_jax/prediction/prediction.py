@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from amsdff_jax.evaluation.calibration import Calibration
+from amsdff_jax.evaluation.calibration_file import AnyCalibration
+from amsdff_jax.evaluation.multi_label_calibration import MultiLabelCalibration
 from amsdff_jax.reporting.escape import percent
 from amsdff_jax.reporting.render import render
 from amsdff_jax.reporting.table import Column, Table, columns
@@ -57,14 +59,47 @@ class Prediction:
         notes += ["The model abstains: the probability is below its threshold."] * self.abstained
         if self.label_set is not None:
             notes.append(f"Label set: {', '.join(self.label_set)}")
-        rows = [(label, percent(probability), probability) for label, probability in self.top_k]
-        classes = Table([*columns("Class", "Probability"), Column("", "weight")], rows)
-        return render("notebook.html.j2", classes=classes, notes=notes, words=None)
+        return _notebook(self.top_k, notes)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiLabelPrediction:
+    """What a model says of one text that may have any number of classes.
+
+    Attributes:
+      labels: the classes whose probability reaches their threshold, most likely first; perhaps none.
+      top_k: the most likely classes, best first, as many as were asked for, whether they reach it or not.
+      truncated: whether the text was truncated to the model's maximal length.
+      label_set: the classes among which no larger share of the text's labels is missing, on average, than the model was
+        calibrated for, most likely first; None for a model without such sets.
+    """
+
+    labels: tuple[ScoredLabel, ...]
+    top_k: tuple[ScoredLabel, ...]
+    truncated: bool
+    label_set: tuple[str, ...] | None = None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the classes of `top_k`, and which of them the text has."""
+        notes = [f"Labels: {', '.join(label for label, _ in self.labels) or 'none'}"]
+        notes += ["The text was truncated to the model's maximal length."] * self.truncated
+        if self.label_set is not None:
+            notes.append(f"Label set: {', '.join(self.label_set) or 'none'}")
+        return _notebook(self.top_k, notes)
+
+
+AnyPrediction: TypeAlias = Prediction | MultiLabelPrediction
+
+
+def _notebook(scores: tuple[ScoredLabel, ...], notes: list[str]) -> str:
+    rows = [(label, percent(probability), probability) for label, probability in scores]
+    classes = Table([*columns("Class", "Probability"), Column("", "weight")], rows)
+    return render("notebook.html.j2", classes=classes, notes=notes, words=None)
 
 
 def make_predictions(
-    logits: np.ndarray, truncated: np.ndarray, calibration: Calibration, top_k: int | None
-) -> Iterator[Prediction | None]:
+    logits: np.ndarray, truncated: np.ndarray, calibration: AnyCalibration, top_k: int | None
+) -> Iterator[AnyPrediction | None]:
     """A prediction for every row of logits, None for one that is not finite.
 
     Args:
@@ -74,16 +109,45 @@ def make_predictions(
       top_k: as many classes are in `Prediction.top_k`; None: all.
     """
     finite = np.all(np.isfinite(logits), axis=-1, keepdims=True)[:, 0]
-    probabilities = calibration.probabilities(np.where(finite[:, None], logits, 0))
+    known = np.where(finite[:, None], logits, 0)
+    if isinstance(calibration, MultiLabelCalibration):
+        answers = _label_lists(known, truncated, calibration, top_k)
+    else:
+        answers = _single_labels(known, truncated, calibration, top_k)
+    for answer, is_finite in zip(answers, finite, strict=True):
+        yield answer if is_finite else None
+
+
+def _single_labels(
+    logits: np.ndarray, truncated: np.ndarray, calibration: Calibration, top_k: int | None
+) -> Iterator[Prediction]:
+    probabilities = calibration.probabilities(logits)
     abstained: np.ndarray = calibration.abstains(probabilities)
-    sets = calibration.label_sets(probabilities) if calibration.coverage else None
-    # By logits, as `Evaluation.predictions` does: different ones may have the same probability.
-    order = np.argsort(-logits, axis=-1, kind="stable")
+    sets = calibration.label_sets(probabilities) if calibration.has_label_sets else None
     names = calibration.class_names
-    for row, classes in enumerate(order):
-        if not finite[row]:
-            yield None
-            continue
+    for row, classes in enumerate(_by_logit(logits)):
         best = tuple(ScoredLabel(names[label], float(probabilities[row, label])) for label in classes[:top_k])
         label_set = None if sets is None else tuple(names[label] for label in classes if sets[row, label])
         yield Prediction(*best[0], best, bool(truncated[row]), bool(abstained[row]), label_set)
+
+
+def _label_lists(
+    logits: np.ndarray, truncated: np.ndarray, calibration: MultiLabelCalibration, top_k: int | None
+) -> Iterator[MultiLabelPrediction]:
+    probabilities = calibration.probabilities(logits)
+    chosen = calibration.labels(probabilities)
+    sets = calibration.label_sets(probabilities) if calibration.has_label_sets else None
+    names = calibration.class_names
+    for row, classes in enumerate(_by_logit(logits)):
+        scored = [ScoredLabel(names[label], float(probabilities[row, label])) for label in classes]
+        labels = tuple(each for each, label in zip(scored, classes, strict=True) if chosen[row, label])
+        label_set = None if sets is None else tuple(names[label] for label in classes if sets[row, label])
+        yield MultiLabelPrediction(labels, tuple(scored[:top_k]), bool(truncated[row]), label_set)
+
+
+def _by_logit(logits: np.ndarray) -> np.ndarray:
+    """[N,C] the classes of each text, the most likely first; as `Evaluation.predictions` has them.
+
+    Not by probability: different logits may have the same one.
+    """
+    return np.argsort(-logits, axis=-1, kind="stable")

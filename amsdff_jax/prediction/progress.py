@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import check_regular, to_json, user_errors, user_path, write_text
-from amsdff_jax.evaluation.calibration import CALIBRATION
+from amsdff_jax.evaluation.calibration_file import CALIBRATION
 from amsdff_jax.models.dispatch import choose_compute_dtype
 from amsdff_jax.models.model_folder import OWN_FILES
 from amsdff_jax.prediction.classifier import Classifier

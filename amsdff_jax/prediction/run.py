@@ -18,7 +18,7 @@ from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, file_records, standard_input_records
 from amsdff_jax.prediction.lines import Layout, choose_format, error_of
 from amsdff_jax.prediction.outputs import Output
-from amsdff_jax.prediction.prediction import Prediction
+from amsdff_jax.prediction.prediction import AnyPrediction
 from amsdff_jax.prediction.progress import describe_origin
 from amsdff_jax.reporting.console import make_console
 
@@ -53,7 +53,8 @@ def predict(
       resume: continue `output`, if it was begun with the same model, input and arguments. In the end a file's rows
         give the same bytes as without an interruption, on the same machine with the same `batch_size`; lines of the
         standard input give the same labels, but may be divided otherwise, which moves the last digit of a probability.
-      top_k: number of classes to write for each text.
+      top_k: number of classes to write for each text; of a model whose texts may have several labels 1 writes the
+        probabilities of all, beside the labels.
       batch_size: texts that go through the model together.
       compute_dtype: "float32", "bfloat16" or "auto"; "": as saved.
       interrupted: asked after every chunk, whether to stop; a KeyboardInterrupt stops it sooner.
@@ -81,14 +82,16 @@ def predict(
         records = standard_input_records(keep_columns)
     classifier = Classifier.from_pretrained(user_path(model), batch_size=batch_size, compute_dtype=compute_dtype)
     check_pairs(classifier.saved.reads_pairs, data.text_pair_column)
-    calibration = classifier.calibration
+    several, calibration = classifier.saved.task == "multi_label", classifier.calibration
     layout = Layout(
         format,
         min(top_k, len(classifier.class_names)),
-        abstains=calibration is not None and calibration.target_precision > 0,
-        label_sets=calibration is not None and calibration.coverage > 0,
+        abstains=calibration is not None and calibration.may_abstain,
+        label_sets=calibration is not None and calibration.has_label_sets,
         keep_columns=tuple(keep_columns),
+        class_names=classifier.class_names if several else (),
     )
+    scored = None if several and layout.top_k == 1 else layout.top_k
     flags = {
         "format": format,
         "top_k": layout.top_k,
@@ -106,7 +109,7 @@ def predict(
                 task = progress.add_task(f"{lines.done:,} rows")
                 # `lines.done` grows, but what is to be skipped is what is there now.
                 items = _items(records, lines, lines.done)
-                for answers in classifier.annotate_chunks(items, layout.top_k, skip=lines.done):
+                for answers in classifier.annotate_chunks(items, scored, skip=lines.done):
                     lines.write(answers)
                     tally.add(answers)
                     progress.update(task, description=tally.progress)
@@ -147,7 +150,7 @@ class _Tally:
         self._first_error = ""
         self._start = time.perf_counter()
 
-    def add(self, answers: Iterable[tuple[Record, Prediction | None]]) -> None:
+    def add(self, answers: Iterable[tuple[Record, AnyPrediction | None]]) -> None:
         for record, prediction in answers:
             error = error_of(record, prediction)
             self._row = record.row

@@ -10,13 +10,13 @@ import numpy as np
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import shown
 from amsdff_jax.evaluation.evaluator import Evaluation
-from amsdff_jax.evaluation.metrics import NAMES
+from amsdff_jax.evaluation.metrics import METRICS
 from amsdff_jax.parallel.data_parallel import DataParallel
 
 if TYPE_CHECKING:
     from amsdff_jax.training.trainer import Trainer
 
-Metric = Callable[[np.ndarray, np.ndarray], float]  # labels [N], probabilities [N,C] -> a number
+Metric = Callable[[np.ndarray, np.ndarray], float]  # labels [N] or [N,C], probabilities [N,C] -> a number
 OnEvaluation = Callable[[dict[str, Any], "Trainer"], bool | None]  # record of the history, trainer -> whether to end
 
 
@@ -33,6 +33,7 @@ class Hooks:
         on_evaluation: OnEvaluation | None,
         best_metric: str,
         parallel: DataParallel,
+        task: str = "single",
     ):
         """Takes the functions.
 
@@ -40,6 +41,7 @@ class Hooks:
           metrics: by name; see `Trainer`.
           on_evaluation: see `Trainer`; None: there is none.
           best_metric: the metric that must be a number.
+          task: the kind of task, whose metrics have names of their own.
 
         Raises:
           UserError: a name that is taken, or that trackers would refuse; something that is no function.
@@ -54,7 +56,7 @@ class Hooks:
         self._metrics, self._on_evaluation = dict(metrics or {}), on_evaluation
         self._best_metric, self._parallel = best_metric, parallel
         for name in self._metrics:
-            if name in NAMES:
+            if name in METRICS[task].names:
                 raise UserError(f"metrics: {name!r} is computed already; expected another name")
             if not re.fullmatch(r"[\w.-]+", str(name), re.ASCII):
                 raise UserError(f"metrics: expected names of letters, digits, '_', '.' and '-', got {name!r}")

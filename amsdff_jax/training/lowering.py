@@ -51,7 +51,9 @@ def lower_train_step(
     update = make_train_step(graphs.train, config, optimizer, weights, gather=parallel.gather)
     step: Any = parallel.compile_train_step(update, state)
     texts: Any = jax.ShapeDtypeStruct((config.train.batch_size, length), np.int32)
-    labels: Any = jax.ShapeDtypeStruct(texts.shape[:1], np.int32)
+    several = config.task.kind == "multi_label"
+    shape = (config.train.batch_size, model.config.num_classes) if several else texts.shape[:1]
+    labels: Any = jax.ShapeDtypeStruct(shape, bool if several else np.int32)
     batch = Batch(texts, texts, labels)
     key = jax.eval_shape(lambda: jax.random.key(config.seed))
     lowered = step.lower(state, parallel.describe_batch(batch), parallel.describe_replicated(key))

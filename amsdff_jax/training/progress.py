@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from amsdff_jax.evaluation.metrics import LOWER_IS_BETTER
-
 
 @dataclasses.dataclass
 class RunProgress:
@@ -45,13 +43,13 @@ class RunProgress:
                 added = examples if name == "examples" else value * examples
                 sums[name] = sums.get(name, 0.0) + added
 
-    def add_evaluation(self, record: dict[str, Any], metric: str) -> bool:
+    def add_evaluation(self, record: dict[str, Any], metric: str, lower_is_better: bool) -> bool:
         """Adds a record to the history; whether it is the best so far by `metric` on validation."""
         self.history.append(record)
         value = record["validation"][metric]
         if self.best_value is None:
             better = True
-        elif metric in LOWER_IS_BETTER:
+        elif lower_is_better:
             better = value < self.best_value
         else:
             better = value > self.best_value

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from amsdff_jax.base.files import to_json, user_errors
 from amsdff_jax.base.records import read_log, write_log
 from amsdff_jax.data.dataset import by_class
+from amsdff_jax.data.encoded_labels import count_classes
 from amsdff_jax.data.tokens import Tokens
-from amsdff_jax.evaluation.metrics import NAMES
+from amsdff_jax.evaluation.metrics import METRICS
 from amsdff_jax.parallel.hosts import is_first_host
 from amsdff_jax.reporting.console import make_console
 from amsdff_jax.training.optimizer import Schedule
@@ -37,7 +37,7 @@ class NotFiniteError(ArithmeticError):
 
 def log_data(class_names: Sequence[str], train_tokens: Tokens, val_tokens: Tokens, max_length: int) -> None:
     """Logs how many texts there are of each class, how long they are, and how many are longer than `max_length`."""
-    counts = np.bincount(train_tokens.labels, minlength=len(class_names))
+    counts = count_classes(train_tokens.labels, len(class_names))
     logger.info("%d classes, with so many training texts: %s", len(counts), by_class(class_names, counts))
     for name, tokens in (("training", train_tokens), ("validation", val_tokens)):
         median, divided = sorted(tokens.lengths)[len(tokens) // 2], tokens.lengths > max_length
@@ -137,15 +137,18 @@ class StepRecorder:
         learning_rates: Mapping[str, Schedule],
         steps_per_epoch: int,
         log_every: int,
+        task: str = "single",
     ):
         """Takes where the metrics go.
 
         Args:
           learning_rates: those to log, by name.
           log_every: steps between records in the log.
+          task: the kind of task.
         """
         self._progress, self._log, self._display = progress, log, display
         self._learning_rates, self._steps_per_epoch, self._log_every = learning_rates, steps_per_epoch, log_every
+        self._known_metrics = METRICS[task].names
         self._texts_per_second: float | None = None
         self._recent: deque[tuple[float, float]] = deque(maxlen=STEPS_OF_SPEED)  # (time, texts) of the last steps
         self._unread: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
@@ -175,7 +178,8 @@ class StepRecorder:
         """Writes an evaluation: its record in the run's history, and whether it is the best so far."""
         step, metrics = record["step"], record["validation"]
         self._log.write("validation", step, metrics)
-        names = dict.fromkeys(("loss", "cross_entropy", "accuracy", best_metric, *sorted(metrics.keys() - NAMES)))
+        others = sorted(metrics.keys() - self._known_metrics)
+        names = dict.fromkeys(("loss", "cross_entropy", "accuracy", best_metric, *others))
         shown = ", ".join(f"{name} {'–' if metrics[name] is None else f'{metrics[name]:.4f}'}" for name in names)
         message = "epoch %.2f, step %d: training loss %.4f, validation %s%s"
         best = " (best so far)" if better else ""

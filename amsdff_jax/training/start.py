@@ -13,11 +13,11 @@ from flax import nnx
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import nearest
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, TaskConfig
 from amsdff_jax.data.batches import make_batch, plan_sample
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokens import Tokens
-from amsdff_jax.evaluation.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER
+from amsdff_jax.evaluation.metrics import METRICS
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -35,6 +35,19 @@ SAMPLED_TEXTS = 64  # that new layers are fitted to
 logger = logging.getLogger(__name__)
 
 
+def task_of(config: Config, train_data: TextDataset) -> TaskConfig:
+    """The task of a run, which the training data tells where the settings do not.
+
+    Raises:
+      UserError: the settings say another.
+    """
+    if config.task.kind not in ("single", train_data.task):
+        raise UserError(
+            f"task.kind: {config.task.kind}, but {train_data.name} has one label a text; read it with task=multi_label"
+        )
+    return TaskConfig(train_data.task)
+
+
 def check_run(
     model: PretrainedClassifier,
     config: Config,
@@ -47,13 +60,19 @@ def check_run(
     Args:
       metrics: the names of those that the caller computes.
     """
-    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | set(metrics))
+    task = METRICS[train_data.task]
+    known = sorted(task.higher_is_better | task.lower_is_better | set(metrics))
     if config.train.best_metric not in known:
         raise UserError(
             f"train.best_metric: no metric {config.train.best_metric!r}{nearest(config.train.best_metric, known)}; "
             f"there are {', '.join(known)}, and what is given to Trainer as metrics="
         )
-    val_data.require_classes(train_data.class_names, train_data.name)
+    val_data.require_classes(train_data.class_names, train_data.name, train_data.task)
+    if train_data.task == "multi_label" and config.loss.contrastive:
+        raise UserError(
+            f"loss.contrastive: {config.loss.contrastive}, but it compares texts by their one class, and those of "
+            f"{train_data.name} may have several; expected 0"
+        )
     if (train_data.text_pairs is None) != (val_data.text_pairs is None):
         with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)
         raise UserError(f"{without.name}: holds single texts, but {with_pairs.name} pairs of texts; expected the same")

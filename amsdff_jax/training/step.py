@@ -13,7 +13,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import BatchNorm
-from amsdff_jax.models.losses import combine, contrastive_loss, loss_parts
+from amsdff_jax.models.losses import OBJECTIVES, Objective, combine, contrastive_loss
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import torch_name
 from amsdff_jax.models.variables import Variables, graph_identity
@@ -90,7 +90,7 @@ def make_train_step(
 
     Args:
       graph: the model in train mode.
-      weights: [C] weight of each class in the loss.
+      weights: [C] weight of each class in the loss, as the objective of `config.task` takes it.
       axis_name: None for a function of whole batches; for one to run under `jax.pmap`, on the rows
         of one device, the name of the mapped axis, over which it sums.
       forward: (model, batch, dropout key) -> the model's output, for batches of anything but token ids.
@@ -101,20 +101,21 @@ def make_train_step(
       it. The metrics are scalars: `loss` and its parts, weighted by class as in training,
       `accuracy`, `examples` and `gradient_norm` before clipping.
     """
+    objective = OBJECTIVES[config.task.kind]
 
     def loss_share(trainable: dict, frozen: dict, statistics: dict, batch: Batch, weight: jax.Array, key: jax.Array):
         """The part that the rows of `batch` have in the loss, if `weight` [B] is each one's share of all weight."""
         model = nnx.merge(graph, gather(trainable), gather(frozen), statistics)
         output = forward(model, batch, key)
         valid_mask: Any = batch.attention_mask.any(axis=-1)
-        parts = loss_parts(output.logits, batch.labels, config.loss)
+        parts = objective.loss_parts(output.logits, batch.labels, config.loss, weights)
         if config.loss.contrastive:
             parts["contrastive"] = contrastive_loss(
                 output.pooled_features, batch.labels, valid_mask, config.loss.temperature, axis_name
             )
         sums = {name: jnp.sum(part * weight) for name, part in parts.items()}
         sums["examples"] = valid_mask.sum().astype(jnp.float32)
-        correct = (output.logits.argmax(axis=-1) == batch.labels) & valid_mask
+        correct = objective.is_right(output.logits, batch.labels) & valid_mask
         sums["correct"] = correct.sum().astype(jnp.float32)
         return combine(sums, config.loss), (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
@@ -130,7 +131,7 @@ def make_train_step(
             gradients, (sums, statistics) = differentiate(trainable, frozen, statistics, rows, weight, key)
             return statistics, (gradients, sums)
 
-        weight = _weight_shares(batch, weights, axis_name)
+        weight = _weight_shares(batch, objective, weights, axis_name)
         statistics, (gradients, sums) = _accumulate(
             differentiate_piece, statistics, (batch, weight), config.train.accumulation_steps
         )
@@ -159,7 +160,8 @@ def step_identity(
     if identity is None:
         return None
     settings = (config.train, config.loss, config.parallel, rates, weights.tolist(), total_steps)
-    return f"{identity}\n{settings}"
+    task = "" if config.task.kind == "single" else f"\n{config.task}"
+    return f"{identity}\n{settings}{task}"
 
 
 def initial_state(
@@ -170,12 +172,13 @@ def initial_state(
     return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables.trainable)), optimizer
 
 
-def _weight_shares(batch: Batch, weights: np.ndarray, axis_name: str | None) -> jax.Array:
-    """[B] the share of each text in the weight of the whole batch, that of its class; 0 on filler.
+def _weight_shares(batch: Batch, objective: Objective, weights: np.ndarray, axis_name: str | None) -> jax.Array:
+    """[B] the share of each text in the weight of the whole batch; 0 on filler.
 
     The weight is divided here and not in the end, because gradients are far larger than a batch.
     """
-    weight = jnp.where(batch.attention_mask.any(axis=-1), jnp.asarray(weights)[batch.labels], 0.0)
+    weight = objective.text_weights(jnp.asarray(batch.labels), jnp.asarray(weights))
+    weight = jnp.where(batch.attention_mask.any(axis=-1), weight, 0.0)
     total = jax.lax.psum(weight.sum(), axis_name) if axis_name else weight.sum()
     return weight / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
 

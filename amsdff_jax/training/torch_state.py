@@ -13,6 +13,7 @@ from amsdff_jax.base.files import user_path
 from amsdff_jax.config import Config, ModelConfig
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.interop.sequence_classification import PROBLEM_TYPES
 from amsdff_jax.models.adapters import merge_adapters
 from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -88,6 +89,7 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
             run.config.data.max_length,
             run.config.data.long_texts,
             run.config.data.window_overlap,
+            run.config.task.kind,
         ),
         "history": history,
         "best_val_accuracy": max(history["val_accuracy"], default=0.0),
@@ -95,7 +97,7 @@ def trainer_checkpoint(run: RunState) -> dict[str, Any]:
 
 
 def checkpoint_settings(
-    model: ModelConfig, class_names: Sequence[str], max_length: int, long_texts: str, window_overlap: int
+    model: ModelConfig, class_names: Sequence[str], max_length: int, long_texts: str, window_overlap: int, task: str
 ) -> dict[str, Any]:
     """What `from_torch` needs to know and cannot read off tensors."""
     return {
@@ -105,6 +107,7 @@ def checkpoint_settings(
         "window_overlap": window_overlap,
         "padding": "masked" if model.mask_padding else "reference",
         "num_attention_heads": model.num_attention_heads,
+        "problem_type": PROBLEM_TYPES[task],
     }
 
 

@@ -44,7 +44,7 @@ def train_run(config: Config, workdir: str | Path, stop: StopRequest | None = No
     workdir = user_path(workdir)
     for name, reason in find_idle_settings(config).items():
         logger.info("%s decides nothing, because %s", name, reason)
-    data = load_data(config.data, config.seed)
+    data = load_data(config.data, config.seed, config.task.kind)
     trainer = make_trainer(config, data, workdir)
     with lock_workdir(workdir):
         if stop is None:
@@ -94,7 +94,7 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
             record_training(
                 workdir / "model", config, splits, metrics, steps=trainer.total_steps, best_step=trainer.best_step
             )
-            write_metrics(report, metrics)
+            write_metrics(report, metrics, data.train.task)
             if data.test is not None:
                 record_test_split(workdir, data.test)
                 last = trainer.history[-1]["step"]
@@ -102,7 +102,7 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
                     trackers.log("test", last, metrics["test"])
         reporter.draw()
         draw_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
-        print_metrics(metrics, report)
+        print_metrics(metrics, report, data.train.task)
     return True
 
 

@@ -20,7 +20,7 @@ from amsdff_jax.data.stream import BatchStream
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer, make_windows
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.inference import StoppedError
-from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.evaluation.metrics import compute_metrics, lower_is_better
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.models.adapters import save_adapters
 from amsdff_jax.models.losses import class_weights
@@ -38,7 +38,14 @@ from amsdff_jax.training.inputs import RunInputs, SplitRecord
 from amsdff_jax.training.optimizer import highest_rates, peak_learning_rates
 from amsdff_jax.training.progress import RunProgress, take_means
 from amsdff_jax.training.recorder import NotFiniteError, RunLog, StepRecorder, TrainingDisplay, log_data
-from amsdff_jax.training.start import check_run, require_same_settings, require_same_weights, resume_run, start_run
+from amsdff_jax.training.start import (
+    check_run,
+    require_same_settings,
+    require_same_weights,
+    resume_run,
+    start_run,
+    task_of,
+)
 from amsdff_jax.training.step import make_train_step, step_identity, update_model
 from amsdff_jax.training.tracking import Trackers, check_trackers
 from amsdff_jax.training.workdir import lock_workdir, open_workdir
@@ -57,7 +64,7 @@ class Trainer:
     Attributes:
       model: the one given; after `train` in eval mode, with the weights of the best evaluation where the run has come
         to its end, else with those of the last step that was made.
-      config: as given, with the model's own settings.
+      config: as given, with the model's own settings and the task of the training data.
       workdir: the run's folder.
       stream: the training data in batches, on the devices.
       total_steps: updates of the whole run.
@@ -93,8 +100,9 @@ class Trainer:
           tokenizer: None: the encoder's own, or `config.data.tokenizer`.
           devices: None: all there are.
           metrics: further metrics by name, computed on every host at each evaluation and by `evaluate`, and shown like
-            the others: functions of the labels [N] and the probabilities [N,C] of all texts, NumPy arrays, that give a
-            number. `train.best_metric` may name one: greater is better, so give the negative of an error.
+            the others: functions of the labels ([N], or [N,C] where a text may have several) and the probabilities
+            [N,C] of all texts, NumPy arrays, that give a number. `train.best_metric` may name one: greater is better,
+            so give the negative of an error.
           on_evaluation: called on every host after each evaluation in training, with its record in the history and this
             trainer. If it gives True on any host, the run ends: it is finished, with the best weights so far.
 
@@ -103,9 +111,10 @@ class Trainer:
             be written or holds another run; hosts that do not see the same data and weights.
         """
         config = config if isinstance(config, Config) else Config.from_dict(config)
-        self.model, self.config = model, dataclasses.replace(config, model=model.config)
+        task = task_of(config, train_data)
+        self.model, self.config = model, dataclasses.replace(config, model=model.config, task=task)
         self._parallel = DataParallel(config.parallel.mode, devices)
-        self._hooks = Hooks(metrics, on_evaluation, config.train.best_metric, self._parallel)
+        self._hooks = Hooks(metrics, on_evaluation, config.train.best_metric, self._parallel, task.kind)
         check_run(model, self.config, train_data, val_data, metrics or ())
         check_trackers(config.train.tracker_names)
         self._parallel.check_batch_size(config.train.batch_size, config.train.accumulation_steps)
@@ -219,7 +228,7 @@ class Trainer:
         Raises:
           UserError: its classes are not those of the training data.
         """
-        dataset.require_classes(self.class_names, "the training data")
+        dataset.require_classes(self.class_names, "the training data", self.config.task.kind)
         return self._evaluator.evaluate(self.state.variables, dataset)
 
     def evaluate(self, dataset: TextDataset) -> dict[str, Any]:
@@ -253,9 +262,8 @@ class Trainer:
             RunLog(self.workdir, first, trackers) as log,
             TrainingDisplay(self.total_steps, first) as display,
         ):
-            recorder = StepRecorder(
-                self._progress, log, display, self._logged_rates, self.steps_per_epoch, self.config.train.log_every
-            )
+            intervals, task = (self.steps_per_epoch, self.config.train.log_every), self.config.task.kind
+            recorder = StepRecorder(self._progress, log, display, self._logged_rates, *intervals, task)
             self._clock = time.perf_counter()
             try:
                 if self._evaluation_is_due(first):  # the session before was stopped in the middle of it
@@ -299,7 +307,8 @@ class Trainer:
         del metrics["per_class"]
         train_metrics, epoch = take_means(self._progress.since_evaluation), step / self.steps_per_epoch
         record: dict[str, Any] = {"step": step, "epoch": epoch, "train": train_metrics, "validation": metrics}
-        better = self._progress.add_evaluation(record, self.config.train.best_metric)
+        metric = self.config.train.best_metric
+        better = self._progress.add_evaluation(record, metric, lower_is_better(metric, self.config.task.kind))
         if better:
             self._checkpoints.save_best(step, self.state.variables)
         recorder.record_evaluation(record, self.config.train.best_metric, better)
@@ -323,7 +332,8 @@ class Trainer:
         folder = self.workdir / "model"
         if is_first_host() and not folder.exists():
             save_adapters(self.workdir / "adapter", self.model)
-            reading = (self.config.data.max_length, self._reads_pairs, self.config.data.long_texts)
+            data, task = self.config.data, self.config.task.kind
+            reading = (data.max_length, self._reads_pairs, data.long_texts, task)
             save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, *reading))
             best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
             memory = f", in at most {peak / 1e6:.0f} MB of memory" if (peak := peak_memory()) else ""

@@ -41,7 +41,7 @@ SIZES = {"vocab_size": 45, "max_position_embeddings": 41}
 def make_folder(tiny_encoder, tmp_path):
     """A function that makes a model folder of random weights, none of which is 0 or 1, with a tokenizer."""
 
-    def make(family: str, name: str = "bert", folder=tmp_path / "model", **fields):
+    def make(family: str, name: str = "bert", folder=tmp_path / "model", task="single", **fields):
         encoder = read_encoder_values(FAMILIES[family] | SIZES)
         fields = (TINY_HEAD if name == "amsdff" else {}) | {"num_attention_heads": 3} | fields
         model = MODELS[name](ModelConfig(num_classes=3, **fields), encoder, rngs=nnx.Rngs(0))
@@ -49,7 +49,7 @@ def make_folder(tiny_encoder, tmp_path):
         for _, parameter in nnx.iter_graph(model):
             if isinstance(parameter, nnx.Param):
                 parameter[...] += 0.2 * random.normal(size=parameter.shape).astype(np.float32)
-        save_model(folder, SavedModel(model, load_tokenizer(tiny_encoder), CLASSES, 13))
+        save_model(folder, SavedModel(model, load_tokenizer(tiny_encoder), CLASSES, 13, task=task))
         return folder
 
     return make
@@ -140,6 +140,32 @@ def test_pipelines_say_what_the_classifier_says(name, fields, make_folder):
         assert answer["score"] == pytest.approx(prediction.probability, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["bert", "linear"])
+def test_pipelines_know_texts_with_several_labels(name, make_folder, tmp_path):
+    folder = make_folder("distilbert", name, task="multi_label")
+    if name == "bert":  # which needs nothing of this project but what transformers knows itself
+        AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(tmp_path / "theirs")
+        AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "theirs")
+        folder = tmp_path / "out"
+        assert from_transformers(tmp_path / "theirs", folder).task == "multi_label"
+    classify = pipeline("text-classification", str(folder), trust_remote_code=name != "bert")
+    found = classify(TEXTS, truncation=True, top_k=None)
+    expected = Classifier.from_pretrained(folder).predict(TEXTS, top_k=None)
+    for answers, prediction in zip(found, expected, strict=True):
+        assert [answer["label"] for answer in answers] == [each.label for each in prediction.top_k]
+        scores = [each.probability for each in prediction.top_k]
+        assert [answer["score"] for answer in answers] == pytest.approx(scores, abs=1e-5)
+        assert sum(scores) != pytest.approx(1, abs=1e-3)
+
+
+def test_several_labels_make_a_loss(make_folder):
+    model = TorchClassifier.from_pretrained(make_folder("distilbert", "linear", task="multi_label"))
+    ids, labels = torch.tensor([[2, 9, 3], [2, 8, 3]]), torch.tensor([[1, 0, 1], [0, 0, 0]])
+    output = model(ids, labels=labels)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(output.logits, labels.float())
+    assert output.loss.item() == pytest.approx(expected.item())
+
+
 def test_labels_make_a_loss(make_folder):
     model = TorchClassifier.from_pretrained(make_folder("distilbert", "linear"))
     ids, labels = torch.tensor([[2, 9, 3], [2, 8, 3]]), torch.tensor([2, 0])
@@ -208,7 +234,7 @@ def change_config(folder, **values):
 
 
 FAULTS = [
-    ({"problem_type": "multi_label_classification"}, "problem_type: expected one of 'single_label_classification'"),
+    ({"problem_type": "regression"}, "problem_type: expected one of 'single_label_classification', 'multi_label"),
     ({"architectures": ["DistilBertForTokenClassification"]}, "expected a class such as DistilBertForSequenceCl"),
     ({"model_type": "gpt2"}, "model_type is 'gpt2', expected 'distilbert'"),
     ({"model_type": "amsdff"}, "a model folder already"),

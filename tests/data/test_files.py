@@ -132,7 +132,7 @@ def test_a_row_of_nothing_but_missing_values_is_told(tmp_path):
         ("d.jsonl", b'{"text": "a", "label": "x"}\n{"text": \n', "line 2: not valid JSON"),
         ("d.jsonl", b'[1]\n', "line 1: expected an object"),
         ("d.jsonl", b'{"text": 3, "label": "x"}\n', "line 1, column 'text': expected a text, got 3"),
-        ("d.jsonl", b'{"text": "a", "label": [1]}\n', r"line 1, column 'label': expected a class name .* got \[1\]"),
+        ("d.jsonl", b'{"text": "a", "label": [[1]]}\n', r"line 1, column 'label': expected a class name .* got \[1\]"),
         ("d.jsonl", b'{"text": "a", "label": "\\ud83d"}\n', "line 1, column 'label': .* holds half of a character"),
         ("d.csv.gz", b"no gzip", "not a readable gzip file"),
         ("d.parquet", b"no parquet", "not a readable Parquet file"),

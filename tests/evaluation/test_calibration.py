@@ -13,10 +13,9 @@ from amsdff_jax.evaluation.calibration import (
     find_threshold,
     fit_temperature,
     quality,
-    read_calibration,
     softmax,
-    write_calibration,
 )
+from amsdff_jax.evaluation.calibration_file import read_calibration, write_calibration
 
 NAMES = ("a", "b", "c", "d", "e")
 

@@ -15,7 +15,8 @@ from amsdff_jax.config import ModelConfig
 from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.data.windows import Windows
-from amsdff_jax.evaluation.calibration import Calibration, write_calibration
+from amsdff_jax.evaluation.calibration import Calibration
+from amsdff_jax.evaluation.calibration_file import write_calibration
 from amsdff_jax.export import exporter, formats, verification
 from amsdff_jax.export.exporter import export_model
 from amsdff_jax.models.baselines import LinearClassifier
@@ -201,8 +202,8 @@ def test_script_as_its_readme_says(model_folder, texts_file, tmp_path):
     code, output = run_script(tmp_path / "log", "export.py", *arguments)
     assert code == 0, output
     assert "44 texts of 3 to 24 tokens: logits differ by at most" in output
-    names = {"README.md", "load.py", "tokens.py", "long_texts.py", "model.py", "model.safetensors", "config.json",
-             "tokenizer.json", "calibration.json"}  # fmt: skip
+    programs = {"load.py", "answers.py", "tokens.py", "long_texts.py", "model.py"}
+    names = programs | {"README.md", "model.safetensors", "config.json", "tokenizer.json", "calibration.json"}
     assert {file.name for file in out.iterdir()} == names
     readme = (out / "README.md").read_text()
     assert "2.5" in readme
@@ -305,10 +306,11 @@ def test_mistakes_are_one_line(model_folder, texts_file, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("loaders/stablehlo.py", {"jax", "numpy", "tokens"}),
-        ("loaders/safetensors.py", {"torch", "model", "tokens"}),
-        ("loaders/onnx.py", {"onnxruntime", "numpy", "tokens"}),
+        ("loaders/stablehlo.py", {"jax", "numpy", "answers", "tokens"}),
+        ("loaders/safetensors.py", {"torch", "model", "answers", "tokens"}),
+        ("loaders/onnx.py", {"onnxruntime", "numpy", "answers", "tokens"}),
         ("loaders/tokens.py", {"tokenizers", "long_texts"}),
+        ("loaders/answers.py", set()),
         ("../data/long_texts.py", {"math", "collections", "tokenizers"}),
     ],
 )

@@ -16,7 +16,8 @@ from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.config.encoders import DebertaConfig
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
+from amsdff_jax.evaluation.calibration import Calibration
+from amsdff_jax.evaluation.calibration_file import read_calibration, write_calibration
 from amsdff_jax.evaluation.model_card import write_model_card
 from amsdff_jax.evaluation.report import read_metrics, write_metrics
 from amsdff_jax.experiments.record import METRICS, RunRecord

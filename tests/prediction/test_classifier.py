@@ -19,7 +19,8 @@ from flax import nnx
 from amsdff_jax import Classifier, Config, EnhancedAMSDFF, TextDataset, UserError
 from amsdff_jax.data.chunks import PAUSE
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.evaluation.calibration import Calibration, write_calibration
+from amsdff_jax.evaluation.calibration import Calibration
+from amsdff_jax.evaluation.calibration_file import write_calibration
 from amsdff_jax.evaluation.evaluator import Evaluator
 from amsdff_jax.evaluation.model_card import record_conversion, write_model_card
 from amsdff_jax.models.baselines import LinearClassifier

@@ -89,6 +89,7 @@ def test_pairs_of_texts(estimator):
         ({}, ["w1", 3], ["a", "b"], r"texts\[1\]: expected a string, got 3"),
         ({}, ["w1", "w2"], ["a", "a"], r"y: expected at least two classes, got one class or none: \['a'\]"),
         ({}, ["w1", "w2"], ["a", "b", "b"], "X: 3 labels for 2 texts"),
+        ({}, ["w1", "w2"], [["a", "b"], []], "y: expected one class a text, got lists"),
         ({}, ["w1", "w2"], None, "requires y to be passed, but the target y is None"),
         ({}, ["w1", "w2"], [0.5, 1.5], "Unknown label type"),
         ({}, ["w1", "w2"], ["a", "b"], r"X: too few texts \(2\) to take a validation split from"),

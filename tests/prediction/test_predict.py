@@ -20,7 +20,8 @@ import pytest
 from amsdff_jax import Classifier, EnhancedAMSDFF, UserError
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.evaluation.calibration import Calibration, read_calibration, write_calibration
+from amsdff_jax.evaluation.calibration import Calibration
+from amsdff_jax.evaluation.calibration_file import read_calibration, write_calibration
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.prediction.calibrate_model import calibrate_model, print_calibration
 from amsdff_jax.prediction.evaluate import evaluate_model

@@ -42,9 +42,9 @@ def make_batch(rows: int, filler: int = 0, length: int = 9) -> Batch:
     return Batch(*(np.concatenate([part, np.zeros((filler, *part.shape[1:]), np.int32)]) for part in batch))
 
 
-def make_step(model, weights=(1.0, 1.0, 1.0), **train):
+def make_step(model, weights=(1.0, 1.0, 1.0), task="single", **train):
     """The step of a model, and the state that it begins with."""
-    config = Config.from_dict({"train": train})
+    config = Config.from_dict({"train": train, "task": {"kind": task}})
     rates = peak_learning_rates(parameter_names(model), config.train)
     graphs, variables = split_model(model, rates)
     state, optimizer = initial_state(variables, rates, config, total_steps=10)
@@ -75,13 +75,18 @@ def test_a_text_twice_makes_the_step_of_the_text_alone():
     assert metrics_twice == pytest.approx(metrics, rel=1e-5)
 
 
-def test_accumulated_losses_are_those_of_the_whole_batch():
+@pytest.mark.parametrize("task", ["single", "multi_label"])
+def test_accumulated_losses_are_those_of_the_whole_batch(task):
     # Without BatchNorm the pieces do not depend on each other.
-    def metrics(pieces):
-        step, state = make_step(make_model("linear"), (1.0, 2.0, 0.5), batch_size=8, accumulation_steps=pieces)
-        return step(state, make_batch(6, filler=2), jax.random.key(0))[1]
+    def metrics(pieces, filler=2):
+        step, state = make_step(make_model("linear"), (1.0, 2.0, 0.5), task, batch_size=8, accumulation_steps=pieces)
+        batch = make_batch(6, filler)
+        if task == "multi_label":
+            batch = batch._replace(labels=batch.labels[:, None] <= np.arange(C))  # of filler, which must not count, too
+        return step(state, batch, jax.random.key(0))[1]
 
     whole, parts = metrics(1), metrics(4)
+    assert whole["loss"] == pytest.approx(float(metrics(1, filler=0)["loss"]), rel=1e-5)
     for name, value in whole.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-5, err_msg=name)
 

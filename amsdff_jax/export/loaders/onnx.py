@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from answers import describe
 from tokens import encode
 
 FOLDER = Path(__file__).resolve().parent
@@ -23,8 +24,13 @@ def logits(texts):
 
 
 def probabilities(texts):
-    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none)."""
+    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none).
+
+    Where a text may have several labels, that of each class by itself.
+    """
     scores = logits(texts) / config["temperature"]
+    if "thresholds" in config:
+        return np.exp(-np.logaddexp(0, -scores))
     exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
@@ -32,4 +38,4 @@ def probabilities(texts):
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
     for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
-        print(f"{config['class_names'][row.argmax()]}\t{row.max():.4f}\t{text}")
+        print(f"{describe(row.tolist())}\t{text}")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from answers import describe
 from model import TorchClassifier
 from tokens import encode
 
@@ -24,11 +25,15 @@ def logits(texts):
 
 
 def probabilities(texts):
-    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none)."""
-    return torch.softmax(logits(texts) / config["temperature"], dim=-1)
+    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none).
+
+    Where a text may have several labels, that of each class by itself.
+    """
+    scores = logits(texts) / config["temperature"]
+    return torch.sigmoid(scores) if "thresholds" in config else torch.softmax(scores, dim=-1)
 
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
     for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
-        print(f"{config['class_names'][row.argmax()]}\t{row.max():.4f}\t{text}")
+        print(f"{describe(row.tolist())}\t{text}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.export
 import numpy as np
+from answers import describe
 
 FOLDER = Path(__file__).resolve().parent
 config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
@@ -26,11 +27,15 @@ def logits(texts):
 
 
 def probabilities(texts):
-    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none)."""
-    return np.asarray(jax.nn.softmax(logits(texts) / config["temperature"]))
+    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none).
+
+    Where a text may have several labels, that of each class by itself.
+    """
+    function = jax.nn.sigmoid if "thresholds" in config else jax.nn.softmax
+    return np.asarray(function(logits(texts) / config["temperature"]))
 
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
     for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
-        print(f"{config['class_names'][row.argmax()]}\t{row.max():.4f}\t{text}")
+        print(f"{describe(row.tolist())}\t{text}")

@@ -1,0 +1,145 @@
+"""How the labels of rows are read: one a text, or any number of them as a list, a separated text or columns."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import first_of, shown
+from amsdff_jax.config import DataConfig
+from amsdff_jax.config.columns import split_columns
+from amsdff_jax.data.labels import find_class_names, find_indices, label_of
+from amsdff_jax.data.rows import Row, is_list, plain, value_of
+
+TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+
+
+class LabelReader(Protocol):
+    """What is known of the labels of a kind of task."""
+
+    def read(self, row: Row) -> Any:
+        """The label of a row; raises `UserError` with its place."""
+        ...
+
+    def encode(
+        self, name: str, labels: list[Any], places: list[str], class_names: Sequence[str]
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The labels of all rows as numbers, and the classes, which are taken from the labels if none are given."""
+        ...
+
+
+def label_columns(config: DataConfig) -> tuple[str, ...]:
+    """The columns that hold labels."""
+    return split_columns(config.label_columns) or (config.label_column,)
+
+
+def choose_reader(config: DataConfig, task: str, first: Row) -> LabelReader:
+    """The reader for a kind of task.
+
+    Args:
+      task: of `TASKS`.
+      first: the row that tells by its label, if nothing else does, that there may be several.
+    """
+    if config.label_columns:
+        return _ColumnALabel(config)
+    tells = is_list(plain(first.values.get(config.label_column)))
+    if task == "multi_label" or config.label_separator or config.label_hierarchy or tells:
+        return _ListOfLabels(config, single_names=task == "multi_label" or bool(config.label_hierarchy))
+    return _OneLabel(config)
+
+
+class _OneLabel:
+    """Labels [N] int32."""
+
+    def __init__(self, config: DataConfig):
+        self._config = config
+
+    def read(self, row: Row) -> str:
+        column = self._config.label_column
+        return label_of(value_of(row, column), f"{row.place}, column {column!r}")
+
+    def encode(
+        self, name: str, labels: list[str], places: list[str], class_names: Sequence[str]
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        known = tuple(class_names) or tuple(find_class_names(name, labels, places, self._config))
+        return find_indices(name, labels, places, self._config, known), known
+
+
+class _ListOfLabels:
+    """Labels [N,C] bool, from one column."""
+
+    def __init__(self, config: DataConfig, single_names: bool):
+        """Takes the settings, and whether a name that is in no list is one label."""
+        self._config, self._single_names = config, single_names
+
+    def read(self, row: Row) -> list[str]:
+        column, separator = self._config.label_column, self._config.label_separator
+        place = f"{row.place}, column {column!r}"
+        value = plain(value_of(row, column))
+        if is_list(value):
+            values = [plain(each) for each in value]
+        elif separator and isinstance(value, str):
+            values = value.split(separator) if value.strip() else []
+        elif self._single_names or (separator and value is not None):
+            values = [value]
+        else:
+            raise UserError(f"{place}: expected a list of labels, as in other rows, got {shown(value)}")
+        return self._expand([label_of(each, place) for each in values])
+
+    def encode(
+        self, name: str, labels: list[list[str]], places: list[str], class_names: Sequence[str]
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        rows = [row for row, names in enumerate(labels) for _ in names]
+        flat, flat_places = [each for names in labels for each in names], [places[row] for row in rows]
+        known = tuple(class_names) or self._class_names(name, flat, flat_places)
+        encoded = np.zeros((len(labels), len(known)), bool)
+        encoded[rows, find_indices(name, flat, flat_places, self._config, known)] = True
+        return encoded, known
+
+    def _class_names(self, name: str, labels: list[str], places: list[str]) -> tuple[str, ...]:
+        if not labels:
+            raise UserError(f"{name}: column {self._config.label_column!r}: no row has a label; expected at least two")
+        return tuple(find_class_names(name, labels, places, self._config))
+
+    def _expand(self, names: list[str]) -> list[str]:
+        """With a hierarchy the names that each name lies under, too."""
+        separator = self._config.label_hierarchy
+        if not separator:
+            return names
+        parts = [name.split(separator) for name in names]
+        return [separator.join(each[:depth]) for each in parts for depth in range(1, len(each) + 1)]
+
+
+class _ColumnALabel(_ListOfLabels):
+    """Labels [N,C] bool, from a column each, in the order in which the settings name them."""
+
+    def __init__(self, config: DataConfig):
+        super().__init__(config, single_names=False)
+        self._columns = split_columns(config.label_columns)
+
+    def read(self, row: Row) -> list[str]:
+        return self._expand([column for column in self._columns if _truth(row, column)])
+
+    def encode(
+        self, name: str, labels: list[list[str]], places: list[str], class_names: Sequence[str]
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        known: tuple[str, ...] = tuple(dict.fromkeys(self._expand(list(self._columns))))
+        if class_names and set(class_names) != set(known):
+            raise UserError(
+                f"{name}: label_columns: expected a column for each of the classes {first_of(class_names)}, got "
+                f"{first_of(known)}"
+            )
+        if len(known) < 2:
+            raise UserError(f"{name}: label_columns: names a single class, {first_of(known)}; expected at least two")
+        return super().encode(name, labels, places, tuple(class_names) or known)
+
+
+def _truth(row: Row, column: str) -> bool:
+    value = plain(value_of(row, column))
+    truth = TRUTH.get(str(value).strip().lower())
+    if truth is None:
+        raise UserError(
+            f"{row.place}, column {column!r}: expected 1 where the text has the label, else 0, got {shown(value)}"
+        )
+    return truth
