@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 Loss = TypeVar("Loss", float, Array)
 
+SMALLEST_NORM = 1e-12  # of a vector, as in PyTorch's `normalize`
+SMALLEST_BASE = 1e-30  # of a power, whose gradient at 0 may be infinite
+
 
 def loss_parts(
     logits: Float32[Array | np.ndarray, "B C"], labels: Int[Array | np.ndarray, " B"], config: LossConfig
@@ -35,7 +38,8 @@ def loss_parts(
     """
     log_probabilities = jax.nn.log_softmax(logits, axis=-1)
     ce = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
-    focal = config.focal_alpha * (1 - jnp.exp(-ce)) ** config.focal_gamma * ce
+    wrong = jnp.maximum(1 - jnp.exp(-ce), SMALLEST_BASE)
+    focal = config.focal_alpha * wrong**config.focal_gamma * ce
     smoothed = (1 - config.smoothing) * ce - config.smoothing * log_probabilities.mean(axis=-1)
     return {"ce": ce, "focal": focal, "label_smoothing": smoothed}
 
@@ -62,7 +66,7 @@ def multi_label_loss_parts(
         yes *= jnp.asarray(weights)
     ce, other = jnp.where(labels, yes, no), jnp.where(labels, no, yes)
     wrong = jax.nn.sigmoid(jnp.where(labels, -logits, logits))  # the probability that is not given to the right answer
-    focal = config.focal_alpha * wrong**config.focal_gamma * ce
+    focal = config.focal_alpha * jnp.maximum(wrong, SMALLEST_BASE) ** config.focal_gamma * ce
     smoothed = (1 - config.smoothing / 2) * ce + config.smoothing / 2 * other
     return {name: part.mean(axis=-1) for name, part in (("ce", ce), ("focal", focal), ("label_smoothing", smoothed))}
 
@@ -114,7 +118,9 @@ def contrastive_loss(
         are partners.
     """
     features = features.astype(jnp.float32)
-    normalized = features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+    # The square is bounded, not the root, whose gradient at a vector of zeros, which filler can be, is not a number.
+    squares = jnp.square(features).sum(axis=-1, keepdims=True)
+    normalized = features / jnp.sqrt(jnp.maximum(squares, SMALLEST_NORM**2))
     partners, partner_labels = normalized, labels
     if axis_name:
         partners, partner_labels, valid_mask = jax.lax.all_gather((partners, labels, valid_mask), axis_name, tiled=True)

@@ -350,7 +350,8 @@ def test_windows_go_there_and_back_with_the_weights_as_they_are(overlap, tiny_en
         ({"overlap": 12}, "prefix"),
         ({"size": 9, "x": 1}, "windows.x"),
     ):
-        (tmp_path / "model" / "config.json").write_text(json.dumps(content | {"windows": windows}))
+        changed = content | {"amsdff": content["amsdff"] | {"windows": windows}}
+        (tmp_path / "model" / "config.json").write_text(json.dumps(changed))
         with pytest.raises(UserError, match=rf"config\.json: .*{message}"):
             load_model(tmp_path / "model")
 
