@@ -67,8 +67,8 @@ class Windows:
     def buckets(self, longest: int) -> tuple[int, ...]:
         """Padded lengths, of 2, 3, 4, 6, 8, 12, 16, ... windows, for texts of more than `size` tokens up to `longest`.
 
-        So few that a text of any length is soon compiled for, and so many that about a third of a batch at most is
-        padding.
+        So few that a text of any length is soon compiled for, and so many that about half of a row at most is padding,
+        and of texts of many windows a third.
         """
         numbers = itertools.chain.from_iterable((2 << power, 3 << power) for power in itertools.count())
         lengths = [self.size]
