@@ -5,12 +5,34 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from amsdff_jax.evaluation.metrics import METRICS
 from amsdff_jax.interop.sequence_classification import NATIVE_MODEL
 from amsdff_jax.models.model_folder import FolderConfig
 from amsdff_jax.reporting.render import render
 from amsdff_jax.reporting.table import Code, Column, Table, columns
 
+# Of the table of metrics, by task: titles, and names of metrics.
+COLUMNS = {
+    "single": {
+        "texts": "examples",
+        "accuracy": "accuracy",
+        "macro F1": "macro_f1",
+        "weighted F1": "weighted_f1",
+        "cross-entropy": "log_loss",
+        "Brier": "brier",
+        "ECE": "ece",
+    },
+    "multi_label": {
+        "texts": "examples",
+        "subset accuracy": "accuracy",
+        "micro F1": "micro_f1",
+        "macro F1": "macro_f1",
+        "average precision": "average_precision",
+        "sample F1": "sample_f1",
+        "Hamming loss": "hamming_loss",
+        "label ranking AP": "label_ranking_average_precision",
+        "ECE": "ece",
+    },
+}
 KEY_AND_VALUE = [Column("", "text"), Column("", "text")]
 
 FEW_TEXTS = 30  # of a class in training, below which the card warns
@@ -49,7 +71,7 @@ def card_text(config: FolderConfig, facts: Facts, calibration: Facts | None, has
         conversion=facts.get("conversion"),
         training=training,
         data_table=_data_table(config, training) if training else None,
-        metrics_table=_metrics_table(metrics, METRICS[config.task].card) if metrics else None,
+        metrics_table=_metrics_table(metrics, COLUMNS[config.task]) if metrics else None,
         split=split,
         values=values,
         class_table=_class_table(classes, training),

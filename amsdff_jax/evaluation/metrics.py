@@ -141,7 +141,6 @@ class TaskMetrics(NamedTuple):
       names: of all of them.
       meanings: what needs an explanation.
       shown: the most important by the titles that a terminal shows them under.
-      card: those of a model card.
     """
 
     compute: Callable[[Evaluation, Sequence[str], LossConfig], dict[str, Any]]
@@ -150,11 +149,9 @@ class TaskMetrics(NamedTuple):
     names: frozenset[str]
     meanings: Mapping[str, str]
     shown: Mapping[str, str]
-    card: Mapping[str, str]
 
 
 _TEXTS, _MACRO_F1 = {"texts": "examples"}, {"macro F1": "macro_f1"}
-_LABELS = {"micro F1": "micro_f1", **_MACRO_F1, "average precision": "average_precision"}
 
 METRICS = {
     "single": TaskMetrics(
@@ -167,11 +164,6 @@ METRICS = {
             **_TEXTS,
             **{"accuracy": "accuracy", **_MACRO_F1, "loss": "loss", "cross-entropy": "cross_entropy", "ECE": "ece"},
         },
-        card={
-            **_TEXTS,
-            **{"accuracy": "accuracy", **_MACRO_F1, "weighted F1": "weighted_f1"},
-            **{"cross-entropy": "log_loss", "Brier": "brier", "ECE": "ece"},
-        },
     ),
     "multi_label": TaskMetrics(
         multi_label_metrics.compute_multi_label_metrics,
@@ -179,11 +171,10 @@ METRICS = {
         multi_label_metrics.LOWER_IS_BETTER,
         multi_label_metrics.NAMES,
         multi_label_metrics.MEANINGS,
-        shown={**_TEXTS, "subset accuracy": "accuracy", **_LABELS, "loss": "loss", "ECE": "ece"},
-        card={
+        shown={
             **_TEXTS,
-            **{"subset accuracy": "accuracy", **_LABELS, "sample F1": "sample_f1", "Hamming loss": "hamming_loss"},
-            **{"label ranking AP": "label_ranking_average_precision", "ECE": "ece"},
+            **{"subset accuracy": "accuracy", "micro F1": "micro_f1", **_MACRO_F1},
+            **{"average precision": "average_precision", "loss": "loss", "ECE": "ece"},
         },
     ),
 }

@@ -10,6 +10,7 @@ from sklearn import metrics as sklearn_metrics
 
 from amsdff_jax.config import LossConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.evaluation.card_text import COLUMNS
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import METRICS, compute_metrics, lower_is_better
 from amsdff_jax.evaluation.report import draw_report, write_metrics, write_report
@@ -81,7 +82,7 @@ def test_names_meanings_and_directions():
     task, found = METRICS["multi_label"], compute_metrics(make_evaluation(), NAMES, LossConfig())
     assert found.keys() == task.names and task.meanings.keys() <= task.names
     assert not task.higher_is_better & task.lower_is_better
-    assert set(task.shown.values()) | set(task.card.values()) <= task.names
+    assert set(task.shown.values()) | set(COLUMNS["multi_label"].values()) <= task.names
     assert all(isinstance(found[name], float) for name in task.higher_is_better | task.lower_is_better)
     assert lower_is_better("hamming_loss", "multi_label") and not lower_is_better("hamming_loss", "single")
 
