@@ -151,7 +151,7 @@ def read_encoder(file: Path) -> None:
 
 def make_model_folder(folder: Path) -> None:
     config = {
-        "model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **label_values(CLASSES),
+        "model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **label_values(CLASSES, "single"),
         MODEL_TYPE: {
             "max_length": 5, "reads_pairs": False, "model": dataclasses.asdict(ModelConfig(num_classes=2)),
             "encoder": encoder_values(EncoderConfig()),

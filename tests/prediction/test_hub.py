@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from amsdff_jax.data.tokenization import load_tokenizer
-from amsdff_jax.evaluation.calibration import Calibration, write_calibration
+from amsdff_jax.evaluation.calibration import Calibration
+from amsdff_jax.evaluation.calibration_file import write_calibration
 from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.models.model_folder import SavedModel, save_model
