@@ -136,7 +136,9 @@ class DataConfig:
 
     source: str = "files"  # files, tfds, bundled (movie-review snippets) or newsgroups20
 
-    train_file: str = ""  # files: CSV, TSV, JSON, JSONL or Parquet, optionally .gz
+    # files: CSV, TSV, JSON, JSONL or Parquet, optionally .gz or .zst; or several: a folder of them, a pattern such as
+    # 'part-*.parquet', or a.csv,b.csv
+    train_file: str = ""
     validation_file: str = ""  # "": taken from the training file, stratified
     test_file: str = ""  # "": no test split
     text_column: str = "text"  # or several, such as title,body: joined with a space, without those that are empty

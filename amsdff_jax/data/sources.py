@@ -98,7 +98,7 @@ def _files(config: DataConfig, task: str) -> Loaded:
         expected = "a CSV, TSV, JSON, JSONL or Parquet file (--config.data.train_file=FILE)"
         raise UserError(f"data.train_file: not given; expected {expected}")
     folder = Path(config.train_file).parent
-    if folder.name in DATASETS and not user_path(config.train_file).exists():
+    if folder.name in DATASETS and not user_path(folder).exists():
         raise UserError(
             f"data.train_file: no file {config.train_file}; make it with "
             f"`amsdff prepare {folder.name} --output={folder.parent}`"
