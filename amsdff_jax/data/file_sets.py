@@ -70,7 +70,11 @@ def name_of(path: str) -> str:
 def _expand(path: str) -> list[str]:
     absolute = str(user_path(path))
     if os.path.isdir(absolute):
-        names = (os.path.join(path, name) for name in os.listdir(absolute) if name[0] not in "._")
+        found = os.listdir(absolute)
+        if {"dataset_info.json", "dataset_dict.json"} & {*found}:
+            way_out = f"read it with data.source=huggingface and data.dataset={path}"
+            raise UserError(f"{path}: a dataset that Hugging Face's save_to_disk wrote; {way_out}")
+        names = (os.path.join(path, name) for name in found if name[0] not in "._")
         return _sorted(path, [name for name in names if _is_format(name)], f"ending in {', '.join(FORMATS)}")
     if os.path.exists(absolute):
         return [path]

@@ -193,7 +193,9 @@ def _data_name(config: Config) -> str:
     data = config.data
     # With its folder: many are called train.csv.
     file = ",".join("/".join(Path(part).parts[-2:]) for part in data.train_file.split(","))
-    return {"files": file, "tfds": data.tfds_name, "bundled": "movie snippets"}.get(data.source, data.source)
+    published = Path(data.dataset).name if _is_local(data.dataset) else data.dataset
+    names = {"files": file, "tfds": published, "huggingface": published, "bundled": "movie snippets"}
+    return names.get(data.source, data.source)
 
 
 def _is_local(path: str) -> bool:
