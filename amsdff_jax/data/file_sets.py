@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import user_path
+from amsdff_jax.base.files import user_errors, user_path
 from amsdff_jax.base.validation import first_of
 from amsdff_jax.data.packed import PACKINGS
 
@@ -70,7 +70,8 @@ def name_of(path: str) -> str:
 def _expand(path: str) -> list[str]:
     absolute = str(user_path(path))
     if os.path.isdir(absolute):
-        found = os.listdir(absolute)
+        with user_errors(path, "read"):
+            found = os.listdir(absolute)
         if {"dataset_info.json", "dataset_dict.json"} & {*found}:
             way_out = f"read it with data.source=huggingface and data.dataset={path}"
             raise UserError(f"{path}: a dataset that Hugging Face's save_to_disk wrote; {way_out}")
@@ -83,7 +84,8 @@ def _expand(path: str) -> list[str]:
         parts = [part.strip() for part in path.split(",")]
         if not all(parts):
             raise UserError(f"{path}: nothing between two commas; expected names of files, such as a.csv,b.csv")
-        return list(dict.fromkeys(file for part in parts for file in _expand(part)))
+        files = [file for part in parts for file in _expand(part)]
+        return list({os.path.realpath(user_path(file)): file for file in files}.values())
     if re.search(r"[*?\[]", path):
         return _sorted(path, matches, "that fits this pattern")
     return [path]

@@ -71,10 +71,9 @@ def _read_split(
     try:
         features, examples = published.open(split)
     except (ValueError, KeyError) as error:
-        reason = (str(error) or "none").splitlines()[0]
-        raise UserError(
-            f"data.{field}: {config.dataset} has no split {split!r}, only {first_of(list(published.splits))} ({reason})"
-        ) from None
+        reason = f" ({_reason(error)})" if isinstance(error, ValueError) else ""
+        splits = first_of(list(published.splits))
+        raise UserError(f"data.{field}: {config.dataset} has no split {split!r}, only {splits}{reason}") from None
     columns = dataclasses.replace(
         config,
         text_column=write_columns(config.text_features),
@@ -96,6 +95,8 @@ def _read_split(
     name = f"{config.dataset} ({split})"
     names = () if config.label_columns else _label_names(features[config.label_feature])
     rows = _rows(examples(list(wanted)), config.label_feature, names, name)
+    if config.label_hierarchy:  # whose names are more than those of the class label
+        names = ()
     return label_rows(rows, columns, class_names or names, name, task)
 
 
@@ -194,13 +195,20 @@ def _huggingface(config: DataConfig) -> _Published:
         ) from None
     splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
 
-    def examples(split: Any, wanted: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        for batch in split.with_format(None).select_columns(list(wanted)).iter(ROWS_READ):
+    def examples(name: str, wanted: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        batches = splits[name].with_format(None).select_columns(list(wanted)).iter(ROWS_READ)
+        while True:
+            try:
+                batch = next(batches, None)
+            except Exception as error:  # of Arrow: the files are read as they are needed
+                raise UserError(f"{config.dataset} ({name}): could not be read ({_reason(error)})") from None
+            if batch is None:
+                return
             for values in zip(*(batch[each] for each in wanted), strict=True):
                 yield dict(zip(wanted, values, strict=True))
 
     def open_split(name: str) -> _Split:
-        return _Split(splits[name].features, functools.partial(examples, splits[name]))
+        return _Split(splits[name].features, functools.partial(examples, name))
 
     return _Published(splits, open_split)
 

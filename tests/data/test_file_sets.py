@@ -40,7 +40,7 @@ def test_folders_and_patterns_are_one_dataset_in_sorted_order(path, folder):
 
 def test_a_list_keeps_its_order_and_reads_no_file_twice(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert [row.values["text"] for row in read_rows("part-2.csv, part-1.csv,part-*.csv")] == ["c", "d", "a", "b", "e"]
+    assert [row.values["text"] for row in read_rows("part-2.csv, ./part-1.csv,part-*.csv")] == ["c", "d", "a", "b", "e"]
     write_csv(folder / "part-1.csv,part-2.csv", ["own"], ["x"])
     write_csv(folder / "[pa]*.csv", ["brackets"], ["x"])
     for name, text in (("part-1.csv,part-2.csv", "own"), ("[pa]*.csv", "brackets")):

@@ -76,6 +76,15 @@ def test_a_folder_of_one_split_has_that_alone(tmp_path):
     assert len(load_data(changed(config, test_split="")).train) == 3
 
 
+def test_a_folder_of_parquet_has_the_splits_that_its_names_say(tmp_path):
+    (tmp_path / "parts").mkdir()
+    for name in ("train", "test"):
+        made(SPLITS[name]).to_parquet(tmp_path / "parts" / f"{name}-00000-of-00001.parquet")
+    config = DataConfig(source="huggingface", dataset=str(tmp_path / "parts"), data_dir=str(tmp_path / "cache"))
+    splits = load_data(changed(config, validation_fraction=0.3))
+    assert (len(splits.train), splits.test.texts) == (3, SPLITS["test"]["text"])
+
+
 def test_a_split_without_labels_is_refused_by_its_name(tmp_path):
     hidden = {**SPLITS["test"], "label": [-1, -1]}
     config = saved(tmp_path / "saved", {"train": made(SPLITS["train"]), "test": made(hidden)})
@@ -97,6 +106,13 @@ def test_lists_of_labels_are_several_labels(tmp_path):
     splits = load_data(changed(config, label_feature="topics", validation_split="train"))
     assert splits.test.task == "multi_label"
     assert splits.test.labels.tolist() == [[True, False, True], [False] * 3, [False, True, False]]
+
+
+def test_a_hierarchy_has_more_classes_than_the_class_label(tmp_path):
+    nested = made({"text": ["a", "b"], "label": [0, 1]}, names=["rec.sport", "sci"])
+    config = changed(saved(tmp_path / "saved", {"train": nested, "test": nested}), label_hierarchy=".")
+    splits = load_data(changed(config, validation_split="test"))
+    assert splits.train.class_names == splits.test.class_names == ("rec", "rec.sport", "sci")
 
 
 def test_labels_that_are_values_are_read_as_those_of_files(tmp_path):
