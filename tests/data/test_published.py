@@ -96,7 +96,8 @@ def test_a_split_without_labels_is_refused_by_its_name(tmp_path):
 def test_splits_that_number_their_classes_otherwise_mean_the_same(tmp_path):
     other = made({**SPLITS["test"], "label": [2, 1]}, names=["neutral", "pos", "neg"])
     config = saved(tmp_path / "saved", {"train": made(SPLITS["train"]), "dev": other})
-    validation = load_data(changed(config, validation_split="dev", test_split="")).validation
+    train, validation, _ = load_data(changed(config, validation_split="dev", test_split=""))
+    assert validation.class_names == train.class_names
     assert [validation.class_names[label] for label in validation.labels] == ["neg", "pos"]
 
 
