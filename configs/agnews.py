@@ -13,7 +13,7 @@ from amsdff_jax.config import LAST_LAYER, default_config, leave_out_new_dropout
 def get_config():
     config = default_config()
     config.data.source = "tfds"
-    config.data.tfds_name = "ag_news_subset"
+    config.data.dataset = "ag_news_subset"
     config.data.text_features = ("title", "description")
     config.data.max_length = 128
     leave_out_new_dropout(config.model)

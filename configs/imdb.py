@@ -11,7 +11,7 @@ from amsdff_jax.config import default_config
 def get_config():
     config = default_config()
     config.data.source = "tfds"
-    config.data.tfds_name = "imdb_reviews"
+    config.data.dataset = "imdb_reviews"
     config.data.max_length = 512
     config.train.epochs = 2
     return config

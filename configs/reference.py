@@ -12,7 +12,7 @@ from amsdff_jax.config import default_config
 def get_config():
     config = default_config()
     config.data.source = "tfds"
-    config.data.tfds_name = "ag_news_subset"
+    config.data.dataset = "ag_news_subset"
     config.data.text_features = ("title", "description")
     config.data.max_length = 256
     config.model.mask_padding = False

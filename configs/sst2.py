@@ -14,7 +14,7 @@ from amsdff_jax.config import default_config
 def get_config():
     config = default_config()
     config.data.source = "tfds"
-    config.data.tfds_name = "glue/sst2"
+    config.data.dataset = "glue/sst2"
     config.data.text_features = ("sentence",)
     config.data.test_split = "validation"
     config.data.validation_fraction = 0.05

@@ -10,7 +10,9 @@ from amsdff_jax.prediction.calibrate_model import calibrate_model, print_calibra
 from amsdff_jax.prediction.classifier import BATCH_SIZE
 
 MODEL = flags.DEFINE_string("model", None, "A model folder, such as a run's model/.")
-FILE = flags.DEFINE_string("file", None, "A CSV, TSV, JSON, JSONL or Parquet file, gzipped or not, of held-out texts.")
+FILE = flags.DEFINE_string(
+    "file", None, "A CSV, TSV, JSON, JSONL or Parquet file, or several as in part-*.csv, of held-out texts."
+)
 DATA = command_line.define_data_flags(labels=True)
 PRECISION = flags.DEFINE_float("target_precision", 0, "Abstain where it takes that to be right so often; 0: never.")
 MISSED = flags.DEFINE_float(

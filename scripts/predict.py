@@ -16,7 +16,7 @@ MODEL = flags.DEFINE_string("model", None, "A model folder, such as a run's mode
 FILE = flags.DEFINE_string(
     "file",
     "",
-    "A CSV, TSV, JSON, JSONL or Parquet file, gzipped or not; without, and without "
+    "A CSV, TSV, JSON, JSONL or Parquet file, or several as in part-*.csv; without, and without "
     "texts, every line of the standard input is a text.",
 )
 DATA = command_line.define_data_flags()

@@ -21,6 +21,7 @@ from amsdff_jax.cli.arguments import READER, config_given, define_config, parse_
 from amsdff_jax.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, exit_code
 from amsdff_jax.config import QUOTING, Config, DataConfig
 from amsdff_jax.config.idle_settings import find_idle_settings
+from amsdff_jax.data.file_sets import name_of
 from amsdff_jax.parallel.compilation import keep_compiled_steps
 from amsdff_jax.parallel.hosts import (
     CONNECTION_TIMEOUT,
@@ -185,8 +186,8 @@ def define_data_flags(labels: bool = False) -> Callable[[str], DataConfig]:
 
 
 def run_name(train_file: str) -> str:
-    """The name of the file of texts, without folder and endings, or where there is none that of the config."""
-    return Path(train_file).name.split(".")[0] if train_file else config_name()
+    """The name of the file or files of texts, without folder and endings, or where there is none that of the config."""
+    return name_of(train_file).split(".")[0] if train_file else config_name()
 
 
 def config_name(flag: str = "config") -> str:

@@ -134,9 +134,11 @@ LONG_TEXTS = ("truncate", "head_tail", "windows")
 class DataConfig:
     """Where the texts come from and how they become batches."""
 
-    source: str = "files"  # files, tfds, bundled (movie-review snippets) or newsgroups20
+    source: str = "files"  # files, tfds, huggingface, bundled (movie-review snippets) or newsgroups20
 
-    train_file: str = ""  # files: CSV, TSV, JSON, JSONL or Parquet, optionally .gz
+    # files: CSV, TSV, JSON, JSONL or Parquet, optionally .gz or .zst; or several: a folder of them, a pattern such as
+    # 'part-*.parquet', or a.csv,b.csv
+    train_file: str = ""
     validation_file: str = ""  # "": taken from the training file, stratified
     test_file: str = ""  # "": no test split
     text_column: str = "text"  # or several, such as title,body: joined with a space, without those that are empty
@@ -150,8 +152,10 @@ class DataConfig:
     quoting: str = "auto"  # quotes in quoted fields of CSV and TSV: double or backslash; none: quotes are letters
     label_type: str = "auto"  # name: labels as they are written; integer: whole numbers; auto: numbers if most are
 
-    tfds_name: str = ""  # tfds: a dataset's name, such as ag_news_subset or glue/sst2
-    data_dir: str = ""  # TFDS data directory; "": TFDS' own default
+    # tfds: a dataset's name, such as ag_news_subset or glue/sst2. huggingface: a hub id, perhaps with configuration and
+    # revision as in nyu-mll/glue:sst2@main, a folder that `save_to_disk` made, or Parquet files
+    dataset: str = ""
+    data_dir: str = ""  # TFDS data directory, or where `datasets` keeps what it downloads; "": their own default
     text_features: tuple[str, ...] = ("text",)  # several are joined as columns are
     text_pair_feature: str = ""
     label_feature: str = "label"
@@ -171,7 +175,7 @@ class DataConfig:
     buckets: tuple[int, ...] = ()  # the lengths themselves, ending in max_length; (): chosen from the data
 
     def __post_init__(self) -> None:
-        require_choice("data.source", self.source, ("files", "tfds", "bundled", "newsgroups20"))
+        require_choice("data.source", self.source, ("files", "tfds", "huggingface", "bundled", "newsgroups20"))
         columns = [split_columns(getattr(self, name), f"data.{name}") for name in ("text_column", "text_pair_column")]
         require(bool(columns[0]), "data.text_column", self.text_column, "the name of a column")
         split_columns(self.label_columns, "data.label_columns")

@@ -4,7 +4,7 @@
 DATA_PATHS = ("data.train_file", "data.validation_file", "data.test_file", "data.data_dir")
 
 # What may be a path of this machine, which is nobody else's business.
-PATHS = (*DATA_PATHS, "data.tokenizer", "model.encoder", "model.encoder_config", "train.init_from")
+PATHS = (*DATA_PATHS, "data.dataset", "data.tokenizer", "model.encoder", "model.encoder_config", "train.init_from")
 
 # A run may be resumed with other values: they change no update of the weights but by rounding.
 SESSION_FIELDS = (

@@ -16,12 +16,12 @@ class _Rule(NamedTuple):
 
 _FILES = (
     *("data.train_file", "data.validation_file", "data.test_file"),
-    *("data.text_column", "data.text_pair_column", "data.label_column", "data.label_type"),
-    *("data.label_separator", "data.label_columns", "data.label_hierarchy"),
+    *("data.text_column", "data.text_pair_column", "data.label_column"),
     *("data.column_names", "data.delimiter", "data.quoting"),
 )
-_TFDS = (
-    *("data.tfds_name", "data.data_dir", "data.text_features", "data.text_pair_feature", "data.label_feature"),
+_LABELS = ("data.label_type", "data.label_separator", "data.label_columns", "data.label_hierarchy")
+_PUBLISHED = (
+    *("data.dataset", "data.data_dir", "data.text_features", "data.text_pair_feature", "data.label_feature"),
     *("data.train_split", "data.validation_split", "data.test_split"),
 )
 _AMSDFF = (
@@ -36,7 +36,16 @@ _RULES = (
     _Rule(
         _FILES, lambda config: config.data.source != "files", "data.source is not files (--config.data.source=files)"
     ),
-    _Rule(_TFDS, lambda config: config.data.source != "tfds", "data.source is not tfds (--config.data.source=tfds)"),
+    _Rule(
+        _LABELS,
+        lambda config: config.data.source not in ("files", "tfds", "huggingface"),
+        "data.source is not files (--config.data.source=files)",
+    ),
+    _Rule(
+        _PUBLISHED,
+        lambda config: config.data.source not in ("tfds", "huggingface"),
+        "data.source is not tfds (--config.data.source=tfds) and not huggingface",
+    ),
     _Rule(
         ("data.label_column", "data.label_type"),
         lambda config: bool(config.data.label_columns),
@@ -111,9 +120,9 @@ def find_idle_settings(config: Config) -> dict[str, str]:
 
 def _has_validation_split(config: Config) -> bool:
     data = config.data
-    return {"bundled": True, "files": bool(data.validation_file), "tfds": bool(data.validation_split)}.get(
-        data.source, False
-    )
+    if data.source in ("tfds", "huggingface"):
+        return bool(data.validation_split)
+    return {"bundled": True, "files": bool(data.validation_file)}.get(data.source, False)
 
 
 def _has_attention_heads(config: Config) -> bool:

@@ -10,7 +10,8 @@ from amsdff_jax.base.validation import shown
 
 logger = logging.getLogger(__name__)
 
-FORMER_NAMES = {"train.head_learning_rate": "train.learning_rate"}  # by today's
+# By today's.
+FORMER_NAMES = {"train.head_learning_rate": "train.learning_rate", "data.dataset": "data.tfds_name"}
 
 
 @functools.cache  # once a process, however often settings are read

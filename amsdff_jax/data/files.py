@@ -1,7 +1,5 @@
-"""Reads labelled texts from CSV, TSV, JSON, JSONL and Parquet files, gzipped or not."""
+"""Reads labelled texts from CSV, TSV, JSON, JSONL and Parquet files, packed or not, one or several."""
 
-import gzip
-import io
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -10,22 +8,23 @@ from amsdff_jax.base.files import user_path
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.file_sets import find_files, format_of
 from amsdff_jax.data.json_rows import json_lines_rows, json_rows
 from amsdff_jax.data.label_sets import label_columns
 from amsdff_jax.data.labelled_rows import label_rows
+from amsdff_jax.data.packed import PACKINGS, unpack
 from amsdff_jax.data.parquet import parquet_rows
 from amsdff_jax.data.rows import Row
 from amsdff_jax.data.signatures import SIGNATURE_BYTES, name_format
 from amsdff_jax.data.tables import table_rows
 
-FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-
 
 def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), task: str = "single") -> TextDataset:
-    """Reads a file into a dataset.
+    """Reads a file into a dataset, or several into one.
 
     Args:
-      path: ends in one of `FORMATS`, or one of these and .gz.
+      path: a name that ends in one of `FORMATS`, or one of these and .gz or .zst; or several files, as `find_files`
+        reads it.
       config: names of the columns, the kind of labels, and how a table is written.
       class_names: the classes that training knows; (): take them from the file, names sorted as
         text and integers as numbers.
@@ -41,7 +40,7 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), ta
 
 
 def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """The records of a file, one by one, in order, in memory that does not grow with the file.
+    """The records of a file or of several, one by one, in order, in memory that does not grow with the file.
 
     Args:
       path, columns: as for `scan_rows`.
@@ -56,43 +55,39 @@ def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
 
 
 def scan_rows(path: str, columns: Sequence[str] | None = None, config: DataConfig | None = None) -> Iterator[Row]:
-    """The records of a file, of which a broken one is a row that says so, and the others follow.
+    """The records of a file or of several, of which a broken one is a row that says so, and the others follow.
 
     Args:
-      path: as for `read_file`.
+      path: as for `read_file`; of several files the place of a row begins with the name of its file.
       columns: that a table must have, and the only ones of it that rows hold; None: all. JSON has its own in every row.
       config: how a table is written: delimiter, quoting, names of its columns; None: as is usual.
 
     Raises:
       UserError: no such file, an unknown format, a table without one of the columns, or a file that cannot be read on.
     """
-    file = user_path(path)
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    kind = (suffixes[-2:-1] if packed else suffixes[-1:] or [""])[0]
     columns = None if columns is None else list(dict.fromkeys(columns))
-    if kind not in FORMATS:
-        raise UserError(
-            f"{path}: unknown kind of file; expected a name ending in {', '.join(FORMATS)}, or one with .gz"
-        )
+    for file, name in find_files(path).items():
+        for row in _scan_file(file, columns, config or DataConfig()):
+            yield Row(f"{name}: {row.place}", row.values, row.error and f"{name}: {row.error}") if name else row
+
+
+def _scan_file(path: str, columns: Sequence[str] | None, config: DataConfig) -> Iterator[Row]:
+    kind, packed = format_of(path)
     try:
-        with file.open("rb") as plain, io.BufferedReader(gzip.open(plain)) if packed else plain as stream:
-            if packed and plain.peek(1) and not plain.peek(1).startswith(b"\x1f\x8b"):
-                raise gzip.BadGzipFile(f"but {name_format(plain.peek()) or 'perhaps plain text; name it without .gz'}")
+        with user_path(path).open("rb") as plain, unpack(plain, packed) if packed else plain as stream:
             head = stream.peek(SIGNATURE_BYTES)[:SIGNATURE_BYTES]
             if (kind != ".parquet" or not head.startswith(b"PAR")) and (other := name_format(head)):
                 raise UserError(f"{path}: is {other}")
             if kind == ".parquet":
-                yield from parquet_rows(path, stream, packed, columns)
+                yield from parquet_rows(path, stream, bool(packed), columns)
             elif kind == ".json":
                 yield from json_rows(path, stream, head)
             elif kind in (".jsonl", ".ndjson"):
                 yield from json_lines_rows(path, stream)
             else:
-                yield from table_rows(path, stream, columns, "," if kind == ".csv" else "\t", config or DataConfig())
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a readable gzip file ({error})") from None
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
-        ) from None
+                yield from table_rows(path, stream, columns, "," if kind == ".csv" else "\t", config)
+    except (OSError, EOFError, zlib.error) as error:
+        if packed and getattr(error, "errno", None) is None:  # errors of the file system have a number
+            raise UserError(f"{path}: not a readable {PACKINGS[packed].name} file ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); check the path and its permissions") from None

@@ -14,7 +14,7 @@ MOST_ROWS = 1024  # decoded at once
 BATCH_BYTES = 1 << 26  # of values decoded at once, taken on average
 BUFFER = 1 << 20  # bytes of a column read at once
 TOO_LARGE = f"expected values of at most {LONGEST_TEXT:,} bytes"
-LARGEST_PACKED = 1 << 33  # bytes of a file that was gzipped as a whole, which is unpacked to the disk
+LARGEST_PACKED = 1 << 33  # bytes of a file that was packed as a whole, which is unpacked to the disk
 
 
 def parquet_rows(path: str, stream: BinaryIO, packed: bool, columns: Sequence[str] | None) -> Iterator[Row]:

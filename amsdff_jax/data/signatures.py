@@ -21,7 +21,7 @@ _SIGNATURES = (
     (rb"%PDF-", "a PDF document; extract its text"),
     (rb"BZh[1-9]1AY&SY", "bzip2; unpack it, or pack it with gzip"),
     (rb"\xfd7zXZ\0", "xz; unpack it, or pack it with gzip"),
-    (rb"\x28\xb5\x2f\xfd", "zstd; unpack it, or pack it with gzip"),
+    (rb"\x28\xb5\x2f\xfd", "zstd; its name must end in .zst, once for every time it is packed"),
     (rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07", "a 7z or RAR archive; unpack it"),
     (rb".{257}ustar", "a tar archive; unpack it"),
     (rb"\x80[\x02-\x05][\x80-\xff}\](c]", "a Python pickle; write it as CSV or Parquet"),

@@ -1,6 +1,5 @@
-"""From settings to texts: the four sources of data, each giving the same three splits."""
+"""From settings to texts: the sources of data, each giving the same three splits."""
 
-import logging
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,14 +8,11 @@ import numpy as np
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
-from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.files import read_file, read_rows
 from amsdff_jax.data.prepare import DATASETS
-from amsdff_jax.data.rows import join_texts
-
-logger = logging.getLogger(__name__)
+from amsdff_jax.data.published import read_published
 
 
 class DataSplits(NamedTuple):
@@ -64,18 +60,21 @@ def load_source(config: DataConfig, task: str = "single") -> Loaded:
     Raises:
       UserError: as `load_data`.
     """
-    if config.source in ("bundled", "tfds"):
+    if config.source in ("bundled", "tfds", "huggingface"):
         for field in ("train_file", "validation_file", "test_file"):
             if getattr(config, field):
                 problem = f"data.{field}: given, but data.source={config.source} reads no files"
                 raise UserError(f"{problem}; add --config.data.source=files")
     if config.source == "files":
         train, validation, test = _files(config, task)
+    elif config.source in ("tfds", "huggingface"):
+        train, validation, test = read_published(config, task)
     elif task != "single":
-        raise UserError(f"task.kind={task}: data.source={config.source} has one label a text; expected files")
+        expected = "expected files, tfds or huggingface"
+        raise UserError(f"task.kind={task}: data.source={config.source} has one label a text; {expected}")
     else:
-        loaders = {"tfds": _tfds, "bundled": _movie_snippets, "newsgroups20": _newsgroups20}
-        train, validation, test = loaders[config.source](config)
+        loaders = {"bundled": _movie_snippets, "newsgroups20": _newsgroups20}
+        train, validation, test = loaders[config.source]()
     if np.count_nonzero(train.class_counts) < 2:
         raise UserError(f"{train.name}: holds a single class; expected at least two")
     return train, validation, test
@@ -98,7 +97,7 @@ def _files(config: DataConfig, task: str) -> Loaded:
         expected = "a CSV, TSV, JSON, JSONL or Parquet file (--config.data.train_file=FILE)"
         raise UserError(f"data.train_file: not given; expected {expected}")
     folder = Path(config.train_file).parent
-    if folder.name in DATASETS and not user_path(config.train_file).exists():
+    if folder.name in DATASETS and not user_path(folder).exists():
         raise UserError(
             f"data.train_file: no file {config.train_file}; make it with "
             f"`amsdff prepare {folder.name} --output={folder.parent}`"
@@ -111,7 +110,7 @@ def _files(config: DataConfig, task: str) -> Loaded:
     return train, other(config.validation_file), other(config.test_file)
 
 
-def _movie_snippets(config: DataConfig) -> Loaded:
+def _movie_snippets() -> Loaded:
     """Hutto's 10,605 movie-review snippets with their mean rating; see the folder's README."""
     splits: dict[str, list[tuple[str, float, str]]] = {"train": [], "validation": [], "test": []}
     with resources.as_file(resources.files("amsdff_jax.data") / "movie_snippets" / "ratings.csv.gz") as path:
@@ -132,7 +131,7 @@ def _movie_snippets(config: DataConfig) -> Loaded:
     return train, validation, test
 
 
-def _newsgroups20(config: DataConfig) -> Loaded:
+def _newsgroups20() -> Loaded:
     """The 20 Newsgroups by-date split without headers, footers and quotes, from scikit-learn's loader."""
     from sklearn.datasets import fetch_20newsgroups
 
@@ -147,88 +146,3 @@ def _newsgroups20(config: DataConfig) -> Loaded:
         return TextDataset(bunch.data, bunch.target, tuple(bunch.target_names), name=f"newsgroups20 ({name})")
 
     return subset("train"), None, subset("test")
-
-
-def _tfds(config: DataConfig) -> Loaded:
-    """A dataset of TensorFlow Datasets, read as a random-access source, without TensorFlow."""
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError:
-        raise UserError(
-            "data.source=tfds: needs tensorflow-datasets, which comes along on Linux alone and is not installed; "
-            "`pip install tensorflow-datasets array-record`, or read a file (--config.data.source=files)"
-        ) from None
-
-    if not config.tfds_name:
-        raise UserError("data.tfds_name: not given; expected a dataset's name (--config.data.tfds_name=ag_news_subset)")
-    builder = _tfds_builder(tfds, config)
-    features = builder.info.features
-    for field, name in [
-        *(("data.text_features", feature) for feature in config.text_features),
-        ("data.label_feature", config.label_feature),
-        *([("data.text_pair_feature", config.text_pair_feature)] if config.text_pair_feature else []),
-    ]:
-        if name not in features:
-            raise UserError(
-                f"{field}: {config.tfds_name} has no feature {name!r}, only {', '.join(features)}"
-                f"{nearest(name, features)}"
-            )
-    label_names = getattr(features[config.label_feature], "names", None)
-    if not label_names:
-        raise UserError(f"data.label_feature: {config.label_feature!r} of {config.tfds_name} is not a class label")
-
-    def split(field: str, name: str) -> TextDataset:
-        try:
-            source = builder.as_data_source(split=name)
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"data.{field}: {config.tfds_name} has no split {name!r}, only {', '.join(builder.info.splits)} "
-                f"({str(error).splitlines()[0]})"
-            ) from None
-        return _tfds_dataset(source, config, tuple(label_names), f"{config.tfds_name} ({name})")
-
-    return (
-        split("train_split", config.train_split),
-        split("validation_split", config.validation_split) if config.validation_split else None,
-        split("test_split", config.test_split) if config.test_split else None,
-    )
-
-
-def _tfds_builder(tfds: Any, config: DataConfig) -> Any:
-    options = {"data_dir": str(user_path(config.data_dir))} if config.data_dir else {}
-    try:
-        builder = tfds.builder(config.tfds_name, **options)
-        if not builder.is_prepared():
-            logger.info("downloading %s with TFDS", config.tfds_name)
-            builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # TFDS lets through whatever its many download paths raise.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"data.tfds_name: {config.tfds_name!r} is neither prepared in data_dir={config.data_dir or 'the default'!r}"
-            f" nor could be downloaded ({type(error).__name__}: {reason}); check the name, or point "
-            "--config.data.data_dir at a TFDS data directory that holds it"
-        ) from None
-    return builder
-
-
-def _tfds_dataset(source: Any, config: DataConfig, label_names: tuple[str, ...], name: str) -> TextDataset:
-    texts, pairs, labels = [], [], []
-    for index, example in enumerate(source):
-        texts.append(join_texts([_utf8(example[feature]) for feature in config.text_features]))
-        if config.text_pair_feature:
-            pairs.append(_utf8(example[config.text_pair_feature]))
-        label = int(example[config.label_feature])
-        if label < 0:
-            raise UserError(f"{name}: example {index} has no label (the split is published without); use another split")
-        labels.append(label)
-    return TextDataset(
-        texts,
-        np.array(labels, np.int32),
-        label_names,
-        text_pairs=pairs if config.text_pair_feature else None,
-        name=name,
-    )
-
-
-def _utf8(value: bytes | str) -> str:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

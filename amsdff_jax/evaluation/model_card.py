@@ -191,8 +191,15 @@ def _base_model(encoder: str) -> str:
 
 def _data_name(config: Config) -> str:
     data = config.data
-    file = "/".join(Path(data.train_file).parts[-2:])  # with its folder: many are called train.csv
-    return {"files": file, "tfds": data.tfds_name, "bundled": "movie snippets"}.get(data.source, data.source)
+    # With its folder: many are called train.csv.
+    file = ",".join("/".join(Path(part).parts[-2:]) for part in data.train_file.split(","))
+    published = Path(data.dataset).name if _is_local(data.dataset) else data.dataset
+    names = {"files": file, "tfds": published, "huggingface": published, "bundled": "movie snippets"}
+    return names.get(data.source, data.source)
+
+
+def _is_local(path: str) -> bool:
+    return bool(path) and (user_path(path).is_absolute() or user_path(path).exists())
 
 
 def without_paths(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -201,8 +208,8 @@ def without_paths(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, dict):
             cleaned[name] = without_paths(value, f"{prefix}{name}.")
-        elif prefix + name in PATHS and value and (Path(value).is_absolute() or user_path(value).exists()):
-            cleaned[name] = Path(value).name
+        elif prefix + name in PATHS and any(map(_is_local, value.split(","))):
+            cleaned[name] = ",".join(Path(part).name for part in value.split(","))
         else:
             cleaned[name] = value
     return cleaned

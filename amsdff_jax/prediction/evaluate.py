@@ -8,6 +8,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_errors, user_path
 from amsdff_jax.config import Config, DataConfig, TrainConfig
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.file_sets import name_of
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.sources import load_data
 from amsdff_jax.evaluation.calibration_file import AnyCalibration, read_calibration
@@ -43,7 +44,7 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
     saved = read_model_folder(workdir / "model")
     reporter = Reporter(saved, config, calibration=_thresholds(workdir / "model", saved))
     if file:
-        name = Path(file).name  # with its ending, so that it is not the name of a split
+        name = name_of(file)  # with its ending, so that it is not the name of a split
         dataset, directory = read_file(file, config.data, saved.class_names, saved.task), workdir / "report" / name
     else:
         name = split
@@ -84,7 +85,7 @@ def evaluate_model(
     saved = read_model_folder(model)
     saved.require_tokenizer(model)
     check_pairs(saved.reads_pairs, data.text_pair_column)
-    dataset, name = read_file(file, data, saved.class_names, saved.task), Path(file).name
+    dataset, name = read_file(file, data, saved.class_names, saved.task), name_of(file)
     directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name
     with user_errors(directory, "written", "name another folder with --output"):
         directory.mkdir(parents=True, exist_ok=True)

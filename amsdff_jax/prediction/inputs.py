@@ -76,7 +76,7 @@ def file_records(path: str, data: DataConfig, keep_columns: Sequence[str] = ()) 
     """A record for every row of a file.
 
     Args:
-      path: CSV, TSV, JSON, JSONL or Parquet, gzipped or not.
+      path: as for `scan_rows`.
       data: which columns hold the texts, and how a table is written.
       keep_columns: go to the output as they are.
 

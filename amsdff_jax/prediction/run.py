@@ -45,7 +45,7 @@ def predict(
     Args:
       model: a model folder.
       texts: given one by one.
-      file: CSV, TSV, JSON, JSONL or Parquet, gzipped or not.
+      file: CSV, TSV, JSON, JSONL or Parquet, packed or not, or several, as `read_file` takes them.
       data: names of the file's columns, and how a table is written; None: as the model was trained with.
       keep_columns: of the input, to be written beside the prediction.
       output: a file; "": the standard output.

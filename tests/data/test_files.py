@@ -23,14 +23,19 @@ def delimited(delimiter: str) -> bytes:
     return "".join(f"{quoted(text)}{delimiter}{label}\n" for text, label in lines).encode()
 
 
+def zstd(content: bytes) -> bytes:
+    return pyarrow.compress(content, codec="zstd", asbytes=True)
+
+
 def parquet(path) -> None:
     columns = {"text": [text for text, _ in ROWS], "label": [label for _, label in ROWS]}
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
 
 
-@pytest.mark.parametrize(
-    "name", ["d.csv", "d.tsv", "d.jsonl", "d.parquet", "d.csv.gz", "d.jsonl.gz", "D.CSV", "bom.csv"]
-)
+NAMES = "d.csv d.tsv d.jsonl d.parquet d.csv.gz d.jsonl.gz d.csv.zst d.jsonl.ZST D.CSV bom.csv"
+
+
+@pytest.mark.parametrize("name", NAMES.split())
 def test_all_formats_hold_the_same(name, tmp_path):
     path = tmp_path / name
     if "parquet" in name:
@@ -39,7 +44,8 @@ def test_all_formats_hold_the_same(name, tmp_path):
         lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in ROWS)
         content = "".join(lines).encode() if "jsonl" in name else delimited("\t" if "tsv" in name else ",")
         content = b"\xef\xbb\xbf" + content if "bom" in name else content
-        path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        pack = {"gz": gzip.compress, "zst": zstd}.get(name.lower().split(".")[-1], bytes)
+        path.write_bytes(pack(content))
     dataset = read_file(str(path), DataConfig())
     assert list(dataset.texts) == [text for text, _ in ROWS]
     assert dataset.class_names == ("x", "y")
@@ -187,10 +193,16 @@ def test_columns_without_a_name_may_be_many(tmp_path):
     assert read_file(str(path), DataConfig()).texts == ["a", "b"]
 
 
-def test_what_comes_before_the_damage_is_read(tmp_path):
-    path = tmp_path / "d.csv.gz"
-    path.write_bytes(gzip.compress(b"text,label\n" + b"a,b\n" * 50_000)[:-30])
-    rows = scan_rows(str(path))
-    assert next(rows).values == {"text": "a", "label": "b"}
-    with pytest.raises(UserError, match="not a readable gzip file"):
-        list(rows)
+@pytest.mark.parametrize(("ending", "pack", "name"), [("gz", gzip.compress, "gzip"), ("zst", zstd, "zstd")])
+def test_what_comes_before_the_damage_is_read(ending, pack, name, tmp_path):
+    path, rows = tmp_path / f"d.csv.{ending}", b"a,b\n" * 50_000
+    halves = [pack(b"text,label\n" + rows), pack(b"c,d\n" + rows)]
+    for content in (halves[0][:-10], halves[0] + halves[1][:-10], halves[0] + b"other"):
+        path.write_bytes(content)
+        scanned = scan_rows(str(path))
+        if content != halves[0][:-10] or ending == "gz":  # zstd has it all in one block
+            assert next(scanned).values == {"text": "a", "label": "b"}
+        with pytest.raises(UserError, match=f"d.csv.{ending}: not a readable {name} file"):
+            list(scanned)
+    path.write_bytes(b"".join(halves))
+    assert len(list(scan_rows(str(path)))) == 100_001

@@ -106,11 +106,13 @@ def test_row_groups_are_counted_through(tmp_path):
     assert [(row.place, row.values["text"]) for row in rows] == [(f"row {n + 1}", str(n)) for n in range(7)]
 
 
-def test_packed_with_gzip(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_packed_as_a_whole(ending, tmp_path, monkeypatch):
     content = (tmp_path / "d.parquet", write(tmp_path / "d.parquet", text=TEXTS, label=LABELS))[0].read_bytes()
-    path = tmp_path / "d.parquet.gz"
-    path.write_bytes(gzip.compress(content))
+    path = tmp_path / f"d.parquet.{ending}"
+    packed = gzip.compress(content) if ending == "gz" else pyarrow.compress(content, codec="zstd", asbytes=True)
+    path.write_bytes(packed)
     assert read_file(str(path), DataConfig()).texts == TEXTS
     monkeypatch.setattr(parquet, "LARGEST_PACKED", len(content) - 1)
-    with pytest.raises(UserError, match=r"d.parquet.gz: holds more than .* unpack it"):
+    with pytest.raises(UserError, match=rf"d.parquet.{ending}: holds more than .* unpack it"):
         list(scan_rows(str(path)))

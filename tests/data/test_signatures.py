@@ -58,6 +58,7 @@ FILES = {
     "an SQLite database": [database()],
     "a PDF document": [b"%PDF-1.7\n%\xe2\xe3"],
     "bzip2": [bz2.compress(TABLE)],
+    "zstd": [pyarrow.compress(TABLE, codec="zstd", asbytes=True)],
     "xz": [lzma.compress(TABLE)],
     "a tar archive": [written(tar)],
     "a Python pickle": [pickle.dumps({"text": ["a"]}, protocol) for protocol in (2, 3, 4, 5)],
@@ -87,9 +88,17 @@ def test_a_header_may_begin_like_another_format(header, tmp_path):
     assert [row.values["text"] for row in scan_rows(str(path))] == ["a"]
 
 
-def test_what_is_named_gz_and_is_not(tmp_path):
-    path = tmp_path / "d.csv.gz"
-    for content, message in ((TABLE, "perhaps plain text; name it without .gz"), (archive("d.csv"), "a zip archive")):
+@pytest.mark.parametrize(
+    ("ending", "name", "other"), [("gz", "gzip", "zstd; .* in .zst"), ("zst", "zstd", "gzip; .*gz")]
+)
+def test_what_is_named_packed_and_is_not(ending, name, other, tmp_path):
+    path = tmp_path / f"d.csv.{ending}"
+    contents = {
+        TABLE: f"perhaps plain text; name it without .{ending}",
+        archive("d.csv"): "a zip archive",
+        FILES["gzip" if ending == "zst" else "zstd"][0]: other,
+    }
+    for content, message in contents.items():
         path.write_bytes(content)
-        with pytest.raises(UserError, match=f"not a readable gzip file .*{message}"):
+        with pytest.raises(UserError, match=f"not a readable {name} file .*{message}"):
             list(scan_rows(str(path)))

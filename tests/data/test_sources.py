@@ -1,4 +1,4 @@
-"""The four sources."""
+"""The sources of data."""
 
 import sys
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_bundled_snippets_are_split_once_and_for_all():
 
 @pytest.mark.skipif(not AG_NEWS.exists(), reason="the TFDS sample of AG News is not beside the project")
 def test_tfds_without_tensorflow():
-    config = DataConfig(source="tfds", tfds_name="ag_news_subset", data_dir=str(AG_NEWS),
+    config = DataConfig(source="tfds", dataset="ag_news_subset", data_dir=str(AG_NEWS),
                         text_features=("title", "description"))  # fmt: skip
     splits = load_data(config)
     assert [len(split) for split in splits] == [9000, 1000, 7600]
@@ -41,14 +41,14 @@ def test_tfds_without_tensorflow():
 
 
 def test_tfds_name_that_is_nowhere(tmp_path):
-    with pytest.raises(UserError, match=r"data\.tfds_name: 'no_such_set' is neither prepared in .* nor could be"):
-        load_data(DataConfig(source="tfds", tfds_name="no_such_set", data_dir=str(tmp_path)))
+    with pytest.raises(UserError, match=r"data\.dataset: 'no_such_set' is neither prepared in .* nor could be"):
+        load_data(DataConfig(source="tfds", dataset="no_such_set", data_dir=str(tmp_path)))
 
 
 def test_without_tfds_the_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(UserError, match=r"data\.source=tfds: needs tensorflow-datasets, .*pip install"):
-        load_data(DataConfig(source="tfds", tfds_name="ag_news_subset"))
+        load_data(DataConfig(source="tfds", dataset="ag_news_subset"))
 
 
 def test_a_train_file_is_enough(tmp_path):

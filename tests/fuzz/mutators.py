@@ -12,6 +12,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import pyarrow
+
 Mutator = Callable[[Random, bytes], bytes]
 
 LARGEST = 1 << 21  # bytes of a mutated file, except for the few that are meant to swell
@@ -262,6 +264,16 @@ def within_gzip(mutator: Mutator) -> Mutator:
     return lambda random, data: gzip.compress(mutator(random, gzip.open(io.BytesIO(data)).read(LARGEST)), 1)
 
 
+def within_zstd(mutator: Mutator) -> Mutator:
+    """The same on what is packed."""
+
+    def change(random: Random, data: bytes) -> bytes:
+        content = pyarrow.CompressedInputStream(io.BytesIO(data), "zstd").read(LARGEST)
+        return pyarrow.compress(mutator(random, content), codec="zstd", asbytes=True)
+
+    return change
+
+
 def change_gzip_members(random: Random, data: bytes) -> bytes:
     """Puts pieces together that are gzip files each, one of them much larger than it looks."""
     filler = random.choice((b"\0", b"\n", b"a", b'"', b","))
@@ -293,5 +305,6 @@ FORMATS: dict[str, tuple[tuple[Mutator, float], ...]] = {
     "zip": ((change_zip_directory, 1), (change_bytes, 1)),
     "table.gz": ((within_gzip(change_table), 2), (change_bytes, 1), (change_gzip_members, 0.05)),
     "jsonl.gz": ((within_gzip(change_lines), 2), (change_bytes, 1), (change_gzip_members, 0.05)),
+    "table.zst": ((within_zstd(change_table), 2), (change_bytes, 1)),
     "parquet.gz": ((within_gzip(change_parquet_footer), 2), (change_bytes, 1), (change_gzip_members, 0.05)),
 }

@@ -120,10 +120,14 @@ def make_parquet_files(folder: Path) -> None:
 
 
 def make_packed_files(folder: Path) -> None:
+    import pyarrow
+
     for make in (make_tables, make_json_lines, make_parquet_files):
         make(folder)
     for file in list(folder.iterdir()):
         file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), 1))
+        packed = pyarrow.compress(file.read_bytes(), codec="zstd", asbytes=True)
+        file.with_name(f"{file.name}.zst").write_bytes(packed)
         file.unlink()
 
 
@@ -262,9 +266,10 @@ READERS = {
     "tables": Reader(make_tables, dict.fromkeys(("rows.csv", "rows.tsv", "numbers.csv"), "table"), read_texts),
     "json_lines": Reader(make_json_lines, dict.fromkeys(("rows.jsonl", "nested.jsonl"), "jsonl"), read_texts),
     "parquet": Reader(make_parquet_files, dict.fromkeys(("rows.parquet", "wide.parquet"), "parquet"), read_texts),
-    "gzip": Reader(
+    "packed": Reader(
         make_packed_files,
-        {"rows.csv.gz": "table.gz", "rows.jsonl.gz": "jsonl.gz", "rows.parquet.gz": "parquet.gz"},
+        {"rows.csv.gz": "table.gz", "rows.jsonl.gz": "jsonl.gz", "rows.parquet.gz": "parquet.gz",
+         "rows.csv.zst": "table.zst"},
         read_texts,
     ),
     "model_folder": Reader(

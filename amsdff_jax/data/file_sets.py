@@ -1,0 +1,105 @@
+"""Several files that are one: those of a folder, of a pattern such as `part-*.csv`, or of a list."""
+
+import glob
+import logging
+import os
+import re
+from pathlib import Path
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.files import user_errors, user_path
+from amsdff_jax.base.validation import first_of
+from amsdff_jax.data.packed import PACKINGS
+
+logger = logging.getLogger(__name__)
+
+FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+
+
+def find_files(path: str) -> dict[str, str]:
+    """The files that a path names, in sorted order; those of a list in its order, each once.
+
+    Args:
+      path: a file; a folder, of which those count whose names end in one of `FORMATS`, packed or not, and begin with
+        neither a point nor an underscore; a pattern of `glob`; or several of these with commas between them. What
+        exists under the whole name is no pattern and no list, and a pattern that fits is no list.
+
+    Returns:
+      For every file what messages call its rows' file: "" where the path is its own name.
+
+    Raises:
+      UserError: a folder, pattern or part of a list without files; files of more than one format, or of none of
+        `FORMATS`.
+    """
+    files = _expand(path)
+    formats: dict[str, str] = {}
+    for file in files:
+        formats.setdefault(format_of(file)[0], os.path.basename(file))
+    if len(formats) > 1:
+        raise UserError(f"{path}: files of several formats ({', '.join(formats.values())}); expected one")
+    if files == [path]:
+        return {path: ""}
+    names = first_of(list(map(os.path.basename, files)))
+    logger.info("%s: %d file%s, %s", path, len(files), "s" * (len(files) > 1), names)
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(user_path(file))) for file in files])
+    return {file: os.path.relpath(user_path(file), folder) for file in files}
+
+
+def format_of(path: str) -> tuple[str, str]:
+    """The ending that says a file's format, one of `FORMATS`, and that of how it is packed, or "".
+
+    Raises:
+      UserError: the name ends otherwise.
+    """
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    packing = suffixes.pop() if suffixes and suffixes[-1] in PACKINGS else ""
+    if not suffixes or suffixes[-1] not in FORMATS:
+        packed = " or ".join(PACKINGS)
+        raise UserError(
+            f"{path}: unknown kind of file; expected a name ending in {', '.join(FORMATS)}, or one with {packed}"
+        )
+    return suffixes[-1], packing
+
+
+def name_of(path: str) -> str:
+    """The name of a file or of several as that of one file, without folders, such as `part-_.csv` for `part-*.csv`."""
+    names = ",".join(Path(part.strip()).name for part in path.split(","))
+    return re.sub(r"[*?\[\],]+", "_", names) or "data"
+
+
+def _expand(path: str) -> list[str]:
+    absolute = str(user_path(path))
+    if os.path.isdir(absolute):
+        with user_errors(path, "read"):
+            found = os.listdir(absolute)
+        if {"dataset_info.json", "dataset_dict.json"} & {*found}:
+            way_out = f"read it with data.source=huggingface and data.dataset={path}"
+            raise UserError(f"{path}: a dataset that Hugging Face's save_to_disk wrote; {way_out}")
+        names = (os.path.join(path, name) for name in found if name[0] not in "._")
+        return _sorted(path, [name for name in names if _is_format(name)], f"ending in {', '.join(FORMATS)}")
+    if os.path.exists(absolute):
+        return [path]
+    matches = glob.glob(absolute, recursive=True)
+    if "," in path and not matches:
+        parts = [part.strip() for part in path.split(",")]
+        if not all(parts):
+            raise UserError(f"{path}: nothing between two commas; expected names of files, such as a.csv,b.csv")
+        files = [file for part in parts for file in _expand(part)]
+        return list({os.path.realpath(user_path(file)): file for file in files}.values())
+    if re.search(r"[*?\[]", path):
+        return _sorted(path, matches, "that fits this pattern")
+    return [path]
+
+
+def _sorted(path: str, names: list[str], expected: str) -> list[str]:
+    files = sorted(name for name in names if not os.path.isdir(user_path(name)))
+    if not files:
+        raise UserError(f"{path}: no file {expected}; check the path")
+    return files
+
+
+def _is_format(name: str) -> bool:
+    try:
+        return bool(format_of(name))
+    except UserError:
+        return False

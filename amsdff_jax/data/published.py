@@ -1,0 +1,222 @@
+"""Datasets as the field publishes them, through TensorFlow Datasets or Hugging Face's `datasets`: one way of both."""
+
+import dataclasses
+import functools
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.files import user_path
+from amsdff_jax.base.validation import first_of, nearest
+from amsdff_jax.config import DataConfig
+from amsdff_jax.config.columns import write_columns
+from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.file_sets import find_files
+from amsdff_jax.data.label_sets import label_columns
+from amsdff_jax.data.labelled_rows import label_rows
+from amsdff_jax.data.rows import Row, is_list, plain
+
+logger = logging.getLogger(__name__)
+
+ROWS_READ = 1024  # at once
+_HUB_ID = re.compile(r"(?P<id>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<revision>.+))?")
+
+
+class _Split(NamedTuple):
+    """The features by name, and what gives the examples, of which only some features are read."""
+
+    features: Mapping[str, Any]
+    examples: Callable[[Sequence[str]], Iterable[Mapping[str, Any]]]
+
+
+class _Published(NamedTuple):
+    """A dataset: the names of its splits, and what opens one, or raises KeyError or ValueError if there is none."""
+
+    splits: Iterable[str]
+    open: Callable[[str], _Split]
+
+
+def read_published(config: DataConfig, task: str) -> tuple[TextDataset, TextDataset | None, TextDataset | None]:
+    """The training, validation and test split that the settings name; None for one that they do not.
+
+    Args:
+      config: of the source "tfds" or "huggingface"; names of the dataset, its splits and features.
+      task: the kind of task, as for `read_file`.
+
+    Raises:
+      UserError: a library that is not installed, a dataset that is nowhere, no such split or feature, a text or label
+        that is not as it should be, or a split that is published without labels.
+    """
+    if not config.dataset:
+        example = "ag_news_subset" if config.source == "tfds" else "ag_news"
+        raise UserError(f"data.dataset: not given; expected a dataset's name (--config.data.dataset={example})")
+    published = {"tfds": _tfds, "huggingface": _huggingface}[config.source](config)
+    train = _read_split(published, config, "train_split", (), task)
+
+    def other(field: str) -> TextDataset | None:
+        if not getattr(config, field):
+            return None
+        return _read_split(published, config, field, train.class_names, train.task)
+
+    return train, other("validation_split"), other("test_split")
+
+
+def _read_split(
+    published: _Published, config: DataConfig, field: str, class_names: Sequence[str], task: str
+) -> TextDataset:
+    split = getattr(config, field)
+    try:
+        features, examples = published.open(split)
+    except (ValueError, KeyError) as error:
+        reason = f" ({_reason(error)})" if isinstance(error, ValueError) else ""
+        splits = first_of(list(published.splits))
+        raise UserError(f"data.{field}: {config.dataset} has no split {split!r}, only {splits}{reason}") from None
+    columns = dataclasses.replace(
+        config,
+        text_column=write_columns(config.text_features),
+        text_pair_column=write_columns([config.text_pair_feature]) if config.text_pair_feature else "",
+        label_column=config.label_feature,
+    )
+    labels = label_columns(columns)
+    wanted = {
+        **dict.fromkeys(labels, "label_columns" if config.label_columns else "label_feature"),
+        **({config.text_pair_feature: "text_pair_feature"} if config.text_pair_feature else {}),
+        **dict.fromkeys(config.text_features, "text_features"),
+    }
+    for feature, setting in reversed(wanted.items()):
+        if feature not in features:
+            raise UserError(
+                f"data.{setting}: {config.dataset} has no feature {feature!r}, only {', '.join(features)}"
+                f"{nearest(feature, features)}"
+            )
+    name = f"{config.dataset} ({split})"
+    names = () if config.label_columns else _label_names(features[config.label_feature])
+    rows = _rows(examples(list(wanted)), config.label_feature, names, name)
+    if config.label_hierarchy:  # whose names are more than those of the class label
+        names = ()
+    return label_rows(rows, columns, class_names or names, name, task)
+
+
+def _rows(examples: Iterable[Mapping[str, Any]], label: str, names: Sequence[str], split: str) -> Iterator[Row]:
+    """The examples as rows, a label with its name where there are `names`."""
+
+    def named(value: Any, place: str) -> Any:
+        value = plain(value)
+        if is_list(value):
+            return [named(each, place) for each in value]
+        if value == -1:
+            raise UserError(f"{split}: {place} has no label (the split is published without); use another split")
+        if isinstance(value, int) and not 0 <= value < len(names):
+            raise UserError(f"{split}: {place}, feature {label!r}: {value} is no label of the {len(names)} there are")
+        return names[value] if isinstance(value, int) else value
+
+    for number, example in enumerate(examples):
+        place = f"row {number}"
+        yield Row(place, {**example, label: named(example[label], place)} if names else dict(example))
+
+
+def _label_names(feature: Any) -> tuple[str, ...]:
+    """The names of the classes of a feature that is a class label, or a list of them; (): it is neither."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+    return tuple(name.strip() for name in names or ())
+
+
+def _tfds(config: DataConfig) -> _Published:
+    """A dataset of TensorFlow Datasets, read as a random-access source, without TensorFlow."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise UserError(
+            "data.source=tfds: needs tensorflow-datasets, which comes along on Linux alone and is not installed; "
+            "`pip install tensorflow-datasets array-record`, or read a file (--config.data.source=files)"
+        ) from None
+
+    options: dict[str, Any] = {"data_dir": str(user_path(config.data_dir))} if config.data_dir else {}
+    try:
+        builder: Any = tfds.builder(config.dataset, **options)
+        if not builder.is_prepared():
+            logger.info("downloading %s with TFDS", config.dataset)
+            builder.download_and_prepare(file_format="array_record")
+    except Exception as error:  # TFDS lets through whatever its many download paths raise.
+        raise UserError(
+            f"data.dataset: {config.dataset!r} is neither prepared in data_dir={config.data_dir or 'the default'!r}"
+            f" nor could be downloaded ({_reason(error)}); check the name, or point "
+            "--config.data.data_dir at a TFDS data directory that holds it"
+        ) from None
+    features = builder.info.features
+    given = config.label_feature in features and not config.label_columns
+    if given and not _label_names(features[config.label_feature]):
+        raise UserError(f"data.label_feature: {config.label_feature!r} of {config.dataset} is not a class label")
+
+    def split(name: str) -> _Split:
+        source = builder.as_data_source(split=name)
+        return _Split(
+            features, lambda wanted: ({each: _decoded(example[each]) for each in wanted} for example in source)
+        )
+
+    return _Published(builder.info.splits, split)
+
+
+def _huggingface(config: DataConfig) -> _Published:
+    """A dataset of the hub, a folder that `save_to_disk` made, or Parquet files; no code of theirs is run."""
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(
+            "data.source=huggingface: needs the library datasets, which is not installed; pip install 'datasets>=4'"
+        ) from None
+
+    path = str(user_path(config.dataset))
+    cache = str(user_path(config.data_dir)) if config.data_dir else None
+    parquet = [] if os.path.isdir(path) or not config.dataset.endswith(".parquet") else list(find_files(config.dataset))
+    try:
+        if parquet:
+            loaded = datasets.load_dataset(
+                "parquet", data_files={"train": [str(user_path(file)) for file in parquet]}, cache_dir=cache
+            )
+        elif os.path.isfile(os.path.join(path, "dataset_info.json")) or os.path.isfile(f"{path}/dataset_dict.json"):
+            loaded = datasets.load_from_disk(path)
+        elif os.path.isdir(path):
+            loaded = datasets.load_dataset(path, cache_dir=cache)
+        else:
+            name = _HUB_ID.fullmatch(config.dataset)
+            if name is None:
+                raise ValueError("expected the id of a dataset, such as ag_news or nyu-mll/glue:sst2@REVISION")
+            loaded = datasets.load_dataset(name["id"], name["config"], revision=name["revision"], cache_dir=cache)
+    except Exception as error:  # of network, hub, Arrow, JSON and the file system
+        raise UserError(
+            f"data.dataset: {config.dataset!r} could not be read ({_reason(error)}); expected the id of a dataset on "
+            "the hub, a folder of save_to_disk, or Parquet files"
+        ) from None
+    splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
+
+    def examples(name: str, wanted: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        batches = splits[name].with_format(None).select_columns(list(wanted)).iter(ROWS_READ)
+        while True:
+            try:
+                batch = next(batches, None)
+            except Exception as error:  # of Arrow: the files are read as they are needed
+                raise UserError(f"{config.dataset} ({name}): could not be read ({_reason(error)})") from None
+            if batch is None:
+                return
+            for values in zip(*(batch[each] for each in wanted), strict=True):
+                yield dict(zip(wanted, values, strict=True))
+
+    def open_split(name: str) -> _Split:
+        return _Split(splits[name].features, functools.partial(examples, name))
+
+    return _Published(splits, open_split)
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else plain(value)
+
+
+def _reason(error: Exception) -> str:
+    line = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
