@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from sklearn import metrics
 
-from amsdff_jax.config import LossConfig
-from amsdff_jax.evaluation import multi_label_metrics
+from amsdff_jax.config import LossConfig, TrainConfig
+from amsdff_jax.evaluation import multi_label_metrics, regression_metrics
 from amsdff_jax.evaluation.calibration import (
     CALIBRATION_BINS,
     Labels,
@@ -62,6 +62,12 @@ def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: Lo
 def lower_is_better(metric: str, task: str) -> bool:
     """Whether a metric of a kind of task is an error; one that a caller has added is not."""
     return metric in METRICS[task].lower_is_better
+
+
+def best_metric(metric: str, task: str) -> str:
+    """`metric`, or what stands in for the default of `train.best_metric` where a kind of task has no such metric."""
+    kind = METRICS[task]
+    return kind.default if metric == TrainConfig.best_metric and metric not in kind.names else metric
 
 
 def _compute(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
@@ -142,6 +148,7 @@ class TaskMetrics(NamedTuple):
       meanings: what needs an explanation.
       shown: the most important by the titles that a terminal shows them under.
       card: those of a model card.
+      default: what `train.best_metric` is unless it is given.
     """
 
     compute: Callable[[Evaluation, Sequence[str], LossConfig], dict[str, Any]]
@@ -151,9 +158,11 @@ class TaskMetrics(NamedTuple):
     meanings: Mapping[str, str]
     shown: Mapping[str, str]
     card: Mapping[str, str]
+    default: str = TrainConfig.best_metric
 
 
 _TEXTS, _MACRO_F1 = {"texts": "examples"}, {"macro F1": "macro_f1"}
+_ERRORS = {"MAE": "mae", "RMSE": "rmse", "R²": "r2", "Spearman": "spearman"}
 _LABELS = {"micro F1": "micro_f1", **_MACRO_F1, "average precision": "average_precision"}
 
 METRICS = {
@@ -185,5 +194,15 @@ METRICS = {
             **{"subset accuracy": "accuracy", **_LABELS, "sample F1": "sample_f1", "Hamming loss": "hamming_loss"},
             **{"label ranking AP": "label_ranking_average_precision", "ECE": "ece"},
         },
+    ),
+    "regression": TaskMetrics(
+        regression_metrics.compute_regression_metrics,
+        regression_metrics.HIGHER_IS_BETTER,
+        regression_metrics.LOWER_IS_BETTER,
+        regression_metrics.NAMES,
+        regression_metrics.MEANINGS,
+        shown={**_TEXTS, **_ERRORS},
+        card={**_TEXTS, **_ERRORS, "median absolute error": "median_absolute_error"},
+        default="rmse",
     ),
 }
