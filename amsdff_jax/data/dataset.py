@@ -211,7 +211,7 @@ class TextDataset:
     def require_single(self, what: str) -> None:
         """Raises `UserError` unless each text has one class, which is all that `what` knows."""
         if self.task != "single":
-            raise UserError(f"{self.name}: has {KINDS[self.task]}; {what} takes one label a text, a class")
+            raise UserError(f"{self.name}: has {KINDS[self.task]}; {what} takes one class a text")
 
     def require_classes(self, class_names: Sequence[str], owner: str, task: str = "single") -> None:
         """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order, as its task is."""

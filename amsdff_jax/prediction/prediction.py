@@ -140,9 +140,9 @@ def make_predictions(
 def _numbers(
     logits: np.ndarray, truncated: np.ndarray, calibration: RegressionCalibration
 ) -> Iterator[NumberPrediction]:
-    for value, cut_off in zip(logits[:, 0].tolist(), truncated.tolist(), strict=True):
+    for value, is_truncated in zip(logits[:, 0].tolist(), truncated.tolist(), strict=True):
         ends = (value - calibration.half_width, value + calibration.half_width)
-        yield NumberPrediction(value, cut_off, ends if calibration.has_intervals else None)
+        yield NumberPrediction(value, is_truncated, ends if calibration.has_intervals else None)
 
 
 def _single_labels(

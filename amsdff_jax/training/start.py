@@ -78,6 +78,8 @@ def check_run(
             f"loss.contrastive: {config.loss.contrastive}, but it compares texts by their one class, and "
             f"{train_data.name} has {KINDS[train_data.task]}; expected 0"
         )
+    if train_data.task == "regression" and train_data.labels.min() == train_data.labels.max():
+        raise UserError(f"{train_data.name}: all labels are {train_data.labels[0]:g}; expected several numbers")
     if train_data.task == "regression" and config.train.init_from:
         raise UserError(
             f"train.init_from: {config.train.init_from}, but with task.kind=regression a run begins with a new last "

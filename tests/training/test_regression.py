@@ -1,6 +1,7 @@
 """A number a text, from the file to the answer, which is in the unit of the file."""
 
 import csv
+import dataclasses
 import json
 import random
 import subprocess
@@ -161,7 +162,7 @@ def test_an_exports_loader_says_the_number(config, run, tmp_path):
 def test_what_takes_classes_refuses_in_a_line(config, run, tmp_path):
     with pytest.raises(UserError, match="only models of classes can be explained"):
         Explainer(read_model_folder(run / "model"))
-    with pytest.raises(UserError, match="amsdff inspect takes one label a text"):
+    with pytest.raises(UserError, match="amsdff inspect takes one class a text"):
         inspect_data(config, str(tmp_path), "page")
     data = load_data(config.data, task="regression")
     with pytest.raises(UserError, match="the frozen mode takes classes"):
@@ -173,6 +174,9 @@ def test_what_takes_classes_refuses_in_a_line(config, run, tmp_path):
     ):
         with pytest.raises(UserError, match=expected):
             make_trainer(config.replace(**changed), data, tmp_path / "run")
+    same = data._replace(train=dataclasses.replace(data.train, labels=np.ones(len(data.train))))
+    with pytest.raises(UserError, match="all labels are 1; expected several numbers"):
+        make_trainer(config, same, tmp_path / "run")
 
 
 @pytest.mark.parametrize("values", [["1.5", "x"], [1.5, None], [1.5, True], [1.5, "nan"], [1.5, "1e999"], [2.5, 2.5]])
