@@ -83,7 +83,8 @@ def _log_record(line: bytes) -> dict[str, Any] | None:
         for value in values.values():
             float(value)
         whole = isinstance(record["kind"], str) and type(record["step"]) is int and record["step"] >= 0
-        drawn = record["kind"] not in ("train", "validation") or {"loss", "accuracy"} <= record.keys()
+        shown = {"loss", "accuracy"} <= record.keys() or "mse" in record  # numbers have no accuracy
+        drawn = record["kind"] not in ("train", "validation") or shown
         return record if whole and drawn else None
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         return None

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear", "bert")
-TASKS = ("single", "multi_label")
+TASKS = ("single", "multi_label", "regression")
 POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fusion` reads them
 
 
@@ -44,7 +44,7 @@ class TaskConfig:
     """What is asked of a text."""
 
     # single: its one class; multi_label: any number of classes, or none. Labels that are lists say so by themselves, as
-    # do data.label_separator, data.label_columns and data.label_hierarchy.
+    # do data.label_separator, data.label_columns and data.label_hierarchy. regression: a number, of data.label_column.
     kind: str = "single"
 
     def __post_init__(self) -> None:
@@ -92,8 +92,8 @@ class ModelConfig:
         expected = f"at least 1, at most {MOST_MODULES}"
         require(0 < self.num_experts <= MOST_MODULES, "model.num_experts", self.num_experts, expected)
         require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
-        known, expected = 1 < self.num_classes <= LARGEST_SIZE, "at least 2, or 0 to take the number from the data"
-        require(known or self.num_classes == 0, "model.num_classes", self.num_classes, expected)
+        expected = "at least 2, 1 for a model of numbers, or 0 to take it from the data"
+        require(0 <= self.num_classes <= LARGEST_SIZE, "model.num_classes", self.num_classes, expected)
         dropouts = ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate")
         for name in (*dropouts, "lora_dropout"):
             require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
@@ -213,6 +213,11 @@ class LossConfig:
     focal_gamma: float = 2.0
     smoothing: float = 0.1  # probability spread evenly over all classes
     temperature: float = 0.07  # of the contrastive loss
+    # With task.kind=regression these are the parts instead, of numbers whose unit is the training labels' standard
+    # deviation: squared error, and Huber's loss, which beyond an error of huber_delta grows as the error does
+    mse: float = 1.0
+    huber: float = 0.0
+    huber_delta: float = 1.0
     # "": all equal; "balanced", "(1.0, 2.0)" in the order of the classes, "{neg: 1, pos: 2}". A text weighs as much as
     # its class; with task.kind=multi_label the loss of a class weighs so much where a text has it, else 1.
     class_weights: Any = ""
@@ -222,12 +227,17 @@ class LossConfig:
         for name, weight in zip(LOSS_PARTS, parts, strict=True):
             require(weight >= 0, f"loss.{name}", weight, "0 or more")
         require(sum(parts) > 0, "loss.ce", self.ce, "above 0, or another part of the loss above 0")
+        for name in REGRESSION_LOSS_PARTS:
+            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
+        require(self.mse + self.huber > 0, "loss.mse", self.mse, "above 0, or loss.huber above 0")
+        require(self.huber_delta > 0, "loss.huber_delta", self.huber_delta, "above 0")
         require(0 <= self.smoothing < 1, "loss.smoothing", self.smoothing, "from 0 to below 1")
         require(self.temperature > 0, "loss.temperature", self.temperature, "above 0")
         object.__setattr__(self, "class_weights", parse_class_weights(self.class_weights))
 
 
 LOSS_PARTS = ("ce", "focal", "label_smoothing", "contrastive")
+REGRESSION_LOSS_PARTS = ("mse", "huber")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +263,9 @@ class TrainConfig:
     beta2: float = 0.999
     epsilon: float = 1e-8
     gradient_clip: float = 1.0  # largest global norm; 0: no clipping
-    best_metric: str = "macro_f1"  # on the validation split; decides the best checkpoint and early stopping
+    # On the validation split; decides the best checkpoint and early stopping. With task.kind=regression rmse stands in
+    # for this default
+    best_metric: str = "macro_f1"
     patience: int = 0  # evaluations without improvement before stopping; 0: never stop early
     evaluate_every: int = 0  # steps between evaluations; 0: once an epoch
     checkpoint_every: int = 200  # steps between checkpoints, beside the one at each evaluation
@@ -318,6 +330,9 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 1 << 32, "seed", self.seed, "from 0 to 4294967295")
+        classes, number = self.model.num_classes, self.task.kind == "regression"
+        require(classes != 1 or number, "model.num_classes", classes, "at least 2, or 0 to take it from the data")
+        require(classes in (0, 1) or not number, "model.num_classes", classes, "0 or 1 with task.kind=regression")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":

@@ -29,6 +29,10 @@ _AMSDFF = (
     *("model.expert_dropout_rate", "model.pooling_dropout_rate", "model.classifier_dropout_rates"),
 )
 _LORA = ("model.lora_alpha", "model.lora_dropout", "model.lora_targets")
+_CLASS_LOSS = (
+    *("loss.ce", "loss.focal", "loss.label_smoothing", "loss.contrastive", "loss.class_weights"),
+    *("loss.focal_alpha", "loss.focal_gamma", "loss.smoothing", "loss.temperature"),
+)
 _HEADS = ("model.num_attention_heads", "model.attention_dropout_rate")
 
 # What their table leaves to the learning rates is not here: `training.optimizer` knows it.
@@ -95,6 +99,17 @@ _RULES = (
         "loss.label_smoothing=0",
     ),
     _Rule(("loss.temperature",), lambda config: not config.loss.contrastive, "loss.contrastive=0"),
+    _Rule(
+        (*_CLASS_LOSS, "data.label_type"),
+        lambda config: config.task.kind == "regression",
+        "task.kind=regression, whose labels are numbers and whose loss is loss.mse and loss.huber",
+    ),
+    _Rule(
+        ("loss.mse", "loss.huber", "loss.huber_delta"),
+        lambda config: config.task.kind != "regression",
+        "task.kind is not regression (--config.task.kind=regression)",
+    ),
+    _Rule(("loss.huber_delta",), lambda config: not config.loss.huber, "loss.huber=0"),
     _Rule(("train.decay_all",), lambda config: not config.train.weight_decay, "train.weight_decay=0"),
     _Rule(
         ("train.encoder_delay",),

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from amsdff_jax.config import Config
+from amsdff_jax.data.encoded_labels import task_of_labels
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.data.windows import Windows
 
 FILLER = -1  # index of a row that stands for no text
 BUCKET_MULTIPLE = 8  # lengths of buckets, so that shapes suit the hardware
+BATCH_TYPES = {"single": np.int32, "multi_label": np.bool_, "regression": np.float32}  # of labels, by kind of task
 
 
 class PlannedBatch(NamedTuple):
@@ -30,7 +32,8 @@ class Batch(NamedTuple):
     Attributes:
       input_ids: [B,S] int32.
       attention_mask: [B,S] int32, 1 on real tokens.
-      labels: [B] int32, 0 on filler; or [B,C] bool where a text may have several classes, none on filler.
+      labels: [B] int32, 0 on filler; or [B,C] bool where a text may have several classes, none on filler; or [B]
+        float32 where they are numbers.
     """
 
     input_ids: np.ndarray
@@ -180,7 +183,7 @@ def make_batch(dataset: Tokens, planned: PlannedBatch, rows: slice = slice(None)
     attention_mask[real] = np.arange(planned.length) < texts.lengths[:, None]
     input_ids = np.full_like(attention_mask, dataset.pad_token_id)
     input_ids[attention_mask == 1] = texts.token_ids
-    several = texts.labels.ndim == 2
-    labels = np.zeros((len(indices), *texts.labels.shape[1:]), bool if several else np.int32)
+    kind = BATCH_TYPES[task_of_labels(texts.labels)]
+    labels = np.zeros((len(indices), *texts.labels.shape[1:]), kind)
     labels[real] = texts.labels
     return Batch(input_ids, attention_mask, labels)

@@ -14,24 +14,28 @@ from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.validation import build, first_of, require, shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import write_columns
-from amsdff_jax.data.encoded_labels import count_classes, encode_labels, labels_in_order
+from amsdff_jax.data.encoded_labels import count_classes, encode_labels, labels_in_order, task_of_labels
 from amsdff_jax.data.iterative import iterative_parts
 from amsdff_jax.data.rows import listed
 
 MOST_LISTED = 20  # classes in a line of the log
+RANGES = 10  # of numbers, with equally many texts each
+
+KINDS = {"single": "one label a text", "multi_label": "any number of labels a text", "regression": "a number a text"}
 
 
 @dataclasses.dataclass(frozen=True)
 class TextDataset:
-    """Texts with their classes: one each, or any number.
+    """Texts with their labels: a class each, any number of classes, or a number.
 
     Lists, arrays and the columns of a data frame are taken by position; they are kept as lists.
 
     Attributes:
       texts: the N texts.
       labels: [N] int32, indices into `class_names`; class names are turned into these. Where a text may have several,
-        [N,C] bool, true for its classes; lists of names, or an array of zeros and ones, are turned into these.
-      class_names: the C classes, all different, in the order of the logits.
+        [N,C] bool, true for its classes; lists of names, or an array of zeros and ones, are turned into these. Where
+        labels are numbers, [N] float64, all finite; floating-point numbers beside a single name are such.
+      class_names: the C classes, all different, in the order of the logits; or what the numbers are called, alone.
       text_pairs: the N second texts, or None where a text stands alone.
       ids: N names of the texts for reports, such as their row in a file; by default 0, 1, ...
       name: what messages call the dataset, such as a file's path.
@@ -175,16 +179,25 @@ class TextDataset:
     @property
     def task(self) -> str:
         """The kind of task that the labels are for, one of `TASKS`."""
-        return "multi_label" if self.labels.ndim == 2 else "single"
+        return task_of_labels(self.labels)
 
     @property
     def class_counts(self) -> np.ndarray:
-        """[C] int64, how many texts there are of each class."""
+        """[C] int64, how many texts there are of each class; where labels are numbers, of all."""
         return count_classes(self.labels, len(self.class_names))
 
     def of_class(self, index: int) -> np.ndarray:
         """[N] bool, which texts are of a class."""
         return self.labels[:, index] if self.task == "multi_label" else self.labels == index
+
+    @property
+    def strata(self) -> np.ndarray:
+        """[N] int, whose shares a split keeps where a text has one label: the classes, or ten ranges of the numbers."""
+        if self.task != "regression":
+            return self.labels
+        ranks = np.empty(len(self), np.int64)
+        ranks[np.argsort(self.labels, kind="stable")] = np.arange(len(self))
+        return ranks * min(RANGES, len(self)) // len(self)
 
     @property
     def fingerprint(self) -> str:
@@ -196,15 +209,14 @@ class TextDataset:
         return digest.hexdigest()
 
     def require_single(self, what: str) -> None:
-        """Raises `UserError` if texts may have several labels, which `what` does not know."""
+        """Raises `UserError` unless each text has one class, which is all that `what` knows."""
         if self.task != "single":
-            raise UserError(f"{self.name}: texts have any number of labels; {what} takes one label a text")
+            raise UserError(f"{self.name}: has {KINDS[self.task]}; {what} takes one class a text")
 
     def require_classes(self, class_names: Sequence[str], owner: str, task: str = "single") -> None:
         """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order, as its task is."""
         if self.task != task:
-            kinds = {"single": "one label a text", "multi_label": "any number of labels a text"}
-            raise UserError(f"{self.name}: has {kinds[self.task]}, but {owner} {kinds[task]}; expected the same")
+            raise UserError(f"{self.name}: has {KINDS[self.task]}, but {owner} {KINDS[task]}; expected the same")
         if self.class_names != tuple(class_names):
             raise UserError(
                 f"{self.name}: its {len(self.class_names)} classes ({first_of(self.class_names)}) are not the "
@@ -245,7 +257,7 @@ class TextDataset:
 
 
 def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[TextDataset, TextDataset]:
-    """Splits a part off in which every class keeps its share.
+    """Splits a part off in which every class, or every range of numbers, keeps its share.
 
     Every class keeps at least one text in the first part, so a class of one text is never split off. Where a text may
     have several classes that holds as far as their combinations allow it (`iterative_parts`).
@@ -265,7 +277,8 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
         number = max(round(len(dataset) * fraction), 1)
         part = iterative_parts(dataset.labels, [len(dataset) - number, number], seed)
         return _divide(dataset, part == 1)
-    counts = dataset.class_counts
+    strata = dataset.strata
+    counts = np.bincount(strata)
     wanted = counts * fraction
     taken = np.floor(wanted).astype(int)
     # Largest remainders first, so that the parts add up to the fraction asked for.
@@ -279,7 +292,7 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
     order = np.random.default_rng(seed).permutation(len(dataset))
     split_off = np.zeros(len(dataset), bool)
     for label, number in enumerate(taken):
-        split_off[order[dataset.labels[order] == label][:number]] = True
+        split_off[order[strata[order] == label][:number]] = True
     return _divide(dataset, split_off)
 
 

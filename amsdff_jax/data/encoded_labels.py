@@ -1,4 +1,4 @@
-"""Labels that users hand over, as numbers: a class a text, or which classes each text has."""
+"""Labels that users hand over, as arrays: a class a text, which classes each text has, or a number a text."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ def labels_in_order(labels: Any, dataset: str) -> Any:
 
 
 def encode_labels(labels: Any, class_names: tuple[str, ...], dataset: str) -> np.ndarray:
-    """Labels as numbers: [N] int32, indices of classes, or [N,C] bool where texts may have several.
+    """Labels as an array: [N] int32, indices of classes, [N,C] bool where texts may have several, or [N] float64.
 
     Args:
       labels: classes by name or index; or for every text a list of names, perhaps an empty one; or an array [N,C], 1
-        where a text has a class, else 0.
+        where a text has a class, else 0; or, where there is one name alone, floating-point numbers.
       class_names: the C classes.
       dataset: what messages call the dataset.
 
@@ -32,13 +32,29 @@ def encode_labels(labels: Any, class_names: tuple[str, ...], dataset: str) -> np
     """
     if not isinstance(labels, list):
         return _indicators(np.asarray(labels), class_names, dataset)
+    if len(class_names) == 1 and labels and all(isinstance(plain(label), float) for label in labels):
+        return _numbers(labels, dataset)
     several = bool(labels) and is_list(plain(labels[0]))
     return (_sets if several else _classes)(labels, class_names, dataset)
 
 
+def task_of_labels(labels: np.ndarray) -> str:
+    """The kind of task, one of `TASKS`, that labels are for which `encode_labels` has made."""
+    return {"b": "multi_label", "f": "regression"}.get(labels.dtype.kind, "single")
+
+
 def count_classes(labels: np.ndarray, number: int) -> np.ndarray:
-    """[number] int64, how many texts there are of each class, of labels [N] or [N,number]."""
+    """[number] int64, how many texts there are of each class, of labels [N] or [N,number]; of numbers all texts."""
+    if task_of_labels(labels) == "regression":
+        return np.array([len(labels)])
     return labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=number)
+
+
+def _numbers(labels: list[Any], dataset: str) -> np.ndarray:
+    numbers = np.array(labels, np.float64)
+    for row in np.flatnonzero(~np.isfinite(numbers)).tolist():
+        raise UserError(f"{dataset}: labels[{row}]: expected a finite number, got {shown(labels[row])}")
+    return numbers
 
 
 def _indicators(labels: np.ndarray, class_names: tuple[str, ...], dataset: str) -> np.ndarray:

@@ -26,7 +26,7 @@ def stratified_folds(dataset: TextDataset, folds: int, seed: int) -> list[tuple[
     Raises:
       UserError: fewer than two folds, or more than the largest class has texts.
     """
-    largest = int(dataset.class_counts.max())
+    largest = int(np.bincount(dataset.strata).max() if dataset.task == "regression" else dataset.class_counts.max())
     if not 2 <= folds <= largest:
         raise UserError(
             f"folds: expected 2 to {largest}, the texts of the largest class in {dataset.name}, got {folds}"
@@ -36,7 +36,7 @@ def stratified_folds(dataset: TextDataset, folds: int, seed: int) -> list[tuple[
     if dataset.task == "multi_label":
         fold_of = iterative_parts(dataset.labels, [len(dataset) / folds] * folds, seed)
     else:
-        fold_of = fold_numbers(dataset.labels, folds, seed)
+        fold_of = fold_numbers(dataset.strata, folds, seed)
     return [
         (
             dataset.take(fold_of != fold, f"{dataset.name} (all but fold {fold + 1} of {folds})"),

@@ -1,12 +1,13 @@
-"""How the labels of rows are read: one a text, or any number of them as a list, a separated text or columns."""
+"""How the labels of rows are read: one a text, any number as a list, a separated text or columns, or a number."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import first_of, shown
+from amsdff_jax.base.validation import first_of, require, shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.labels import find_class_names, find_indices, label_of
@@ -41,6 +42,8 @@ def choose_reader(config: DataConfig, task: str, first: Row) -> LabelReader:
       task: of `TASKS`.
       first: the row that tells by its label, if nothing else does, that there may be several.
     """
+    if task == "regression":
+        return _Number(config)
     if config.label_columns:
         return _ColumnALabel(config)
     tells = is_list(plain(first.values.get(config.label_column)))
@@ -64,6 +67,35 @@ class _OneLabel:
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         known = tuple(class_names) or tuple(find_class_names(name, labels, places, self._config))
         return find_indices(name, labels, places, self._config, known), known
+
+
+class _Number:
+    """Labels [N] float64; the only name is that of the column."""
+
+    def __init__(self, config: DataConfig):
+        for name in ("label_columns", "label_separator", "label_hierarchy"):
+            value = getattr(config, name)
+            require(not value, f"data.{name}", value, "nothing with task.kind=regression, whose labels are numbers")
+        self._column = config.label_column
+
+    def read(self, row: Row) -> float:
+        value = plain(value_of(row, self._column))
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"{row.place}, column {self._column!r}: expected a finite number, got {shown(value)}")
+        return number
+
+    def encode(
+        self, name: str, labels: list[float], places: list[str], class_names: Sequence[str]
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        if not class_names and min(labels) == max(labels):
+            raise UserError(
+                f"{name}: column {self._column!r}: all labels are {labels[0]:g}; expected different numbers"
+            )
+        return np.array(labels, np.float64), tuple(class_names) or (self._column,)
 
 
 class _ListOfLabels:

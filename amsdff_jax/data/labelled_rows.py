@@ -71,7 +71,7 @@ def label_rows(
         ids=places,
         name=name,
     )
-    if not len(class_names):  # which else have been looked at before
+    if not len(class_names) and dataset.task != "regression":  # which else have been looked at before
         for sentence in (*suspect_classes(dataset), *repeated_headers(dataset, config)):
             logger.warning("%s: %s", name, sentence)
     return dataset

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 1000  # characters
 LONGEST_NUMBER = 50  # digits
+MOST_FRACTIONS = 50  # different numbers, some of them not whole, that may still be classes, such as versions
 HEADER = "if the row is the header again, remove it"
 
 # A number as programs write it. What is written otherwise (01, 1_1, +1, 1.10) is a code: every character counts.
@@ -73,6 +74,11 @@ def find_class_names(path: str, labels: list[str], places: list[str], config: Da
                 )
         known = {label: number for label, number in numbers.items() if number is not None}
         names = sorted(set(known.values()), key=Decimal)
+        if len(names) > MOST_FRACTIONS and any("." in name for name in names):
+            raise UserError(
+                f"{path}: column {config.label_column!r} holds {len(names):,} different numbers, not all whole; to "
+                "predict a number set task.kind=regression, or data.label_type=name if each is a class"
+            )
         _warn_of_joined(path, known)
     if len(names) < 2:
         raise UserError(

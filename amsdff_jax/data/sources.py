@@ -69,13 +69,15 @@ def load_source(config: DataConfig, task: str = "single") -> Loaded:
         train, validation, test = _files(config, task)
     elif config.source in ("tfds", "huggingface"):
         train, validation, test = read_published(config, task)
+    elif config.source == "bundled" and task == "regression":
+        train, validation, test = _movie_snippets(ratings=True)
     elif task != "single":
         expected = "expected files, tfds or huggingface"
         raise UserError(f"task.kind={task}: data.source={config.source} has one label a text; {expected}")
     else:
         loaders = {"bundled": _movie_snippets, "newsgroups20": _newsgroups20}
         train, validation, test = loaders[config.source]()
-    if np.count_nonzero(train.class_counts) < 2:
+    if train.task != "regression" and np.count_nonzero(train.class_counts) < 2:
         raise UserError(f"{train.name}: holds a single class; expected at least two")
     return train, validation, test
 
@@ -110,19 +112,23 @@ def _files(config: DataConfig, task: str) -> Loaded:
     return train, other(config.validation_file), other(config.test_file)
 
 
-def _movie_snippets() -> Loaded:
-    """Hutto's 10,605 movie-review snippets with their mean rating; see the folder's README."""
+def _movie_snippets(ratings: bool = False) -> Loaded:
+    """Hutto's 10,605 movie-review snippets; see the folder's README.
+
+    Their labels are the sign of the mean rating, without those of 0; or it, from -4 to 4.
+    """
     splits: dict[str, list[tuple[str, float, str]]] = {"train": [], "validation": [], "test": []}
     with resources.as_file(resources.files("amsdff_jax.data") / "movie_snippets" / "ratings.csv.gz") as path:
         for row in read_rows(str(path)):
             rating = float(row.values["rating"])
-            if rating != 0:
+            if rating != 0 or ratings:
                 splits[row.values["split"]].append((row.values["text"], rating, row.place))
+    kind = np.float64 if ratings else np.int32
     train, validation, test = (
         TextDataset(
             texts=[text for text, _, _ in rows],
-            labels=np.array([rating > 0 for _, rating, _ in rows], np.int32),
-            class_names=("negative", "positive"),
+            labels=np.array([rating if ratings else rating > 0 for _, rating, _ in rows], kind),
+            class_names=("rating",) if ratings else ("negative", "positive"),
             ids=[place for _, _, place in rows],
             name=f"movie snippets ({split})",
         )

@@ -10,12 +10,15 @@ from amsdff_jax.base.files import read_json, user_errors, user_path, write_json
 from amsdff_jax.base.validation import build
 from amsdff_jax.evaluation.calibration import Calibration
 from amsdff_jax.evaluation.multi_label_calibration import MultiLabelCalibration
+from amsdff_jax.evaluation.regression_calibration import RegressionCalibration
 
 CALIBRATION = "calibration.json"
 FORMAT_VERSION = 1
 
-AnyCalibration: TypeAlias = Calibration | MultiLabelCalibration
-KINDS: dict[str, type[AnyCalibration]] = {kind.task: kind for kind in (Calibration, MultiLabelCalibration)}
+AnyCalibration: TypeAlias = Calibration | MultiLabelCalibration | RegressionCalibration
+KINDS: dict[str, type[AnyCalibration]] = {
+    kind.task: kind for kind in (Calibration, MultiLabelCalibration, RegressionCalibration)
+}
 
 
 def write_calibration(folder: str | Path, calibration: AnyCalibration) -> None:
@@ -62,4 +65,6 @@ def neutral_calibration(class_names: Sequence[str], task: str) -> AnyCalibration
     """That of a model that has not been calibrated, which changes nothing."""
     if task == "multi_label":
         return MultiLabelCalibration.neutral(class_names)
+    if task == "regression":
+        return RegressionCalibration(tuple(class_names))
     return Calibration(tuple(class_names), temperature=1.0)

@@ -21,6 +21,14 @@ COLUMNS = {
         "Brier": "brier",
         "ECE": "ece",
     },
+    "regression": {
+        "texts": "examples",
+        "MAE": "mae",
+        "RMSE": "rmse",
+        "R²": "r2",
+        "Spearman": "spearman",
+        "median absolute error": "median_absolute_error",
+    },
     "multi_label": {
         "texts": "examples",
         "subset accuracy": "accuracy",
@@ -42,6 +50,7 @@ WEAKEST = 3  # classes that the card names, if there are more
 _F1 = ("f1", "macro F1", "macro_f1")
 _RESULTS = {
     "single": (("accuracy", "accuracy", "accuracy"), _F1),
+    "regression": (("mae", "MAE", "mae"), ("rmse", "RMSE", "rmse"), ("spearmanr", "Spearman", "spearman")),
     "multi_label": (("accuracy", "subset accuracy", "accuracy"), ("f1", "micro F1", "micro_f1"), _F1),
 }
 
@@ -59,9 +68,10 @@ def card_text(config: FolderConfig, facts: Facts, calibration: Facts | None, has
     """
     metrics, training = _ordered(facts.get("metrics", {})), facts.get("training", {})
     split, values = next(iter(metrics.items()), ("", {}))
-    classes = values["per_class"] if metrics else ()
+    number = config.task == "regression"
+    classes = values["per_class"] if metrics and not number else ()
     measured = sorted((row for row in classes if row["support"]), key=lambda row: row["f1"])
-    title = f"{config.model.name}, {len(config.class_names)} classes"
+    title = f"{config.model.name}, {config.class_names[0] if number else f'{len(config.class_names)} classes'}"
     return render(
         "model_card.md.j2",
         metadata=_metadata(title, config, metrics, training),
@@ -79,7 +89,7 @@ def card_text(config: FolderConfig, facts: Facts, calibration: Facts | None, has
         weakest=measured[:WEAKEST] if len(classes) > WEAKEST else [],
         unmeasured=[row["class"] for row in classes if not row["support"]],
         few_texts=FEW_TEXTS,
-        rare=_rare(config, training) if training else [],
+        rare=_rare(config, training) if training and not number else [],
         training_table=_training_table(training) if training else None,
         has_tokenizer=has_tokenizer,
     )
@@ -107,13 +117,14 @@ def _metadata(title: str, config: FolderConfig, metrics: Mapping[str, Facts], tr
         for split, values in metrics.items()
         if data and split in ("test", "validation")
         for kind, name, metric in _RESULTS[config.task]
+        if values[metric] is not None
     ]
     return ModelCardData(
         library_name="transformers" if config.model.name == NATIVE_MODEL else "amsdff-jax",
         pipeline_tag="text-classification",
         tags=["text-classification", "jax", "pytorch", config.model.name],
         base_model=training.get("base_model") or None,
-        metrics=["accuracy", "f1"] if metrics else None,
+        metrics=list(dict.fromkeys(kind for kind, _, _ in _RESULTS[config.task])) if metrics else None,
         model_name=title if results else None,
         eval_results=results or None,
     ).to_yaml()
@@ -121,6 +132,8 @@ def _metadata(title: str, config: FolderConfig, metrics: Mapping[str, Facts], tr
 
 def _data_table(config: FolderConfig, training: Facts) -> Table:
     rows = []
+    if config.task == "regression":
+        return Table(columns("split", "texts"), [(split, f"{number:,}") for split, number in training["texts"].items()])
     for split, number in training["texts"].items():
         counts = training["class_counts"][split]
         order = sorted(range(len(counts)), key=counts.__getitem__)

@@ -25,8 +25,9 @@ class Evaluation:
     """What a model said of N texts, in the order of the dataset.
 
     Attributes:
-      labels: the truth, as of `TextDataset`: [N] int32, or [N,C] bool where a text may have several classes.
-      logits: [N,C] float32.
+      labels: the truth, as of `TextDataset`: [N] int32, [N,C] bool where a text may have several classes, or [N]
+        float64 where labels are numbers.
+      logits: [N,C] float32; where labels are numbers [N,1], the predicted ones in the same unit.
       truncated: number of texts that were truncated to the maximal length.
       seconds: wall-clock time, tokenizing and compilation excluded.
       task: the kind of task, one of `TASKS`.
@@ -42,19 +43,33 @@ class Evaluation:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """[N,C] float64, the softmax of the logits; their sigmoid where a text may have several classes."""
+        """[N,C] float64, the softmax of the logits; their sigmoid where a text may have several classes.
+
+        Where labels are numbers, [N,1], the predicted ones.
+        """
         return PROBABILITIES[self.task](self.logits)
 
     @property
     def predictions(self) -> np.ndarray:
-        """[N], the most likely class of each text; or [N,C] bool, the classes that reach their threshold."""
+        """[N], the most likely class of each text; or [N,C] bool, the classes that reach their threshold.
+
+        Where labels are numbers, [N] float64, the predicted ones.
+        """
         if self.thresholds:
             return self.probabilities >= np.array(self.thresholds)
         return PREDICTIONS[self.task](self.logits)
 
 
-PROBABILITIES = {"single": softmax, "multi_label": sigmoid}
-PREDICTIONS = {"single": lambda logits: logits.argmax(axis=-1), "multi_label": lambda logits: logits >= 0}
+PROBABILITIES = {
+    "single": softmax,
+    "multi_label": sigmoid,
+    "regression": lambda logits: logits.astype(np.float64),
+}
+PREDICTIONS = {
+    "single": lambda logits: logits.argmax(axis=-1),
+    "multi_label": lambda logits: logits >= 0,
+    "regression": lambda logits: logits[:, 0].astype(np.float64),
+}
 
 
 class Evaluator:

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from sklearn import metrics
 
-from amsdff_jax.config import LossConfig
-from amsdff_jax.evaluation import multi_label_metrics
+from amsdff_jax.config import LossConfig, TrainConfig
+from amsdff_jax.evaluation import multi_label_metrics, regression_metrics
 from amsdff_jax.evaluation.calibration import (
     CALIBRATION_BINS,
     Labels,
@@ -62,6 +62,12 @@ def compute_metrics(evaluation: Evaluation, class_names: Sequence[str], loss: Lo
 def lower_is_better(metric: str, task: str) -> bool:
     """Whether a metric of a kind of task is an error; one that a caller has added is not."""
     return metric in METRICS[task].lower_is_better
+
+
+def best_metric(metric: str, task: str) -> str:
+    """`metric`, or what stands in for the default of `train.best_metric` where a kind of task has no such metric."""
+    kind = METRICS[task]
+    return kind.default if metric == TrainConfig.best_metric and metric not in kind.names else metric
 
 
 def _compute(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
@@ -141,6 +147,7 @@ class TaskMetrics(NamedTuple):
       names: of all of them.
       meanings: what needs an explanation.
       shown: the most important by the titles that a terminal shows them under.
+      default: what `train.best_metric` is unless it is given.
     """
 
     compute: Callable[[Evaluation, Sequence[str], LossConfig], dict[str, Any]]
@@ -149,9 +156,11 @@ class TaskMetrics(NamedTuple):
     names: frozenset[str]
     meanings: Mapping[str, str]
     shown: Mapping[str, str]
+    default: str = TrainConfig.best_metric
 
 
 _TEXTS, _MACRO_F1 = {"texts": "examples"}, {"macro F1": "macro_f1"}
+_ERRORS = {"MAE": "mae", "RMSE": "rmse", "R²": "r2", "Spearman": "spearman"}
 
 METRICS = {
     "single": TaskMetrics(
@@ -176,5 +185,14 @@ METRICS = {
             **{"subset accuracy": "accuracy", "micro F1": "micro_f1", **_MACRO_F1},
             **{"average precision": "average_precision", "loss": "loss", "ECE": "ece"},
         },
+    ),
+    "regression": TaskMetrics(
+        regression_metrics.compute_regression_metrics,
+        regression_metrics.HIGHER_IS_BETTER,
+        regression_metrics.LOWER_IS_BETTER,
+        regression_metrics.NAMES,
+        regression_metrics.MEANINGS,
+        shown={**_TEXTS, **_ERRORS},
+        default="rmse",
     ),
 }

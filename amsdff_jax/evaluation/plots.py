@@ -44,7 +44,8 @@ def plot_learning_curves(records: Sequence[Mapping[str, Any]], best_step: int, m
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     train = [record for record in records if record["kind"] == "train"]
     validation = [record for record in records if record["kind"] == "validation"]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    quality = "accuracy" if any("accuracy" in record for record in records) else metric  # numbers have none
+    for axes, name in zip(figure.subplots(1, 2), ("loss", quality), strict=True):
         line = "-" if len(train) > 1 else "o"
         lines = [(train, name, GREY, line, "training, with dropout"), (validation, name, BLUE, "o-", "validation")]
         if name == "accuracy" and metric not in ("accuracy", "loss"):
@@ -57,6 +58,20 @@ def plot_learning_curves(records: Sequence[Mapping[str, Any]], best_step: int, m
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    return figure
+
+
+def plot_predicted_and_true(truth: np.ndarray, predicted: np.ndarray, name: str) -> Figure:
+    """Draws predicted numbers against true ones, both [N], and the line on which they are equal; `name` is theirs."""
+    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    both = np.concatenate([truth, predicted])
+    ends = float(both.min()), float(both.max())
+    axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, label="predicted = true")
+    axes.plot(truth, predicted, "o", color=BLUE, markersize=3, alpha=float(np.clip(300 / len(truth), 0.1, 0.8)))
+    axes.set(xlabel="true", ylabel="predicted", title=picture_name(name))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     return figure
 
 

@@ -12,7 +12,7 @@ from amsdff_jax.base.escaping import spreadsheet_cell
 from amsdff_jax.base.files import write_csv, write_json
 from amsdff_jax.base.records import read_log, read_record
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.evaluation import multi_label_report
+from amsdff_jax.evaluation import multi_label_report, regression_report
 from amsdff_jax.evaluation.calibration import calibration_table, expected_calibration_error
 from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.evaluation.evaluator import Evaluation
@@ -49,14 +49,17 @@ def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, 
     `confusion_matrix.csv`, `per_class.csv`, `predictions.csv` (every text's id, truth, prediction,
     probability) and `errors.csv` (the most confident mistakes). The last is for reading: in it, what a
     spreadsheet would compute as a formula stands behind an apostrophe. In the others names are exact. Where a text may
-    have several classes there is no confusion matrix.
+    have several classes there is no confusion matrix; where labels are numbers, `per_class.csv` is missing as well.
     """
     directory.mkdir(parents=True, exist_ok=True)
     TABLES[evaluation.task](directory, dataset, evaluation, metrics)
 
 
 def draw_report(directory: Path, class_names: Sequence[str], evaluation: Evaluation) -> None:
-    """Draws `reliability.png` of one split, and `confusion_matrix.png` where a text has one class."""
+    """Draws `reliability.png` of one split, and `confusion_matrix.png` where a text has one class.
+
+    Where labels are numbers, `predicted_and_true.png`.
+    """
     PICTURES[evaluation.task](directory, class_names, evaluation)
 
 
@@ -100,8 +103,16 @@ def _draw_pictures(directory: Path, class_names: Sequence[str], evaluation: Eval
     draw(directory / "reliability.png", (), plot_reliability, table, error)
 
 
-TABLES = {"single": _write_tables, "multi_label": multi_label_report.write_tables}
-PICTURES = {"single": _draw_pictures, "multi_label": multi_label_report.draw_pictures}
+TABLES = {
+    "single": _write_tables,
+    "multi_label": multi_label_report.write_tables,
+    "regression": regression_report.write_tables,
+}
+PICTURES = {
+    "single": _draw_pictures,
+    "multi_label": multi_label_report.draw_pictures,
+    "regression": regression_report.draw_pictures,
+}
 
 
 def draw_learning_curves(directory: Path, log: Path, best_step: int, metric: str) -> None:

@@ -34,7 +34,7 @@ from amsdff_jax.models.vocabulary import fit_vocabulary
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.optimizer import make_optimizer
-from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_to_features, task_of
+from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_to_features, with_task
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model
 
 logger = logging.getLogger(__name__)
@@ -114,8 +114,11 @@ class _Sweep:
         self.members = [(seed, rate) for seed in seeds for rate in learning_rates]
         self._data, self._epochs, self.seconds = data, epochs, 0.0
         classes = len(data.train.class_names)
-        self._config = config = config.replace(
-            task=task_of(config, data.train),
+        if data.train.task == "regression":
+            raise UserError(
+                f"{data.train.name}: has a number a text; the frozen mode takes classes, use `amsdff train`"
+            )
+        self._config = config = with_task(config, data.train).replace(
             model__num_classes=classes,
             train__learning_rate_table=(),
             train__head_learning_rate=1.0,

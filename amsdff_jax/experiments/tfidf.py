@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
@@ -32,6 +33,8 @@ def run_tfidf(config: Config, data: DataSplits) -> Outcome:
       config: its seed, and what the loss is made of, for the report.
       data: with a test split, which is reported.
     """
+    if data.train.task == "regression":
+        raise UserError(f"{data.train.name}: has a number a text; this baseline takes classes")
     start, test = time.perf_counter(), data.require_test()
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     features = vectorizer.fit_transform(_texts(data.train))

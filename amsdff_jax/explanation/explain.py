@@ -217,6 +217,8 @@ class Explainer:
         self._tokenizer = saved.require_tokenizer()
         if saved.reads_pairs:
             raise UserError("the model was trained on pairs of texts; only models of single texts can be explained")
+        if saved.task == "regression":
+            raise UserError("the model predicts a number; only models of classes can be explained")
         exact = {"compute_dtype": "float32", "attention": "xla", "rematerialize": False}
         model = saved.model.for_platform(saved.model.platform, **exact)
         graph, self._variables = nnx.graphdef(model), Variables.of(model)

@@ -14,6 +14,7 @@ from amsdff_jax.base.validation import require_choice
 from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
 from amsdff_jax.data.tokenization import pad_token_id, save_tokenizer
+from amsdff_jax.evaluation.calibration import Calibration
 from amsdff_jax.evaluation.calibration_file import (
     CALIBRATION,
     AnyCalibration,
@@ -101,6 +102,7 @@ def describe_export(
         long_texts=saved.long_texts,
         masks_padding=model.config.mask_padding,
         positions=model.encoder_config.max_tokens,
+        task=saved.task,
         several=saved.task == "multi_label",
         calibration=calibration,
         verification=verification,
@@ -141,12 +143,14 @@ def _write_config(file: Path, saved: SavedModel, format: str, calibration: AnyCa
     """What the loaders read, and the sizes of the model for whom it may concern."""
     found = calibration or neutral_calibration(saved.class_names, saved.task)
     several = isinstance(found, MultiLabelCalibration)
+    number = {"number": saved.class_names[0]} if saved.task == "regression" else {}
     config = {
         MARK: format,
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "long_texts": saved.long_texts,
-        "temperature": 1.0 if several else found.temperature,
+        **number,
+        "temperature": found.temperature if isinstance(found, Calibration) else 1.0,
         **({"thresholds": list(found.thresholds)} if several else {}),
         "model": dataclasses.asdict(saved.model.config) | {"encoder": ""},  # which was a path of this machine
         "encoder": encoder_values(saved.model.encoder_config),

@@ -46,7 +46,7 @@ class Verification(NamedTuple):
     texts: int  # how many were compared
     shortest: int  # tokens of the shortest text, after truncation
     longest: int  # of the longest
-    logits: float  # largest absolute difference
+    logits: float  # largest absolute difference; of numbers in units of the largest, if that is above 1
     probabilities: float  # the same, at temperature 1
     failure: str = ""  # what is wrong with the loader, if it gave nothing to compare; "": nothing
 
@@ -86,6 +86,7 @@ class Expectation(NamedTuple):
     texts: Sequence[str]  # the N texts
     lengths: np.ndarray  # [N] tokens of each, after truncation
     logits: np.ndarray  # [N,C] float32
+    unit: float = 1.0  # of their difference
 
 
 def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
@@ -110,12 +111,13 @@ def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
     variables = parallel.replicate(Variables.of(model))
     logits = inference(variables, tokens, training_buckets(tokens.lengths, config))
     require_finite(logits, lambda row: f"text {row + 1}")
-    return Expectation(texts, tokens.lengths, logits)
+    unit = max(float(np.abs(logits).max()), 1.0) if saved.task == "regression" else 1.0
+    return Expectation(texts, tokens.lengths, logits, unit)
 
 
 def verify_export(folder: Path, expected: Expectation) -> Verification:
     """Runs the loader in `folder` on a CPU, texts of like length in one call, and compares."""
-    texts, lengths, expected_logits = expected
+    texts, lengths, expected_logits, unit = expected
     counts = len(texts), int(lengths.min()), int(lengths.max())
     order = np.argsort(lengths, kind="stable")
     with tempfile.TemporaryDirectory(prefix="amsdff-export-") as scratch:
@@ -136,7 +138,7 @@ def verify_export(folder: Path, expected: Expectation) -> Verification:
         return Verification(*counts, np.inf, np.inf, f"load.py gives logits of shape {found.shape}")
     logits = np.empty_like(found)
     logits[order] = found
-    difference = np.abs(logits - expected_logits).max()
+    difference = np.abs(logits - expected_logits).max() / unit
     probability_difference = np.abs(softmax(logits) - softmax(expected_logits)).max()
     return Verification(*counts, float(difference), float(probability_difference))
 

@@ -13,7 +13,11 @@ from amsdff_jax.interop.encoder_files import bert_name, encoder_name, fold_segme
 from amsdff_jax.interop.weights_file import ENCODER
 
 # What transformers calls each kind of task.
-PROBLEM_TYPES = {"single": "single_label_classification", "multi_label": "multi_label_classification"}
+PROBLEM_TYPES = {
+    "single": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
 NATIVE_MODEL = "bert"  # what `ModelConfig` calls a classifier with such a head
 
 
@@ -155,12 +159,17 @@ def check_native(values: Mapping[str, Any], encoder: EncoderConfig) -> None:
 def labels_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the classes in the order of the logits, by `id2label` of a `config.json` of transformers.
 
+    With `problem_type` "regression" that of the number, alone.
+
     Raises:
       UserError: it is missing, or does not name the classes from 0 on.
     """
     labels = values.get("id2label")
     names = [labels.get(str(number)) for number in range(len(labels))] if isinstance(labels, Mapping) else []
-    if len(names) < 2 or not all(isinstance(name, str) for name in names):
+    number = values.get("problem_type") == PROBLEM_TYPES["regression"]
+    if number and len(names) != 1:
+        raise UserError(f"id2label: expected the name of one number, got {labels!r:.200}; more are not supported")
+    if len(names) < (1 if number else 2) or not all(isinstance(name, str) for name in names):
         raise UserError(f"id2label: expected two or more names of classes by their numbers from 0, got {labels!r:.200}")
     return tuple(map(str, names))
 

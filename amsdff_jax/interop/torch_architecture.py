@@ -135,7 +135,8 @@ class TorchClassifier(PreTrainedModel):
         Args:
           input_ids: numbers of tokens.
           attention_mask: None: all tokens are real.
-          labels: for the loss; [B] numbers of classes, or [B,C] of 0 and 1 where a text may have several.
+          labels: for the loss; [B] numbers of classes, or [B,C] of 0 and 1 where a text may have several;
+            or [B] numbers, in the unit of the answers.
         """
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         missing = self.config.amsdff.get("max_length", 0) - input_ids.shape[1]
@@ -148,6 +149,8 @@ class TorchClassifier(PreTrainedModel):
         if labels is not None:
             if self.config.problem_type == "multi_label_classification":
                 output.loss = functional.binary_cross_entropy_with_logits(output.logits, labels.float())
+            elif self.config.problem_type == "regression":
+                output.loss = functional.mse_loss(output.logits.squeeze(-1), labels.float())
             else:
                 output.loss = functional.cross_entropy(output.logits, labels)
         return output

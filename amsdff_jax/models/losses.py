@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of, nearest
-from amsdff_jax.config import LOSS_PARTS, LossConfig
+from amsdff_jax.config import LOSS_PARTS, REGRESSION_LOSS_PARTS, LossConfig
 from amsdff_jax.data.dataset import by_class
 from amsdff_jax.data.encoded_labels import count_classes
 
@@ -71,18 +72,35 @@ def multi_label_loss_parts(
     return {name: part.mean(axis=-1) for name, part in (("ce", ce), ("focal", focal), ("label_smoothing", smoothed))}
 
 
+def regression_loss_parts(
+    logits: Float32[Array | np.ndarray, "B 1"], labels: Float32[Array | np.ndarray, " B"], config: LossConfig
+) -> dict[str, Float32[Array, " B"]]:
+    """The two losses of a text whose label is a number.
+
+    Squared error; Huber's loss (Huber, 1964), half the squared error up to `config.huber_delta`, linear beyond.
+
+    Args:
+      logits, labels: predicted and true numbers, both in standard deviations of the training labels.
+
+    Returns:
+      `mse` and `huber` of each text.
+    """
+    error = logits[:, 0] - labels
+    return {"mse": jnp.square(error), "huber": optax.losses.huber_loss(error, delta=config.huber_delta)}
+
+
 class Objective(NamedTuple):
     """What a kind of task is trained for.
 
     Attributes:
       loss_parts: (logits [B,C], labels, settings, weights of the classes [C]) -> the parts of each text's loss, [B].
       text_weights: (labels, weights of the classes [C]) -> what each text weighs in the mean, [B].
-      is_right: (logits [B,C], labels) -> whether the answer is the truth, [B] bool.
+      is_right: (logits [B,C], labels) -> whether the answer is the truth, [B] bool; None where answers are numbers.
     """
 
     loss_parts: Callable[[Array, Any, LossConfig, Any], dict[str, Array]]
     text_weights: Callable[[Any, Any], Array]
-    is_right: Callable[[Array, Any], Array]
+    is_right: Callable[[Array, Any], Array] | None
 
 
 OBJECTIVES = {
@@ -95,6 +113,11 @@ OBJECTIVES = {
         loss_parts=multi_label_loss_parts,
         text_weights=lambda labels, _: jnp.ones(labels.shape[:1], jnp.float32),
         is_right=lambda logits, labels: ((logits >= 0) == labels).all(axis=-1),
+    ),
+    "regression": Objective(
+        loss_parts=lambda logits, labels, config, _: regression_loss_parts(logits, labels, config),
+        text_weights=lambda labels, _: jnp.ones(labels.shape, jnp.float32),
+        is_right=None,
     ),
 }
 
@@ -132,25 +155,27 @@ def contrastive_loss(
 
 def combine(parts: Mapping[str, Loss], config: LossConfig) -> Loss:
     """The weighted sum of the parts of the loss, which are numbers or arrays."""
-    weighted = [getattr(config, name) * parts[name] for name in LOSS_PARTS if name in parts]
+    weighted = [getattr(config, name) * parts[name] for name in (*LOSS_PARTS, *REGRESSION_LOSS_PARTS) if name in parts]
     return functools.reduce(operator.add, weighted)
 
 
 def class_weights(
-    config: LossConfig, labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N C"], class_names: Sequence[str]
+    config: LossConfig,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N C"] | Float[np.ndarray, " N"],
+    class_names: Sequence[str],
 ) -> Float32[np.ndarray, " C"]:
     """The weight of each class in the training loss, which are logged if they differ.
 
     Args:
       labels: all training labels; "balanced" gives class c the weight N / (C * N_c), or, where a text may have several,
-        (N - N_c) / N_c, so that those that have it weigh as much as those that have not.
+        (N - N_c) / N_c, so that those that have it weigh as much as those that have not. Numbers all weigh the same.
       class_names: the C classes.
 
     Raises:
       UserError: not one weight for each class, or only weights of 0.
     """
     given, number = config.class_weights, len(class_names)
-    if not given:
+    if not given or labels.dtype.kind == "f":
         return np.ones(number, np.float32)
     if given == "balanced":
         counts = np.maximum(count_classes(labels, number), 1)

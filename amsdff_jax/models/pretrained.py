@@ -161,8 +161,8 @@ class PretrainedClassifier(nnx.Module):
         Raises:
           UserError: no such encoder, or one that does not fit.
         """
-        if config.num_classes < 2:
-            raise UserError(f"model.num_classes: expected at least 2, got {config.num_classes}")
+        if config.num_classes < 1:
+            raise UserError(f"model.num_classes: expected at least 1, got {config.num_classes}")
         if not config.encoder and not config.encoder_config:
             raise UserError(
                 "model.encoder: empty; name an encoder, or give the sizes of a random one with "

@@ -12,6 +12,7 @@ from amsdff_jax.evaluation.calibration import CALIBRATION_BINS, CONFIDENCE, Cali
 from amsdff_jax.evaluation.calibration_file import CALIBRATION, AnyCalibration, write_calibration
 from amsdff_jax.evaluation.model_card import recorded_columns, write_model_card
 from amsdff_jax.evaluation.multi_label_calibration import NEVER, MultiLabelCalibration, calibrate_thresholds
+from amsdff_jax.evaluation.regression_calibration import RegressionCalibration, calibrate_intervals
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import check_pairs
@@ -39,7 +40,7 @@ def calibrate_model(
       data: names of the file's columns; None: as the model was trained with.
       target_precision: of the predictions that the model does not abstain from; 0: it never abstains. Where texts may
         have several labels, of the texts that get a class, for each; 0: the thresholds are those of the best F1.
-      coverage: share of label sets that are to hold the truth; 0: no label sets.
+      coverage: share of label sets that are to hold the truth; 0: no label sets. Of a model of numbers, of intervals.
       false_negative_rate: where texts may have several labels, the share of them that a text's label set may lack, on
         average; 0: no label sets.
       batch_size: texts that go through the model together.
@@ -52,11 +53,15 @@ def calibrate_model(
     """
     saved, data = read_model_folder(model), data or recorded_columns(model)
     check_pairs(saved.reads_pairs, data.text_pair_column)
-    several = saved.task == "multi_label"
+    several, number = saved.task == "multi_label", saved.task == "regression"
     if several and coverage:
         raise UserError("--coverage: of models of one label a text; of several it is --false_negative_rate")
     if false_negative_rate and not several:
         raise UserError("--false_negative_rate: of models of several labels a text; of one it is --coverage")
+    if number and target_precision:
+        raise UserError("--target_precision: of models of classes; of a model of numbers it is --coverage")
+    if number and not coverage:
+        raise UserError("--coverage: not given; expected the share of intervals to hold the truth, such as 0.9")
     dataset = read_file(file, data, saved.class_names, saved.task)
     dataset.require_classes(saved.class_names, "the model", saved.task)
     pairs = dataset.text_pairs
@@ -64,8 +69,12 @@ def calibrate_model(
     classifier = Classifier(saved, batch_size=batch_size)
     try:
         logits = classifier.logits(texts)
-        fit, sets = (calibrate_thresholds, false_negative_rate) if several else (calibrate, coverage)
-        calibration = fit(logits, dataset.labels, saved.class_names, target_precision, sets, file=Path(file).name)
+        known, name = (logits, dataset.labels, saved.class_names), Path(file).name
+        if number:
+            calibration = calibrate_intervals(*known, coverage, file=name)
+        else:
+            fit, sets = (calibrate_thresholds, false_negative_rate) if several else (calibrate, coverage)
+            calibration = fit(*known, target_precision, sets, file=name)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     write_calibration(model, calibration)
@@ -78,13 +87,23 @@ def calibrate_model(
 
 def print_calibration(calibration: AnyCalibration, model: str) -> None:
     """Prints what was found, and what it means."""
-    several = isinstance(calibration, MultiLabelCalibration)
-    table, lines = _describe_thresholds(calibration) if several else _describe_temperature(calibration)
     console = make_console()
-    console.print(to_rich(table))
+    if isinstance(calibration, RegressionCalibration):
+        lines = _describe_intervals(calibration)
+    else:
+        several = isinstance(calibration, MultiLabelCalibration)
+        table, lines = _describe_thresholds(calibration) if several else _describe_temperature(calibration)
+        console.print(to_rich(table))
     for line in lines:
         console.print(line, soft_wrap=True)
     logger.info("written to %s", Path(model) / CALIBRATION)
+
+
+def _describe_intervals(calibration: RegressionCalibration) -> list[str]:
+    return [
+        f"intervals of the predicted {calibration.class_names[0]} ± {calibration.half_width:.4g} hold the truth of at "
+        f"least {calibration.coverage:.1%} of new texts, by {calibration.texts:,} texts of {calibration.file}"
+    ]
 
 
 def _describe_thresholds(calibration: MultiLabelCalibration) -> tuple[Table, list[str]]:
@@ -107,7 +126,7 @@ def _describe_thresholds(calibration: MultiLabelCalibration) -> tuple[Table, lis
     return table, lines
 
 
-def _before_and_after(calibration: AnyCalibration, names: Mapping[str, str]) -> Table:
+def _before_and_after(calibration: Calibration | MultiLabelCalibration, names: Mapping[str, str]) -> Table:
     rows = [
         (description, f"{calibration.before[name]:.4f}", f"{calibration.after[name]:.4f}")
         for name, description in names.items()

@@ -177,7 +177,7 @@ class Classifier:
             folder = Path(scratch) / "model"
             self.save(folder)
             read_model_folder(folder)
-            read_calibration(folder, self.class_names)
+            read_calibration(folder, self.class_names, self.saved.task)
             return push_model_folder(folder, repo_id, private=private)
 
     @property

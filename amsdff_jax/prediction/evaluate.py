@@ -102,7 +102,7 @@ def evaluate_model(
 
 def _thresholds(model: Path, saved: SavedModel) -> AnyCalibration | None:
     """The calibration where it decides which labels a text gets."""
-    return None if saved.task == "single" else read_calibration(model, saved.class_names, saved.task)
+    return None if saved.task != "multi_label" else read_calibration(model, saved.class_names, saved.task)
 
 
 def _evaluate_and_write(

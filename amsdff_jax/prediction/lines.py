@@ -11,7 +11,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import to_json
 from amsdff_jax.evaluation.inference import NOT_FINITE
 from amsdff_jax.prediction.inputs import Record
-from amsdff_jax.prediction.prediction import AnyPrediction, MultiLabelPrediction, Prediction
+from amsdff_jax.prediction.prediction import AnyPrediction, MultiLabelPrediction, NumberPrediction, Prediction
 
 FORMATS = ("jsonl", "csv")
 
@@ -27,6 +27,8 @@ class Layout(NamedTuple):
       keep_columns: columns of the input.
       class_names: of a model whose texts may have several labels, in the order of their probabilities; (): texts have
         one.
+      number: whether the answers are numbers.
+      intervals: whether they come with intervals.
     """
 
     format: str
@@ -35,6 +37,8 @@ class Layout(NamedTuple):
     label_sets: bool = False
     keep_columns: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    number: bool = False
+    intervals: bool = False
 
 
 def choose_format(path: str, format: str = "") -> str:
@@ -98,7 +102,7 @@ def _json_fields(record: Record, prediction: AnyPrediction | None, layout: Layou
         fields["truncated"] = prediction.truncated
         if layout.abstains and isinstance(prediction, Prediction):
             fields["abstained"] = prediction.abstained
-        if layout.label_sets:
+        if layout.label_sets and not isinstance(prediction, NumberPrediction):
             fields["label_set"] = prediction.label_set
     if layout.keep_columns:
         fields["input"] = record.kept
@@ -106,6 +110,11 @@ def _json_fields(record: Record, prediction: AnyPrediction | None, layout: Layou
 
 
 def _json_labels(prediction: AnyPrediction, layout: Layout) -> dict[str, Any]:
+    if isinstance(prediction, NumberPrediction):
+        interval = prediction.interval
+        return {"value": _rounded(prediction.value)} | (
+            {} if interval is None else {"interval": list(map(_rounded, interval))}
+        )
     if isinstance(prediction, Prediction):
         labels: dict[str, Any] = {"label": prediction.label, "probability": _rounded(prediction.probability)}
     elif layout.top_k == 1:
@@ -133,6 +142,8 @@ def _columns(layout: Layout) -> list[str]:
     scores = [f"{name}{place}" for place in places for name in ("label", "probability")]
     if layout.class_names and layout.top_k == 1:
         scores = [f"probability.{name}" for name in layout.class_names]
+    if layout.number:
+        scores = ["value", *(["lower", "upper"] if layout.intervals else [])]
     return [
         "row",
         *(["labels"] if layout.class_names else []),
@@ -150,19 +161,22 @@ def _csv_fields(record: Record, prediction: AnyPrediction | None, layout: Layout
     if prediction is not None:
         fields |= _csv_labels(prediction, layout)
         fields["truncated"] = str(prediction.truncated).lower()
-        fields["label_set"] = to_json(prediction.label_set)
     fields |= {f"input.{name}": _csv_value(value) for name, value in record.kept.items()}
     return [fields.get(column, "") for column in _columns(layout)]
 
 
 def _csv_labels(prediction: AnyPrediction, layout: Layout) -> dict[str, Any]:
+    if isinstance(prediction, NumberPrediction):
+        ends = zip(("lower", "upper"), prediction.interval or (), strict=False)
+        return {"value": _rounded(prediction.value)} | {name: _rounded(end) for name, end in ends}
+    sets = {"label_set": to_json(prediction.label_set)}
     if isinstance(prediction, MultiLabelPrediction):
-        labels: dict[str, Any] = {"labels": to_json(_names(prediction))}
+        labels: dict[str, Any] = {**sets, "labels": to_json(_names(prediction))}
         if layout.top_k == 1:
             scores = _probabilities(prediction, layout)
             return labels | {f"probability.{name}": score for name, score in scores.items()}
     else:
-        labels = {"abstained": str(prediction.abstained).lower()}
+        labels = {**sets, "abstained": str(prediction.abstained).lower()}
     for place, (label, probability) in enumerate(prediction.top_k, start=1):
         ending = "" if place == 1 else f"_{place}"
         labels |= {f"label{ending}": label, f"probability{ending}": _rounded(probability)}

@@ -9,6 +9,7 @@ import numpy as np
 from amsdff_jax.evaluation.calibration import Calibration
 from amsdff_jax.evaluation.calibration_file import AnyCalibration
 from amsdff_jax.evaluation.multi_label_calibration import MultiLabelCalibration
+from amsdff_jax.evaluation.regression_calibration import RegressionCalibration
 from amsdff_jax.reporting.escape import percent
 from amsdff_jax.reporting.render import render
 from amsdff_jax.reporting.table import Column, Table, columns
@@ -88,7 +89,23 @@ class MultiLabelPrediction:
         return _notebook(self.top_k, notes)
 
 
-AnyPrediction: TypeAlias = Prediction | MultiLabelPrediction
+@dataclasses.dataclass(frozen=True)
+class NumberPrediction:
+    """What a model says of one text whose label is a number.
+
+    Attributes:
+      value: the number, in the unit of the labels.
+      truncated: whether the text was truncated to the model's maximal length.
+      interval: its ends, between which the truth lies with the probability that the model was calibrated for; None for
+        a model that was not.
+    """
+
+    value: float
+    truncated: bool
+    interval: tuple[float, float] | None = None
+
+
+AnyPrediction: TypeAlias = Prediction | MultiLabelPrediction | NumberPrediction
 
 
 def _notebook(scores: tuple[ScoredLabel, ...], notes: list[str]) -> str:
@@ -112,10 +129,20 @@ def make_predictions(
     known = np.where(finite[:, None], logits, 0)
     if isinstance(calibration, MultiLabelCalibration):
         answers = _label_lists(known, truncated, calibration, top_k)
+    elif isinstance(calibration, RegressionCalibration):
+        answers = _numbers(known, truncated, calibration)
     else:
         answers = _single_labels(known, truncated, calibration, top_k)
     for answer, is_finite in zip(answers, finite, strict=True):
         yield answer if is_finite else None
+
+
+def _numbers(
+    logits: np.ndarray, truncated: np.ndarray, calibration: RegressionCalibration
+) -> Iterator[NumberPrediction]:
+    for value, is_truncated in zip(logits[:, 0].tolist(), truncated.tolist(), strict=True):
+        ends = (value - calibration.half_width, value + calibration.half_width)
+        yield NumberPrediction(value, is_truncated, ends if calibration.has_intervals else None)
 
 
 def _single_labels(

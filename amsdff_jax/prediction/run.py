@@ -14,6 +14,7 @@ from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.texts import Text
 from amsdff_jax.evaluation.model_card import recorded_columns
+from amsdff_jax.evaluation.regression_calibration import RegressionCalibration
 from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, file_records, standard_input_records
 from amsdff_jax.prediction.lines import Layout, choose_format, error_of
@@ -90,6 +91,8 @@ def predict(
         label_sets=calibration is not None and calibration.has_label_sets,
         keep_columns=tuple(keep_columns),
         class_names=classifier.class_names if several else (),
+        number=classifier.saved.task == "regression",
+        intervals=isinstance(calibration, RegressionCalibration) and calibration.has_intervals,
     )
     scored = None if several and layout.top_k == 1 else layout.top_k
     flags = {

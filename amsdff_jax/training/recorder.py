@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from amsdff_jax.base.files import to_json, user_errors
 from amsdff_jax.base.records import read_log, write_log
 from amsdff_jax.data.dataset import by_class
-from amsdff_jax.data.encoded_labels import count_classes
+from amsdff_jax.data.encoded_labels import count_classes, task_of_labels
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import METRICS
 from amsdff_jax.parallel.hosts import is_first_host
@@ -37,8 +37,9 @@ class NotFiniteError(ArithmeticError):
 
 def log_data(class_names: Sequence[str], train_tokens: Tokens, val_tokens: Tokens, max_length: int) -> None:
     """Logs how many texts there are of each class, how long they are, and how many are longer than `max_length`."""
-    counts = count_classes(train_tokens.labels, len(class_names))
-    logger.info("%d classes, with so many training texts: %s", len(counts), by_class(class_names, counts))
+    if task_of_labels(train_tokens.labels) != "regression":
+        counts = count_classes(train_tokens.labels, len(class_names))
+        logger.info("%d classes, with so many training texts: %s", len(counts), by_class(class_names, counts))
     for name, tokens in (("training", train_tokens), ("validation", val_tokens)):
         median, divided = sorted(tokens.lengths)[len(tokens) // 2], tokens.lengths > max_length
         longer, what = (divided, "read in windows of") if divided.any() else (tokens.truncated, "truncated to")
@@ -106,9 +107,12 @@ class TrainingDisplay:
             self._bar = Progress(*columns, console=make_console(stderr=True))
             self._task = self._bar.add_task("", total=total_steps, completed=first_step, numbers="compiling")
 
-    def update(self, step: int, loss: float, accuracy: float, texts_per_second: float, seconds_left: float) -> None:
-        """Shows where the run stands after `step` steps."""
-        numbers = f"loss {loss:.4f}  accuracy {accuracy:.3f}  {texts_per_second:.1f} texts/s"
+    def update(
+        self, step: int, loss: float, accuracy: float | None, texts_per_second: float, seconds_left: float
+    ) -> None:
+        """Shows where the run stands after `step` steps; `accuracy` is None where answers are numbers."""
+        right = "" if accuracy is None else f"  accuracy {accuracy:.3f}"
+        numbers = f"loss {loss:.4f}{right}  {texts_per_second:.1f} texts/s"
         if self._bar:
             self._bar.update(self._task, completed=step, numbers=numbers)
         elif time.monotonic() - self._shown_at > SECONDS_BETWEEN_LINES:
@@ -180,7 +184,8 @@ class StepRecorder:
         self._log.write("validation", step, metrics)
         others = sorted(metrics.keys() - self._known_metrics)
         names = dict.fromkeys(("loss", "cross_entropy", "accuracy", best_metric, *others))
-        shown = ", ".join(f"{name} {'–' if metrics[name] is None else f'{metrics[name]:.4f}'}" for name in names)
+        values = {name: metrics[name] for name in names if name in metrics}
+        shown = ", ".join(f"{name} {'–' if value is None else f'{value:.4f}'}" for name, value in values.items())
         message = "epoch %.2f, step %d: training loss %.4f, validation %s%s"
         best = " (best so far)" if better else ""
         logger.info(message, record["epoch"], step, record["train"]["loss"], shown, best)
@@ -200,7 +205,7 @@ class StepRecorder:
         texts_per_second, seconds_a_step = self._speed(values["examples"])
         self._texts_per_second = texts_per_second or None
         seconds_left = (self._progress.total_steps - step) * seconds_a_step
-        self._display.update(step, loss, values["accuracy"], texts_per_second, seconds_left)
+        self._display.update(step, loss, values.get("accuracy"), texts_per_second, seconds_left)
         if step % self._log_every == 0:
             self._write(step)
 

@@ -1,5 +1,6 @@
 """How a run starts, once all goes together: with new layers fitted, from a file of PyTorch's, or where it stopped."""
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
@@ -15,9 +16,9 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import Config, TaskConfig
 from amsdff_jax.data.batches import make_batch, plan_sample
-from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.dataset import KINDS, TextDataset
 from amsdff_jax.data.tokens import Tokens
-from amsdff_jax.evaluation.metrics import METRICS
+from amsdff_jax.evaluation.metrics import METRICS, best_metric
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -35,17 +36,21 @@ SAMPLED_TEXTS = 64  # that new layers are fitted to
 logger = logging.getLogger(__name__)
 
 
-def task_of(config: Config, train_data: TextDataset) -> TaskConfig:
-    """The task of a run, which the training data tells where the settings do not.
+def with_task(config: Config, train_data: TextDataset) -> Config:
+    """The settings with the task of a run, which the training data tells where they do not, and a metric that it has.
 
     Raises:
-      UserError: the settings say another.
+      UserError: the settings say another task.
     """
-    if config.task.kind not in ("single", train_data.task):
+    task = train_data.task
+    if config.task.kind not in ("single", task):
         raise UserError(
-            f"task.kind: {config.task.kind}, but {train_data.name} has one label a text; read it with task=multi_label"
+            f"task.kind: {config.task.kind}, but {train_data.name} has {KINDS[task]}; "
+            f"read it with task={config.task.kind}"
         )
-    return TaskConfig(train_data.task)
+    metric = best_metric(config.train.best_metric, task)
+    train = dataclasses.replace(config.train, best_metric=metric)
+    return dataclasses.replace(config, task=TaskConfig(task), train=train)
 
 
 def check_run(
@@ -68,10 +73,17 @@ def check_run(
             f"there are {', '.join(known)}, and what is given to Trainer as metrics="
         )
     val_data.require_classes(train_data.class_names, train_data.name, train_data.task)
-    if train_data.task == "multi_label" and config.loss.contrastive:
+    if train_data.task != "single" and config.loss.contrastive:
         raise UserError(
-            f"loss.contrastive: {config.loss.contrastive}, but it compares texts by their one class, and those of "
-            f"{train_data.name} may have several; expected 0"
+            f"loss.contrastive: {config.loss.contrastive}, but it compares texts by their one class, and "
+            f"{train_data.name} has {KINDS[train_data.task]}; expected 0"
+        )
+    if train_data.task == "regression" and train_data.labels.min() == train_data.labels.max():
+        raise UserError(f"{train_data.name}: all labels are {train_data.labels[0]:g}; expected several numbers")
+    if train_data.task == "regression" and config.train.init_from:
+        raise UserError(
+            f"train.init_from: {config.train.init_from}, but with task.kind=regression a run begins with a new last "
+            "layer, for standardized labels; expected nothing"
         )
     if (train_data.text_pairs is None) != (val_data.text_pairs is None):
         with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)

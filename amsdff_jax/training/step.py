@@ -99,7 +99,7 @@ def make_train_step(
     Returns:
       (state, batch, key) -> (new state, metrics). `key` is the run's; the step's own is folded from
       it. The metrics are scalars: `loss` and its parts, weighted by class as in training,
-      `accuracy`, `examples` and `gradient_norm` before clipping.
+      `accuracy` where answers are classes, `examples` and `gradient_norm` before clipping.
     """
     objective = OBJECTIVES[config.task.kind]
 
@@ -115,8 +115,9 @@ def make_train_step(
             )
         sums = {name: jnp.sum(part * weight) for name, part in parts.items()}
         sums["examples"] = valid_mask.sum().astype(jnp.float32)
-        correct = objective.is_right(output.logits, batch.labels) & valid_mask
-        sums["correct"] = correct.sum().astype(jnp.float32)
+        if objective.is_right is not None:
+            correct = objective.is_right(output.logits, batch.labels) & valid_mask
+            sums["correct"] = correct.sum().astype(jnp.float32)
         return combine(sums, config.loss), (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
     differentiate = jax.grad(loss_share, has_aux=True)
@@ -138,10 +139,10 @@ def make_train_step(
         if axis_name:
             gradients, sums = jax.lax.psum((gradients, sums), axis_name)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, trainable)
-        examples, correct = sums.pop("examples"), sums.pop("correct")
+        examples, correct = sums.pop("examples"), sums.pop("correct", None)
         metrics = sums | {
             "loss": combine(sums, config.loss),
-            "accuracy": correct / jnp.maximum(examples, 1),
+            **({} if correct is None else {"accuracy": correct / jnp.maximum(examples, 1)}),
             "examples": examples,
             "gradient_norm": optax.tree.norm(gradients),
         }

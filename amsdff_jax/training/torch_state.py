@@ -45,6 +45,11 @@ def read_run_state(workdir: str | Path) -> RunState:
     """
     workdir = user_path(workdir)
     config = read_run_config(workdir)
+    if config.task.kind == "regression":
+        raise UserError(
+            f"{workdir}: a run with task.kind=regression learns standardized labels; convert {workdir / 'model'}, "
+            "which answers in their unit"
+        )
     if not has_checkpoint(workdir):
         raise UserError(f"{workdir}: this run has no checkpoint yet")
     inputs = RunInputs.read(workdir)  # runs of earlier versions have none

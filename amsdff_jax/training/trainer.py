@@ -18,6 +18,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.host_tokens import tokenize_on_hosts
 from amsdff_jax.data.stream import BatchStream
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer, make_windows
+from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics, lower_is_better
@@ -27,6 +28,7 @@ from amsdff_jax.models.losses import class_weights
 from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import parameter_names
+from amsdff_jax.models.targets import TargetScale
 from amsdff_jax.models.vocabulary import fit_vocabulary
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel, Device
@@ -44,7 +46,7 @@ from amsdff_jax.training.start import (
     require_same_weights,
     resume_run,
     start_run,
-    task_of,
+    with_task,
 )
 from amsdff_jax.training.step import make_train_step, step_identity, update_model
 from amsdff_jax.training.tracking import Trackers, check_trackers
@@ -69,7 +71,8 @@ class Trainer:
       stream: the training data in batches, on the devices.
       total_steps: updates of the whole run.
       trained_parameters: how many numbers the run trains; what is frozen is left out.
-      state: the training state, the same on all devices; under `parallel.mode=fsdp` they share its large arrays.
+      state: the training state, the same on all devices; under `parallel.mode=fsdp` they share its large arrays. Where
+        labels are numbers, its model says them in standard deviations from the mean of the training labels.
       train_step: the step, (state, batch, key) -> (new state, metrics), which donates the state; compiled ahead of
         time by `train`.
       key: the run's JAX random key, on all devices.
@@ -111,10 +114,10 @@ class Trainer:
             be written or holds another run; hosts that do not see the same data and weights.
         """
         config = config if isinstance(config, Config) else Config.from_dict(config)
-        task = task_of(config, train_data)
-        self.model, self.config = model, dataclasses.replace(config, model=model.config, task=task)
+        config = with_task(config, train_data)
+        self.model, self.config = model, dataclasses.replace(config, model=model.config)
         self._parallel = DataParallel(config.parallel.mode, devices)
-        self._hooks = Hooks(metrics, on_evaluation, config.train.best_metric, self._parallel, task.kind)
+        self._hooks = Hooks(metrics, on_evaluation, config.train.best_metric, self._parallel, config.task.kind)
         check_run(model, self.config, train_data, val_data, metrics or ())
         check_trackers(config.train.tracker_names)
         self._parallel.check_batch_size(config.train.batch_size, config.train.accumulation_steps)
@@ -129,9 +132,13 @@ class Trainer:
         rates = peak_learning_rates(parameter_names(model), config.train)
         weights = class_weights(config.loss, train_data.labels, self.class_names)
         require_same_settings(self.config)
+        self._target_scale, learned = TargetScale(), train_data
+        if train_data.task == "regression":
+            self._target_scale = TargetScale.of(train_data.labels)
+            learned = dataclasses.replace(train_data, labels=self._target_scale.standardize(train_data.labels))
         train_tokens, self._val_tokens = (
             tokenize_on_hosts(data, tokenizer, config.data.max_length, config.data.long_texts)
-            for data in (train_data, val_data)
+            for data in (learned, val_data)
         )
         log_data(self.class_names, train_tokens, self._val_tokens, config.data.max_length)
         self.stream = BatchStream(train_tokens, self.config, self._parallel, model.windows)
@@ -229,7 +236,13 @@ class Trainer:
           UserError: its classes are not those of the training data.
         """
         dataset.require_classes(self.class_names, "the training data", self.config.task.kind)
-        return self._evaluator.evaluate(self.state.variables, dataset)
+        return self._evaluate(dataset)
+
+    def _evaluate(self, data: TextDataset | Tokens, should_stop: Callable[[], bool] = lambda: False) -> Evaluation:
+        evaluation = self._evaluator.evaluate(self.state.variables, data, should_stop)
+        if self.config.task.kind == "regression":
+            evaluation = dataclasses.replace(evaluation, logits=self._target_scale.in_unit(evaluation.logits))
+        return evaluation
 
     def evaluate(self, dataset: TextDataset) -> dict[str, Any]:
         """Metrics of the model, as it stands, on `dataset`: `results["accuracy"]` and many more."""
@@ -302,9 +315,8 @@ class Trainer:
         self._save()
 
     def _evaluate_and_keep_best(self, step: int, recorder: StepRecorder, should_stop: Callable[[], bool]) -> None:
-        evaluation = self._evaluator.evaluate(self.state.variables, self._val_tokens, should_stop)
-        metrics = self._compute_metrics(evaluation)
-        del metrics["per_class"]
+        metrics = self._compute_metrics(self._evaluate(self._val_tokens, should_stop))
+        metrics.pop("per_class", None)
         train_metrics, epoch = take_means(self._progress.since_evaluation), step / self.steps_per_epoch
         record: dict[str, Any] = {"step": step, "epoch": epoch, "train": train_metrics, "validation": metrics}
         metric = self.config.train.best_metric
@@ -343,6 +355,8 @@ class Trainer:
 
     def _update_model(self) -> None:
         update_model(self.model, fetch(self.state.variables))
+        if self.config.task.kind == "regression":
+            self._target_scale.fold_into(self.model)
         self.model.eval()
 
     def _not_finite(self, error: NotFiniteError) -> UserError:

@@ -190,7 +190,7 @@ def test_a_frozen_encoder_and_words_alone_learn_several_labels(config):
 
 
 def test_what_takes_one_label_a_text_says_so(config, tmp_path):
-    with pytest.raises(UserError, match="texts have any number of labels; amsdff inspect takes one label a text"):
+    with pytest.raises(UserError, match="has any number of labels a text; amsdff inspect takes one class a text"):
         inspect_data(config, "mine", tmp_path / "page.html")
 
 

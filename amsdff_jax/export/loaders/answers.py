@@ -20,7 +20,12 @@ def labels(probabilities):
 
 
 def describe(probabilities):
-    """The labels as a line: names with commas between them, and behind a tab their probabilities."""
+    """The labels as a line: names with commas between them, and behind a tab their probabilities.
+
+    Of a model of numbers, given its number, [1], that one.
+    """
+    if "number" in config:
+        return f"{config['number']}\t{probabilities[0]:.6g}"
     pairs = labels(probabilities)
     names, numbers = ", ".join(name for name, _ in pairs), ", ".join(f"{number:.4f}" for _, number in pairs)
     return f"{names}\t{numbers}"

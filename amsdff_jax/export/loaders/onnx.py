@@ -18,7 +18,7 @@ session = onnxruntime.InferenceSession(FOLDER / "model.onnx", providers=onnxrunt
 
 
 def logits(texts):
-    """Scores of the classes, [B,C], for B texts or pairs of texts."""
+    """Scores of the classes, [B,C], or the number, [B,1], for B texts or pairs of texts."""
     input_ids, attention_mask = (np.array(rows, np.int64) for rows in encode(texts))  # [B,S]
     return session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
 
@@ -26,8 +26,10 @@ def logits(texts):
 def probabilities(texts):
     """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none).
 
-    Where a text may have several labels, that of each class by itself.
+    Where a text may have several labels, that of each class by itself. A model of numbers has none: use `logits`.
     """
+    if "number" in config:
+        raise ValueError(f"the model predicts a number, {config['number']}: its logits, [B,1]")
     scores = logits(texts) / config["temperature"]
     if "thresholds" in config:
         return np.exp(-np.logaddexp(0, -scores))
@@ -37,5 +39,6 @@ def probabilities(texts):
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
-    for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
+    answer = logits if "number" in config else probabilities
+    for text, row in zip(sys.argv[1:], answer(sys.argv[1:]), strict=True):
         print(f"{describe(row.tolist())}\t{text}")

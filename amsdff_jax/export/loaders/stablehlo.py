@@ -19,7 +19,7 @@ model = jax.jit(jax.export.deserialize(bytearray((FOLDER / "model.stablehlo").re
 
 
 def logits(texts):
-    """Scores of the classes, [B,C], for B texts or pairs of texts."""
+    """Scores of the classes, [B,C], or the number, [B,1], for B texts or pairs of texts."""
     from tokens import encode
 
     input_ids, attention_mask = (np.array(rows, np.int32) for rows in encode(texts))  # [B,S]
@@ -29,13 +29,16 @@ def logits(texts):
 def probabilities(texts):
     """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none).
 
-    Where a text may have several labels, that of each class by itself.
+    Where a text may have several labels, that of each class by itself. A model of numbers has none: use `logits`.
     """
+    if "number" in config:
+        raise ValueError(f"the model predicts a number, {config['number']}: its logits, [B,1]")
     function = jax.nn.sigmoid if "thresholds" in config else jax.nn.softmax
     return np.asarray(function(logits(texts) / config["temperature"]))
 
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
-    for text, row in zip(sys.argv[1:], probabilities(sys.argv[1:]), strict=True):
+    answer = logits if "number" in config else probabilities
+    for text, row in zip(sys.argv[1:], answer(sys.argv[1:]), strict=True):
         print(f"{describe(row.tolist())}\t{text}")

@@ -1,0 +1,36 @@
+"""Numbers as a model learns them: with mean 0 and standard deviation 1, and back in their unit."""
+
+from typing import NamedTuple
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from amsdff_jax.models.layers import Linear
+
+
+class TargetScale(NamedTuple):
+    """Mean and standard deviation of the training labels, in their unit; 0 and 1 change nothing."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def of(cls, labels: Float[np.ndarray, " N"]) -> "TargetScale":
+        """That of some labels."""
+        return cls(float(labels.mean()), float(labels.std()))
+
+    def standardize(self, labels: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+        """Labels in standard deviations from the mean."""
+        return (labels - self.mean) / self.deviation
+
+    def in_unit(self, logits: Float[np.ndarray, "N 1"]) -> Float[np.ndarray, "N 1"]:
+        """What a model of standardized labels says, in the labels' unit."""
+        return (logits.astype(np.float64) * self.deviation + self.mean).astype(np.float32)
+
+    def fold_into(self, model: nnx.Module) -> None:
+        """Makes a model of standardized labels one whose logits are in their unit, by its last layer."""
+        last = getattr(model, "classifier")  # noqa: B009 - every classifier has it
+        layer: Linear = last if isinstance(last, Linear) else last[-1]
+        layer.kernel[...] = layer.kernel[...] * self.deviation
+        layer.bias[...] = layer.bias[...] * self.deviation + self.mean
