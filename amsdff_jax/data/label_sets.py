@@ -81,7 +81,9 @@ class _Number:
     def read(self, row: Row) -> float:
         value = plain(value_of(row, self._column))
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
+            # Python reads 1_5 as 15, which nobody means in a file.
+            strange = isinstance(value, bool) or (isinstance(value, str) and "_" in value)
+            number = math.nan if strange else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):

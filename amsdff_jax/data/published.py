@@ -193,7 +193,7 @@ def _huggingface(config: DataConfig) -> _Published:
             f"data.dataset: {config.dataset!r} could not be read ({_reason(error)}); expected the id of a dataset on "
             "the hub, a folder of save_to_disk, or Parquet files"
         ) from None
-    splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
+    splits: Any = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
 
     def examples(name: str, wanted: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         batches = splits[name].with_format(None).select_columns(list(wanted)).iter(ROWS_READ)

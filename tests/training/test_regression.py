@@ -179,7 +179,9 @@ def test_what_takes_classes_refuses_in_a_line(config, run, tmp_path):
         make_trainer(config, same, tmp_path / "run")
 
 
-@pytest.mark.parametrize("values", [["1.5", "x"], [1.5, None], [1.5, True], [1.5, "nan"], [1.5, "1e999"], [2.5, 2.5]])
+@pytest.mark.parametrize(
+    "values", [["1.5", "x"], [1.5, None], [1.5, True], [1.5, "nan"], [1.5, "1e999"], [1.5, "1_5"], [2.5, 2.5]]
+)
 def test_labels_that_are_no_numbers_or_all_the_same_name_their_place(values):
     from amsdff_jax.config import DataConfig
     from amsdff_jax.data.labelled_rows import column_rows, label_rows
