@@ -14,7 +14,7 @@ from amsdff_jax.models.data_dependent_init import (
     standardize_layers,
     start_near_identity,
 )
-from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
+from amsdff_jax.models.dispatch import choose_compute_dtype, choose_logits_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoders.registry import make_encoder
 from amsdff_jax.models.fusion import DynamicFusion
@@ -68,6 +68,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
         config.check_hidden_size(hidden_size)
         platform = platform or default_platform()
         dtype = choose_compute_dtype(config.compute_dtype, platform)
+        logits_dtype = choose_logits_dtype(config.num_classes, dtype)
 
         def block(in_features: int, out_features: int, dropout_rate: float) -> list:
             linear = Linear(in_features, out_features, dtype=dtype, rngs=rngs)
@@ -86,7 +87,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
             [
                 *block(hidden_size, half, first_rate),
                 *block(half, quarter, second_rate),
-                Linear(quarter, config.num_classes, dtype=dtype, rngs=rngs),
+                Linear(quarter, config.num_classes, dtype=logits_dtype, rngs=rngs),
             ]
         )
         self._complete(config, encoder_config, platform, rngs)

@@ -31,6 +31,14 @@ def choose_compute_dtype(asked: str, platform: str) -> jnp.dtype:
     return jnp.dtype(asked)
 
 
+def choose_logits_dtype(num_classes: int, dtype: DTypeLike) -> DTypeLike:
+    """The type of the last layer: `dtype`, but float32 of a model of numbers.
+
+    These may be far from 0 and close together, and bfloat16 has nothing between 2000 and 2008.
+    """
+    return jnp.float32 if num_classes == 1 else dtype
+
+
 def _cpu_multiplies_bfloat16() -> bool:
     """Whether the processor does, and XLA has not been told to do without."""
     limit = re.search(r"--xla_cpu_max_isa=(\w+)", os.environ.get("XLA_FLAGS", ""))

@@ -70,6 +70,16 @@ def run(config, tmp_path_factory):
     return workdir
 
 
+def test_numbers_far_from_0_are_no_coarser_in_bfloat16(run):
+    texts = [text for text, _ in make_rows(40, 3)]
+    exact, coarse = (
+        np.array([each.value for each in Classifier.from_pretrained(run / "model", compute_dtype=dtype).predict(texts)])
+        for dtype in ("float32", "bfloat16")
+    )
+    assert np.ptp(exact) > 10
+    np.testing.assert_allclose(coarse, exact, atol=1)  # between 1000 and 1024 bfloat16 has but multiples of 4 and 8
+
+
 def test_a_run_learns_numbers_and_reports_them_in_their_unit(config, run):
     metrics = json.loads((run / "report" / "metrics.json").read_text())["test"]
     assert metrics["r2"] > 0.5 and metrics["rmse"] < 15
