@@ -22,7 +22,7 @@ def write_tables(directory: Path, dataset: TextDataset, evaluation: Evaluation, 
     error = predicted - truth
 
     def answer(index: int) -> list[str]:
-        return [dataset.ids[index], repr(float(truth[index])), f"{predicted[index]:.6g}", f"{error[index]:.6g}"]
+        return [dataset.ids[index], repr(float(truth[index])), f"{predicted[index]:.8g}", f"{error[index]:.8g}"]
 
     header = ["id", "truth", "prediction", "error"]
     write_csv(directory / "predictions.csv", header, map(answer, range(len(dataset))))

@@ -93,6 +93,10 @@ def _rounded(probability: float) -> float:
     return float(f"{probability:.6g}")
 
 
+def _number(value: float) -> float:
+    return float(f"{value:.8g}")  # what float32 holds; a year or a price has more digits than a probability needs
+
+
 def _json_fields(record: Record, prediction: AnyPrediction | None, layout: Layout) -> dict[str, Any]:
     fields: dict[str, Any] = {"row": record.row}
     if prediction is None:
@@ -112,8 +116,8 @@ def _json_fields(record: Record, prediction: AnyPrediction | None, layout: Layou
 def _json_labels(prediction: AnyPrediction, layout: Layout) -> dict[str, Any]:
     if isinstance(prediction, NumberPrediction):
         interval = prediction.interval
-        return {"value": _rounded(prediction.value)} | (
-            {} if interval is None else {"interval": list(map(_rounded, interval))}
+        return {"value": _number(prediction.value)} | (
+            {} if interval is None else {"interval": list(map(_number, interval))}
         )
     if isinstance(prediction, Prediction):
         labels: dict[str, Any] = {"label": prediction.label, "probability": _rounded(prediction.probability)}
@@ -168,7 +172,7 @@ def _csv_fields(record: Record, prediction: AnyPrediction | None, layout: Layout
 def _csv_labels(prediction: AnyPrediction, layout: Layout) -> dict[str, Any]:
     if isinstance(prediction, NumberPrediction):
         ends = zip(("lower", "upper"), prediction.interval or (), strict=False)
-        return {"value": _rounded(prediction.value)} | {name: _rounded(end) for name, end in ends}
+        return {"value": _number(prediction.value)} | {name: _number(end) for name, end in ends}
     sets = {"label_set": to_json(prediction.label_set)}
     if isinstance(prediction, MultiLabelPrediction):
         labels: dict[str, Any] = {**sets, "labels": to_json(_names(prediction))}

@@ -25,7 +25,7 @@ def describe(probabilities):
     Of a model of numbers, given its number, [1], that one.
     """
     if "number" in config:
-        return f"{config['number']}\t{probabilities[0]:.6g}"
+        return f"{config['number']}\t{probabilities[0]:.8g}"
     pairs = labels(probabilities)
     names, numbers = ", ".join(name for name, _ in pairs), ", ".join(f"{number:.4f}" for _, number in pairs)
     return f"{names}\t{numbers}"
