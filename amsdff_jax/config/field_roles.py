@@ -37,6 +37,7 @@ NEWER_THAN_RECORDS = (
     *("data.column_names", "data.delimiter", "data.quoting"),
     *("data.long_texts", "data.window_overlap", "data.max_windows"),
     *("data.label_separator", "data.label_columns", "data.label_hierarchy", "task.kind"),
+    *("loss.mse", "loss.huber", "loss.huber_delta"),
     *("train.max_steps", "model.resize_embeddings"),
     *("model.lora_rank", "model.lora_alpha", "model.lora_dropout", "model.lora_targets"),
 )

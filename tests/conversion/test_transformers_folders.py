@@ -234,7 +234,8 @@ def change_config(folder, **values):
 
 
 FAULTS = [
-    ({"problem_type": "regression"}, "problem_type: expected one of 'single_label_classification', 'multi_label"),
+    ({"problem_type": "ranking"}, "problem_type: expected one of 'single_label_classification', 'multi_label"),
+    ({"problem_type": "regression"}, "id2label: expected the name of one number, got .* more are not supported"),
     ({"architectures": ["DistilBertForTokenClassification"]}, "expected a class such as DistilBertForSequenceCl"),
     ({"model_type": "gpt2"}, "model_type is 'gpt2', expected 'distilbert'"),
     ({"model_type": "amsdff"}, "a model folder already"),
