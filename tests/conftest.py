@@ -100,6 +100,12 @@ def write_csv(path: Path, texts: list[str], labels: list[str]) -> Path:
     return path
 
 
+def write_json_lines(path: Path, rows: list[tuple], label: str = "label") -> str:
+    """A file of texts and their labels of any kind, in the column `label`."""
+    path.write_text("".join(json.dumps({"text": text, label: value}) + "\n" for text, value in rows))
+    return str(path)
+
+
 @pytest.fixture
 def tiny_config(tiny_encoder, tmp_path):
     """A run of 3 epochs of 9 steps on two learnable classes."""

@@ -87,7 +87,8 @@ def parse_arguments(arguments: list[str], commands: Mapping[str, str], others: s
     if commands:
         _check_command(values, commands)
     elif "*" not in others and len(values) > bool(others):
-        raise UserError(f"{values[-1]}: expected a flag, --NAME=VALUE; see --help")
+        several = "one file, or a pattern of several in quotes ('part-*.csv'), and flags" if others else "a flag"
+        raise UserError(f"{values[-1]}: expected {several}, --NAME=VALUE; see --help")
     return values
 
 

@@ -29,13 +29,7 @@ from amsdff_jax.interop.sequence_classification import read_task
 from amsdff_jax.interop.torch_checkpoint import write_torch_file
 from amsdff_jax.interop.weights_file import read_weights_file
 from amsdff_jax.models.dimensions import read_dimensions
-from amsdff_jax.models.model_folder import (
-    SavedModel,
-    check_class_names,
-    load_model,
-    read_model_config,
-    save_model,
-)
+from amsdff_jax.models.model_folder import SavedModel, check_class_names, load_model, read_model_config, save_model
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
 from amsdff_jax.models.variables import abstract_model
@@ -91,7 +85,8 @@ def from_torch(
       padding: `reference`, which PyTorch weights are trained with, or `masked`; "": reference.
       num_attention_heads: of the layers after the encoder; 0: 8, as published.
       max_length: tokens a text is truncated to; 0: 256, as published.
-      task: the kind of task that the weights were trained for, one of `TASKS`; "": single.
+      task: the kind of task that the weights were trained for, one of `TASKS`; "": as the file says, or as
+        transformers has it: single, and regression of one logit.
 
     Raises:
       UserError: anything about the file that does not fit, all of it in one message; nothing is written then.
@@ -123,8 +118,8 @@ def from_torch(
         overlap = settings.get("window_overlap", 0)
         data = DataConfig(max_length=length, long_texts=long_texts, window_overlap=overlap)
         model.read_in_windows(make_windows(data, found))
-    task = task or read_task(settings)
-    require_choice("task", task, TASKS)
+    require_choice("task", task, ("", *TASKS))
+    task = task or read_task(settings, config.num_classes)
     saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts, task=task)
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)

@@ -52,7 +52,7 @@ def from_transformers(source: str | Path, folder: str | Path) -> SavedModel:
             raise UserError("a model folder already, which is used as it is")
         encoder = read_encoder_values(values)
         check_native(values, encoder)
-        task, given = read_task(values), labels_of(values) if "id2label" in values else ()
+        given = labels_of(values) if "id2label" in values else ()
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     weights = find_tensor_file(place)
@@ -61,6 +61,10 @@ def from_transformers(source: str | Path, folder: str | Path) -> SavedModel:
     classes = read_head_sizes(NATIVE_MODEL, tensors, str(weights))["num_classes"]
     names = given or tuple(f"LABEL_{number}" for number in range(classes))  # as transformers reads such a file
     require(len(set(names)) == len(names) == classes, f"{file}: id2label", names, f"{classes} different names")
+    try:
+        task = read_task(values, classes)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     kind = NATIVE[encoder.native_type]
     rate = values.get(kind.dropout)
     rate = rate if isinstance(rate, (int, float)) else encoder.dropout

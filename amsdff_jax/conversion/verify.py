@@ -151,8 +151,8 @@ def _run_in_pytorch(
 def _tokens(folder: Path, config: FolderConfig, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     if texts:
         tokenizer = load_tokenizer(folder)
-        longer = sum(len(ids) > config.max_length for ids in tokenizer(list(texts))["input_ids"])
-        if longer and config.windows:
+        longer = config.windows and sum(len(ids) > config.max_length for ids in tokenizer(list(texts))["input_ids"])
+        if longer:
             message = "%s: PyTorch reads no windows, so of %d of the texts the first %d tokens are compared"
             logger.warning(message, folder, longer, config.max_length)
         encoded = tokenizer(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import require_choice
+from amsdff_jax.base.validation import require, require_choice
 from amsdff_jax.config.encoder_families import transformers_values
 from amsdff_jax.config.encoders import EncoderConfig
 from amsdff_jax.interop.encoder_files import bert_name, encoder_name, fold_segments, reason_to_ignore
@@ -157,33 +157,40 @@ def check_native(values: Mapping[str, Any], encoder: EncoderConfig) -> None:
 
 
 def labels_of(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the classes in the order of the logits, by `id2label` of a `config.json` of transformers.
-
-    With `problem_type` "regression" that of the number, alone.
+    """The names of the classes in the order of the logits, or that of the number, by `id2label` of a `config.json`.
 
     Raises:
-      UserError: it is missing, or does not name the classes from 0 on.
+      UserError: it is missing, or does not name them from 0 on.
     """
     labels = values.get("id2label")
     names = [labels.get(str(number)) for number in range(len(labels))] if isinstance(labels, Mapping) else []
-    number = values.get("problem_type") == PROBLEM_TYPES["regression"]
-    if number and len(names) != 1:
-        raise UserError(f"id2label: expected the name of one number, got {labels!r:.200}; more are not supported")
-    if len(names) < (1 if number else 2) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"id2label: expected two or more names of classes by their numbers from 0, got {labels!r:.200}")
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"id2label: expected names of classes by their numbers from 0, got {labels!r:.200}")
     return tuple(map(str, names))
 
 
-def read_task(values: Mapping[str, Any]) -> str:
-    """The kind of the task that a file says by `problem_type`; one that does not say is of single labels.
+def read_task(values: Mapping[str, Any], number: int) -> str:
+    """The kind of the task that a file says by `problem_type`.
+
+    One that does not say is, as in transformers, of numbers if there is one logit, and else of single labels.
+
+    Args:
+      number: of logits.
 
     Raises:
-      UserError: it says one that is not known here.
+      UserError: it says one that is not known here, or that has another number of logits.
     """
     kinds = {problem_type: task for task, problem_type in PROBLEM_TYPES.items()}
-    problem_type = values.get("problem_type") or PROBLEM_TYPES["single"]
+    problem_type = values.get("problem_type") or PROBLEM_TYPES["regression" if number == 1 else "single"]
     require_choice("problem_type", problem_type, tuple(kinds))
+    check_task(kinds[problem_type], number)
     return kinds[problem_type]
+
+
+def check_task(task: str, number: int) -> None:
+    """Raises `UserError` unless a model of so many logits can have this task: regression has one, any other more."""
+    expected = "1, more numbers a text are not supported" if task == "regression" else f"at least 2 with task {task}"
+    require((number == 1) == (task == "regression"), "number of labels", number, expected)
 
 
 def label_values(class_names: tuple[str, ...], task: str) -> dict[str, Any]:

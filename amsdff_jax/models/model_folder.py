@@ -26,6 +26,7 @@ from amsdff_jax.interop.hub import shared_name
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
 from amsdff_jax.interop.sequence_classification import (
     NATIVE_MODEL,
+    check_task,
     from_native,
     label_values,
     labels_of,
@@ -127,6 +128,7 @@ def write_model(folder: Path, saved: SavedModel) -> None:
     model, tokenizer = merge_adapters(saved.model), saved.tokenizer
     size = None if model.windows is None else model.windows.size
     fits = size == (saved.max_length if saved.long_texts == "windows" else None)
+    check_task(saved.task, len(saved.class_names))
     require(fits, "long_texts", saved.long_texts, f"windows if, and only if, the model has some ({model.windows})")
     tensors, encoder = to_state_dict(model), model.encoder_config
     own = {
@@ -291,7 +293,7 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         require_choice("long_texts", long_texts, LONG_TEXTS)
         windows = read_windows(own.get("windows"), long_texts, max_length)
         reading = (max_length, reads_pairs, long_texts, windows)
-        return FolderConfig(model, encoder, tuple(class_names), *reading, read_task(content))
+        return FolderConfig(model, encoder, tuple(class_names), *reading, read_task(content, len(class_names)))
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

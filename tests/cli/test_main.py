@@ -140,7 +140,10 @@ def test_a_verb_shows_its_own_name_and_flags(tmp_path):
         (["configs", "agnew"], "agnew: no such config; there are ablations, agnews"),
         (["train"], "--config: not given; expected settings, such as --config=configs/agnews.py, or a file"),
         (["train", "--config=agnew"], "--config: no file 'agnew'; did you mean agnews?"),
-        (["train", "a.csv", "b.csv"], "b.csv: expected a flag"),
+        (
+            ["train", "a.csv", "b.csv"],
+            "b.csv: expected one file, or a pattern of several in quotes ('part-*.csv'), and flags",
+        ),
         (["train", "a.csv", "--config.data.train_file=b.csv"], "a.csv: given beside --config.data.train_file"),
         (
             ["train", "a.csv", "--config.train.learning_rate=1", "--config.train.head_learning_rate=2"],

@@ -356,6 +356,18 @@ def test_windows_go_there_and_back_with_the_weights_as_they_are(overlap, tiny_en
             load_model(tmp_path / "model")
 
 
+def test_a_state_dict_of_one_logit_is_of_a_number(tiny_encoder, tmp_path):
+    model = LinearClassifier.from_pretrained(str(tiny_encoder), 1)
+    write_torch_file(tmp_path / "one.pt", to_state_dict(model))
+    assert from_torch(tmp_path / "one.pt", tmp_path / "one", encoder_config=tiny_encoder).task == "regression"
+    two = LinearClassifier.from_pretrained(str(tiny_encoder), 2)
+    write_torch_file(tmp_path / "two.pt", to_state_dict(two))
+    for file, task, expected in (("one", "single", "at least 2 with task single"), ("two", "regression", "1, more")):
+        with pytest.raises(UserError, match=rf"number of labels: expected {expected}"):
+            from_torch(tmp_path / f"{file}.pt", tmp_path / "none", encoder_config=tiny_encoder, task=task)
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("config", [{"max_length": "128", "class_names": 4}, {"class_names": "abcd"}, "text"])
 def test_strange_settings_in_a_checkpoint_are_passed_over(config, weights, tmp_path):
     write_torch_file(tmp_path / "odd.pt", {"model_state_dict": weights, "config": config})

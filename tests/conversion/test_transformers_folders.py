@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from amsdff_jax import Classifier, TorchClassifier, UserError
 from amsdff_jax.config import ModelConfig
@@ -235,7 +235,7 @@ def change_config(folder, **values):
 
 FAULTS = [
     ({"problem_type": "ranking"}, "problem_type: expected one of 'single_label_classification', 'multi_label"),
-    ({"problem_type": "regression"}, "id2label: expected the name of one number, got .* more are not supported"),
+    ({"problem_type": "regression"}, "number of labels: expected 1, more numbers a text are not supported, got 3"),
     ({"architectures": ["DistilBertForTokenClassification"]}, "expected a class such as DistilBertForSequenceCl"),
     ({"model_type": "gpt2"}, "model_type is 'gpt2', expected 'distilbert'"),
     ({"model_type": "amsdff"}, "a model folder already"),
@@ -253,6 +253,22 @@ def test_what_is_not_known_is_refused_in_one_line(change, message, make_folder, 
         from_transformers(folder, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_logit_is_a_number_as_in_transformers(named, make_folder, tmp_path):
+    config = AutoConfig.from_pretrained(make_folder("distilbert"))
+    config.num_labels, config.problem_type = 1, None
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "theirs")
+    AutoTokenizer.from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "theirs")
+    change_config(tmp_path / "theirs", **({} if named else {"id2label": None, "label2id": None}))
+    saved = from_transformers(tmp_path / "theirs", tmp_path / "out")
+    assert (saved.task, saved.class_names) == ("regression", ("LABEL_0",))
+    assert read_model_folder(tmp_path / "out").task == "regression"
+    change_config(tmp_path / "theirs", problem_type="multi_label_classification")
+    with pytest.raises(UserError, match=r"config\.json: number of labels: expected at least 2 with task multi_label"):
+        from_transformers(tmp_path / "theirs", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_labels_without_names_are_called_as_transformers_calls_them(make_folder, tmp_path):

@@ -28,7 +28,7 @@ from amsdff_jax.prediction.calibrate_model import calibrate_model
 from amsdff_jax.prediction.evaluate import evaluate_model, evaluate_run
 from amsdff_jax.prediction.run import predict
 from amsdff_jax.training.train_run import train_run
-from tests.conftest import WORDS
+from tests.conftest import WORDS, write_json_lines
 
 NAMES = ("first", "last", "even")
 
@@ -46,11 +46,6 @@ def make_rows(number: int, seed: int) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps({"text": text, "label": labels}) + "\n" for text, labels in rows))
-    return str(path)
-
-
 @pytest.fixture(scope="module")
 def config(tiny_encoder, tmp_path_factory) -> Config:
     folder = tmp_path_factory.mktemp("multi_label")
@@ -59,8 +54,8 @@ def config(tiny_encoder, tmp_path_factory) -> Config:
             "model": {"encoder": str(tiny_encoder), "name": "linear"},
             "data": {
                 "max_length": 16, "num_buckets": 1,
-                "train_file": write_rows(folder / "train.jsonl", make_rows(240, 1)),
-                "test_file": write_rows(folder / "test.jsonl", make_rows(60, 2)),
+                "train_file": write_json_lines(folder / "train.jsonl", make_rows(240, 1)),
+                "test_file": write_json_lines(folder / "test.jsonl", make_rows(60, 2)),
             },
             "loss": {"class_weights": "balanced"},
             "train": {

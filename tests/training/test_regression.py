@@ -25,7 +25,7 @@ from amsdff_jax.prediction.calibrate_model import calibrate_model
 from amsdff_jax.prediction.evaluate import evaluate_model, evaluate_run
 from amsdff_jax.prediction.run import predict
 from amsdff_jax.training.train_run import make_trainer, train_run
-from tests.conftest import WORDS
+from tests.conftest import WORDS, write_json_lines
 
 
 def make_rows(number: int, seed: int) -> list[tuple[str, float]]:
@@ -37,11 +37,6 @@ def make_rows(number: int, seed: int) -> list[tuple[str, float]]:
     return rows
 
 
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps({"text": text, "price": number}) + "\n" for text, number in rows))
-    return str(path)
-
-
 @pytest.fixture(scope="module")
 def config(tiny_encoder, tmp_path_factory) -> Config:
     folder = tmp_path_factory.mktemp("regression")
@@ -51,8 +46,8 @@ def config(tiny_encoder, tmp_path_factory) -> Config:
             "model": {"encoder": str(tiny_encoder), "name": "linear"},
             "data": {
                 "max_length": 16, "num_buckets": 1, "label_column": "price",
-                "train_file": write_rows(folder / "train.jsonl", make_rows(240, 1)),
-                "test_file": write_rows(folder / "test.jsonl", make_rows(60, 2)),
+                "train_file": write_json_lines(folder / "train.jsonl", make_rows(240, 1), "price"),
+                "test_file": write_json_lines(folder / "test.jsonl", make_rows(60, 2), "price"),
             },
             "train": {
                 "epochs": 4, "batch_size": 16, "eval_batch_size": 20, "head_learning_rate": 2e-2,
