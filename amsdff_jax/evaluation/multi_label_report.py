@@ -47,4 +47,4 @@ def write_tables(directory: Path, dataset: TextDataset, evaluation: Evaluation, 
 
 def draw_pictures(directory: Path, class_names: Sequence[str], evaluation: Evaluation) -> None:
     """Draws `reliability.png` of one split, of all answers whether a text has a class."""
-    draw(directory / "reliability.png", (), plot_reliability, *reliability(evaluation))
+    draw(directory / "reliability.png", (), plot_reliability, *reliability(evaluation), "answers")

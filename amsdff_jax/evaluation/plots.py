@@ -75,8 +75,14 @@ def plot_predicted_and_true(truth: np.ndarray, predicted: np.ndarray, name: str)
     return figure
 
 
-def plot_reliability(table: np.ndarray, error: float) -> Figure:
-    """Draws accuracy against confidence from `metrics.calibration_table`, over a histogram of the texts."""
+def plot_reliability(table: np.ndarray, error: float, counted: str = "texts") -> Figure:
+    """Draws accuracy against confidence from `metrics.calibration_table`, over a histogram.
+
+    Args:
+      table: a row for each bin.
+      error: the expected calibration error.
+      counted: what is counted: "texts", or "answers" where a text has one for each class, whether it has it or not.
+    """
     figure = Figure(figsize=(4.8, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     counts, confidence, accuracy = table.T
@@ -90,5 +96,5 @@ def plot_reliability(table: np.ndarray, error: float) -> Figure:
     upper.grid(alpha=0.3)
     upper.legend(fontsize=8)
     lower.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=BLUE, edgecolor="white")
-    lower.set(xlabel="probability of the predicted class", ylabel="texts")
+    lower.set(xlabel=f"probability of the {'predicted class' if counted == 'texts' else 'answer'}", ylabel=counted)
     return figure

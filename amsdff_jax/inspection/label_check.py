@@ -8,6 +8,7 @@ from amsdff_jax.base.files import user_errors
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.encoded_labels import count_classes
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, make_windows
 from amsdff_jax.evaluation.features import embed_once
@@ -70,7 +71,17 @@ def check_labels(
             write_ranking(removed_file(apply), ranking, removed, reasons(removed))
             kept = write_cleaned(apply, config.data, dataset, removed)
         logger.info("%s: %d rows, without the %d that %s lists", apply, kept, len(removed), removed_file(apply))
+        _warn_of_classes(dataset, removed, apply)
     return summarize_labels(ranking, ranking_file.name, reasons(ranking.suspects.tolist()))
+
+
+def _warn_of_classes(dataset: TextDataset, removed: list[int], file: Path) -> None:
+    """Tells of classes of which a cleaned file lacks most: classifiers that hardly know a rare one find it wrong."""
+    lost = count_classes(dataset.labels[removed], len(dataset.class_names))
+    for name, number, all_texts in zip(dataset.class_names, lost, dataset.class_counts, strict=True):
+        if 2 * number > all_texts:
+            message = "%s: lacks %d of the %d texts of %r, most of the class; read %s before you train on it"
+            logger.warning(message, file, number, all_texts, name, removed_file(file))
 
 
 def load_model(config: Config, tokenizer: PreTrainedTokenizerFast) -> PretrainedClassifier:

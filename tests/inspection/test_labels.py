@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from amsdff_jax.inspection.confident_learning import (
     noise_rates,
 )
 from amsdff_jax.inspection.inspect import inspect_data
-from amsdff_jax.inspection.label_check import load_model
+from amsdff_jax.inspection.label_check import _warn_of_classes, load_model
 from amsdff_jax.inspection.label_files import COLUMNS, check_new, write_cleaned
 from amsdff_jax.inspection.label_issues import rank_labels, summarize_labels
 from amsdff_jax.inspection.label_words import find_words
@@ -173,6 +174,13 @@ def test_a_source_that_changed_meanwhile_is_refused(tmp_path):
     with pytest.raises(UserError, match="was changed while it was looked at"):
         write_cleaned(tmp_path / "clean.csv", config, dataset, [0])
     assert not (tmp_path / "clean.csv").exists()
+
+
+def test_a_class_of_which_most_goes_is_told(caplog):
+    dataset = TextDataset(["w1"] * 9, [0] * 5 + [1] * 4, ("high", "low"))
+    _warn_of_classes(dataset, [0, 1, 5, 6, 7], Path("clean.csv"))
+    (message,) = caplog.messages
+    assert message.startswith("clean.csv: lacks 3 of the 4 texts of 'low'") and "clean.removed.csv" in message
 
 
 @pytest.mark.parametrize(
