@@ -5,7 +5,8 @@
     python scripts/benchmark.py --config=configs/agnews.py --config.data.data_dir=DIR --epoch_texts=1000
 
 Rivals that are not installed, or fail, are named in the table. On a GPU the PyTorch must be one for GPUs. With
---config, one epoch of its data too. Exit code 1: the logits differ.
+--config, one epoch of its data too. Stopped by Ctrl-C, it shows and keeps what it has measured. Exit code 1: the logits
+differ.
 """
 
 import dataclasses
@@ -50,6 +51,8 @@ def main() -> int:
     print_comparison(comparison)
     with user_errors(output, "written"):
         write_json(output, comparison)
+    if comparison["stopped"]:
+        return command_line.EXIT_INTERRUPTED
     return 0 if comparison["agree"] else command_line.EXIT_DIFFERENT
 
 

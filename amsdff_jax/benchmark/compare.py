@@ -84,13 +84,14 @@ def compare(plan: Plan) -> dict[str, Any]:
       `environment`: device, cores, load, versions; `plan`, without paths; `results`: for each side, type, kind of call
       and shape, the `median` and the `quartiles` of all timed calls in seconds, the seconds of the `first_call`,
       compilation included, and of that of later rounds, with what is kept between processes (`first_call_cached`), or
-      why it `failed`;
-      `missing`: sides that could not be run, and why; `matrix_rate` by side and type; `matrix_operations` of a forward
-      pass by shape; `peak_memory` in bytes by side and type; `epochs` by name; `differences`: a rival's largest
-      difference of logits to ours, by side and type; `agree`: whether all are within `TOLERANCES`.
+      why it `failed`; `missing`: sides that could not be run, and why; `stopped`: whether a signal came before all had
+      run; `matrix_rate` by side and type; `matrix_operations` of a forward pass by shape; `peak_memory` in bytes by
+      side and type; `epochs` by name; `differences`: a rival's largest difference of logits to ours, by side and type;
+      `agree`: whether all are within `TOLERANCES`.
 
     Raises:
       UserError: the system tells no process its memory, or our own side failed, whose last line says why.
+      KeyboardInterrupt: a signal came before our own side was measured.
     """
     if find_spec("resource") is None:  # Windows
         raise UserError(
@@ -109,8 +110,18 @@ def compare(plan: Plan) -> dict[str, Any]:
         task = dataclasses.replace(
             task, platform=device["platform"], epoch_config={}, shapes=plan.shapes, steps=plan.steps
         )
-        runs, missing = _run_all(plan, task)
-        epochs = _run_epochs(plan, task, missing) if plan.epoch_config else {}
+        sides, missing = _sides(plan, task.platform)
+        measured, epochs, stopped = collections.defaultdict(list), {}, False
+        try:
+            _run_all(sides, plan.rounds, task, measured, missing)
+            epochs = _run_epochs(plan, task, missing) if plan.epoch_config else {}
+        except KeyboardInterrupt:
+            if not any(side == OURS for side, _ in measured):
+                raise
+            stopped = True
+            missing |= {f"{side} {dtype}": "stopped" for side, dtype in sides if (side, dtype) not in measured}
+            logger.warning("stopped: what has been measured is kept")
+    runs: Runs = {key: measured[key] for key in sides if key in measured}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     versions = {"python": platform.python_version(), **installed_versions(PACKAGES)}
     ours = {dtype: repeated for (side, dtype), repeated in runs.items() if side == OURS}
@@ -121,6 +132,7 @@ def compare(plan: Plan) -> dict[str, Any]:
         "plan": _without_paths(plan),
         "results": [row for key, repeated in runs.items() for row in _rows(*key, repeated)],
         "missing": missing,
+        "stopped": stopped,
         "matrix_rate": {
             " ".join(key): _median(repeated, "matrix_rate")
             for key, repeated in runs.items()
@@ -163,17 +175,20 @@ def _without_paths(plan: Plan) -> dict[str, Any]:
     return values | {"model": Path(plan.model).name or plan.preset}
 
 
-def _run_all(plan: Plan, task: Workload) -> tuple[Runs, dict[str, str]]:
-    """What the processes of each (side, type) measured, round by round; and the reasons of those that could not."""
-    sides, missing = _sides(plan, task.platform)
-    runs = collections.defaultdict(list)
-    for number in range(plan.rounds):
+def _run_all(
+    sides: Sequence[tuple[str, str]], rounds: int, task: Workload, runs: dict[Any, list], missing: dict[str, str]
+) -> None:
+    """Adds to `runs` what the processes of each (side, type) measure, round by round; to `missing` why one could not.
+
+    Raises:
+      KeyboardInterrupt: a signal came; what has been measured is there.
+    """
+    for number in range(rounds):
         for side, dtype in sides:
             measured = _try(dataclasses.replace(task, side=side, dtype=dtype), f"{side} {dtype}", missing)
             if measured:
                 runs[side, dtype].append(measured)
-                logger.info("round %d of %d: %s, %s", number + 1, plan.rounds, side, dtype)
-    return {key: runs[key] for key in sides if key in runs}, missing
+                logger.info("round %d of %d: %s, %s", number + 1, rounds, side, dtype)
 
 
 def _sides(plan: Plan, on: str) -> tuple[list[tuple[str, str]], dict[str, str]]:

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -12,9 +11,7 @@ import jax
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config
 from amsdff_jax.data.windows import Windows
-from amsdff_jax.interop.encoder_files import read_encoder_config
-from amsdff_jax.interop.hub import find_encoder
-from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.pretrained import PretrainedClassifier, find_encoder_config
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.variables import abstract_model
 from amsdff_jax.parallel.collectives import Collective, find_collectives
@@ -160,8 +157,7 @@ def planned_model(config: Config, platform: str) -> PretrainedClassifier:
     Raises:
       UserError: no such encoder, or one that does not fit.
     """
-    encoder = config.model.encoder
-    sizes = read_encoder_config(find_encoder(encoder) if encoder else Path(config.model.encoder_config))
+    _, sizes = find_encoder_config(config.model)
     if config.data.max_length > sizes.max_tokens:
         raise UserError(
             f"data.max_length: expected at most {sizes.max_tokens}, the encoder's positions, "

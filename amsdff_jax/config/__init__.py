@@ -70,6 +70,7 @@ class ModelConfig:
     mask_padding: bool = True  # True: padding is invisible (masked); False: as in PyTorch (reference)
     dropout_rate: float = 0.1  # `feature_enhancer`; of a baseline, before its last layer
     attention_dropout_rate: float = 0.1  # attention weights of `scale_fusion` and `cls_attention`
+    encoder_attention_dropout_rate: float = -1.0  # attention weights of the encoder; -1: what its config.json says
     expert_dropout_rate: float = 0.1
     pooling_dropout_rate: float = 0.1  # `pooling_fusion`
     classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)
@@ -97,6 +98,9 @@ class ModelConfig:
         dropouts = ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate")
         for name in (*dropouts, "lora_dropout"):
             require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
+        rate = self.encoder_attention_dropout_rate
+        expected = "from 0 to below 1, or -1 for that of the encoder's config.json"
+        require(0 <= rate < 1 or rate == -1, "model.encoder_attention_dropout_rate", rate, expected)
         rates = self.classifier_dropout_rates
         two_rates = len(rates) == 2 and all(0 <= rate < 1 for rate in rates)
         require(two_rates, "model.classifier_dropout_rates", rates, "two rates from 0 to below 1")

@@ -34,7 +34,7 @@ def attend(
     """Scaled dot-product attention of N heads over the keys that the mask admits.
 
     Args:
-      mask: a row that admits nothing attends evenly and stays finite.
+      mask: a row that admits nothing stays finite, and means nothing.
       dropout: applied to the attention weights.
       seed: of the dropout; None in eval mode.
       implementation: "xla", or "cudnn" where it fits the arrays and XLA's elsewhere.
@@ -46,7 +46,9 @@ def attend(
     *rows, num_heads, head_size = query.shape
     fused = implementation == "cudnn" and bias is None
     if fused and fits_cudnn(query.dtype, rows[1], head_size, has_dropout=dropout.is_active):
-        context = jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
+        # It wants a row of the mask for each query, and has NaN for the gradients where a row admits nothing.
+        admitted = jnp.broadcast_to(mask | ~mask.any(-1, keepdims=True), (len(mask), 1, rows[1], key.shape[1]))
+        context = jax.nn.dot_product_attention(query, key, value, mask=admitted, implementation="cudnn")
     else:
         exponentials, normalizer = _exponentials(query, key, mask, bias)
         # Normalized after the product, which has far fewer elements than the weights.

@@ -169,11 +169,15 @@ def _convolution_gradients(
     saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, kernel = saved
-    x_gradient = _sum_taps(cotangent, kernel[::-1])
+    # Apart on a GPU, where XLA would make one kernel of the taps of all scales and the normalization before them, which
+    # takes 2.6 of the 35 ms of a train step (DistilBERT's sizes, 256 texts of 128 tokens, NVIDIA H200).
+    x_gradient = jax.lax.platform_dependent(
+        _sum_taps(cotangent, kernel[::-1]).astype(x.dtype), cuda=jax.lax.optimization_barrier, default=lambda x: x
+    )
     cotangent = cotangent.astype(jnp.float32)
     kernel_gradient = jnp.stack([sum_rows(part * cotangent) for part in _shifted(x.astype(jnp.float32), len(kernel))])
     bias_gradient = sum_rows(cotangent)
-    return x_gradient.astype(x.dtype), kernel_gradient.astype(x.dtype), bias_gradient.astype(x.dtype)
+    return x_gradient, kernel_gradient.astype(x.dtype), bias_gradient.astype(x.dtype)
 
 
 _convolve.defvjp(lambda x, kernel, bias: (_convolve(x, kernel, bias), (x, kernel)), _convolution_gradients)

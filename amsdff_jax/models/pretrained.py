@@ -30,6 +30,18 @@ from amsdff_jax.models.windows import encode_windows
 logger = logging.getLogger(__name__)
 
 
+def find_encoder_config(config: ModelConfig) -> tuple[Path, EncoderConfig]:
+    """The encoder's folder, or the file that gives the sizes of a random one; and the sizes.
+
+    Raises:
+      UserError: no such encoder, or one of a family that is not there.
+    """
+    place = find_encoder(config.encoder) if config.encoder else Path(config.encoder_config)
+    sizes = read_encoder_config(place)
+    rate = config.encoder_attention_dropout_rate
+    return place, sizes if rate < 0 else dataclasses.replace(sizes, attention_dropout=rate)
+
+
 class PretrainedClassifier(nnx.Module):
     """A classifier that stands on an encoder.
 
@@ -168,8 +180,7 @@ class PretrainedClassifier(nnx.Module):
                 "model.encoder: empty; name an encoder, or give the sizes of a random one with "
                 "--config.model.encoder_config=FILE"
             )
-        folder = find_encoder(config.encoder) if config.encoder else Path(config.encoder_config)
-        sizes = read_encoder_config(folder)
+        folder, sizes = find_encoder_config(config)
         if not config.encoder or config.reinit_encoder:
             if config.encoder:
                 logger.info("encoder %s: sizes only, random weights (model.reinit_encoder)", config.encoder)

@@ -68,6 +68,24 @@ def test_all_sides_agree_and_every_number_is_there(folder, tiny_config, tmp_path
 
 
 @pytest.mark.slow
+def test_what_has_been_measured_before_a_signal_is_kept(folder, monkeypatch):
+    pytest.importorskip("torch", reason="needs PyTorch")
+    run = module._run
+
+    def stopped_at_the_first_rival(workload):
+        if workload.side != OURS:
+            raise KeyboardInterrupt
+        return run(workload)
+
+    monkeypatch.setattr(module, "_run", stopped_at_the_first_rival)
+    plan = Plan(model=str(folder), shapes=((1, 4),), dtypes=("float32",), rivals=(EAGER, SDPA), rounds=2, steps=1)
+    numbers = compare(plan)
+    assert numbers["stopped"]
+    assert {row["side"] for row in numbers["results"]} == {OURS}
+    assert numbers["missing"] == {f"{EAGER} float32": "stopped", f"{SDPA} float32": "stopped"}
+
+
+@pytest.mark.slow
 @pytest.mark.expensive
 def test_other_weights_on_one_side_are_noticed(folder, monkeypatch):
     pytest.importorskip("torch", reason="needs PyTorch")

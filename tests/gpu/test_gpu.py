@@ -76,7 +76,7 @@ def test_fused_attention_equals_that_of_xla(length, gpu):
 
     def context(implementation):
         def weighed(query, key, value):
-            attended = attend(query, key, value, mask, dropout, None, implementation)
+            attended = attend(query, key, value, mask[:, None, None], dropout, None, implementation)
             kept = attended.astype(jnp.float32) * mask.any(axis=1)[:, None, None]
             return (kept * cotangent.reshape(attended.shape).astype(jnp.float32)).sum(), attended
 

@@ -9,8 +9,10 @@ from flax import nnx
 from amsdff_jax import EnhancedAMSDFF, UserError
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.models.dropout import Dropout
+from amsdff_jax.models.model_folder import SavedModel, load_model, save_model
 from amsdff_jax.models.state_dict import to_state_dict
 from tests.compiled import call
+from tests.conftest import TINY_HEAD
 
 ENCODER = EncoderConfig(vocab_size=31, max_position_embeddings=17, dim=20, n_layers=1, n_heads=2, hidden_dim=28)
 B, S, H, C, E, K, HEADS = 3, 7, 20, 6, 4, 2, 5
@@ -160,3 +162,15 @@ def test_random_encoder_only_on_purpose(tmp_path):
     )
     model = EnhancedAMSDFF.from_config(ModelConfig(encoder="", encoder_config=str(file), num_classes=2))
     assert model.encoder_config.dim == 24
+
+
+def test_the_encoders_attention_dropout_is_that_of_its_config_or_another(tiny_encoder, tmp_path):
+    own = EnhancedAMSDFF.from_pretrained(str(tiny_encoder), 2, **TINY_HEAD)
+    assert own.encoder_config.attention_dropout == 0.1
+    other = EnhancedAMSDFF.from_pretrained(str(tiny_encoder), 2, encoder_attention_dropout_rate=0.0, **TINY_HEAD)
+    rates = {block.attention.dropout.rate for block in other.transformer.transformer.layer}
+    assert rates == {other.encoder_config.attention_dropout} == {0.0}
+    save_model(tmp_path / "model", SavedModel(other, None, ("a", "b"), 16))
+    assert load_model(tmp_path / "model").encoder_config.attention_dropout == 0.0
+    with pytest.raises(UserError, match="encoder_attention_dropout_rate: expected from 0 to below 1, or -1"):
+        ModelConfig(encoder_attention_dropout_rate=1.0)

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.config import EncoderConfig, ModelConfig
-from amsdff_jax.models import dispatch, layers
+from amsdff_jax.models import dispatch, layers, matmul
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.attention import attend, attend_with_weights
 from amsdff_jax.models.baselines import LinearClassifier
@@ -21,6 +21,20 @@ from amsdff_jax.models.variables import Variables, make_inference_variables
 
 def draw(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2e-2)])
+def test_a_gpu_gets_another_form_of_the_same_numbers(dtype, tolerance):
+    x, kernel, cotangent = (draw(*shape, seed=sum(shape)).astype(dtype) for shape in ((9, 5), (5, 6), (9, 6)))
+    pairs = [
+        (matmul._affine_on_gpu(x, kernel, draw(6)), matmul._affine(x, kernel, draw(6))),
+        *zip(matmul._gradients_on_gpu(x, kernel, cotangent), matmul._gradients(x, kernel, cotangent), strict=True),
+    ]
+    for on_gpu, elsewhere in pairs:
+        assert on_gpu.dtype == elsewhere.dtype
+        np.testing.assert_allclose(
+            on_gpu.astype("float32"), elsewhere.astype("float32"), rtol=tolerance, atol=tolerance
+        )
 
 
 @pytest.mark.parametrize("tokens", [64, 96, 7], ids=["a block", "blocks", "odd"])
@@ -193,6 +207,19 @@ def test_rematerialization_computes_products_again_and_changes_no_gradient():
 def test_where_cudnn_fits(changes, expected):
     usual = {"dtype": jnp.bfloat16, "length": 64, "head_size": 32, "has_dropout": False}
     assert fits_cudnn(**usual | changes) == expected
+
+
+@pytest.mark.parametrize("mask", [(3, 1, 1, 10), (3, 1, 10, 10), (1, 1, 10, 10)])
+def test_cudnn_gets_arrays_of_the_shapes_that_it_takes(mask, monkeypatch):
+    # JAX checks the shapes once it has found cuDNN, which is not here.
+    cudnn = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo", reason="a private module of JAX")
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
+    query, admitted = jax.ShapeDtypeStruct((3, 10, 2, 16), jnp.bfloat16), jax.ShapeDtypeStruct(mask, bool)
+
+    def attended(query, admitted):
+        return attend(query, query, query, admitted, Dropout(0.0), None, "cudnn")
+
+    assert jax.eval_shape(attended, query, admitted).shape == (3, 10, 32)
 
 
 @pytest.mark.parametrize(
