@@ -31,6 +31,7 @@ test: install-dev
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pyright
 	$(BIN)/python -m pytest
+	AMSDFF_TEST_PLATFORM=cpu $(BIN)/python -m pytest -m "gpu and not slow" tests/gpu
 
 # The oldest versions that pyproject.toml allows, on the oldest Python: uv finds them, pip installs them.
 test-oldest:

@@ -1,4 +1,7 @@
-"""What a CUDA GPU computes: `make test-gpu`, or `python3 -m pytest -m gpu -n0 tests/gpu`. No network, no PyTorch."""
+"""What a CUDA GPU computes: `make test-gpu`, or `python3 -m pytest -m gpu -n0 tests/gpu`. No network, no PyTorch.
+
+`make test` runs those that are not slow on the CPU, so that they work when a GPU is at hand.
+"""
 
 import dataclasses
 import json
@@ -47,6 +50,7 @@ def share(actual, reference):
     return np.abs(np.asarray(actual, np.float32) - reference).max() / np.abs(reference).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "precision", "near", "near_gradients"), PRECISIONS)
 def test_logits_and_gradients_equal_pytorch(dtype, precision, near, near_gradients, expected, weights):  # noqa: F811
     with jax.default_matmul_precision(precision):
@@ -108,6 +112,7 @@ def measure(*arguments, xla_flags=""):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_twenty_steps_stopped_and_resumed_are_bitwise_those_of_a_run(tiny_config, tmp_path, capsys):
     settings = tiny_config.replace(model__name="amsdff", model__num_classes=2, train__trackers="", **{
         f"model__{name}": value for name, value in TINY_HEAD.items()
@@ -144,6 +149,7 @@ def test_a_prediction_is_what_the_evaluation_counted(gpu, tiny_trainer, tiny_dat
     assert predicted == [trainer.class_names[number] for number in evaluation.predictions]
 
 
+@pytest.mark.slow
 def test_a_step_takes_the_memory_that_it_announces(capsys):
     measured = measure("memory")
     announced, allocated = measured["announced"], measured["allocated"]
