@@ -4,15 +4,18 @@ import dataclasses
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 from tokenizers import Tokenizer
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
-from amsdff_jax.base.validation import require_choice
+from amsdff_jax.base.validation import require, require_choice
 from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
+from amsdff_jax.data.files import read_file
 from amsdff_jax.data.tokenization import pad_token_id, save_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration
 from amsdff_jax.evaluation.calibration_file import (
@@ -24,7 +27,16 @@ from amsdff_jax.evaluation.calibration_file import (
 from amsdff_jax.evaluation.model_card import recorded_columns
 from amsdff_jax.evaluation.multi_label_calibration import MultiLabelCalibration
 from amsdff_jax.export.formats import FORMATS, find_writer
-from amsdff_jax.export.verification import TOLERANCE, Verification, read_texts, run_model, verify_export
+from amsdff_jax.export.int8 import Quantization, quantize
+from amsdff_jax.export.verification import (
+    TOLERANCE,
+    Expectation,
+    Verification,
+    read_texts,
+    run_loader,
+    run_model,
+    verify_export,
+)
 from amsdff_jax.models.model_folder import SavedModel, interface_values, read_model_folder
 from amsdff_jax.reporting.render import render
 
@@ -36,9 +48,17 @@ logger = logging.getLogger(__name__)
 
 
 def export_model(
-    folder: str | Path, output: str | Path, format: str = "stablehlo", file: str = "", text_column: str = ""
+    folder: str | Path,
+    output: str | Path,
+    format: str = "stablehlo",
+    file: str = "",
+    text_column: str = "",
+    label_column: str = "",
+    max_loss: float | None = None,
 ) -> Verification:
     """Exports a model, and keeps the export if it says the same as the model, run by its own loader.
+
+    With `max_loss` its dense layers multiply integers of 8 bits (see `quantize`), and it is kept if that costs no more.
 
     Args:
       folder: a model folder, with a tokenizer.
@@ -46,23 +66,37 @@ def export_model(
       format: one of `FORMATS`.
       file: CSV, TSV, JSONL or Parquet of texts to verify on; "": movie snippets.
       text_column: of that file, or several, as in `DataConfig`; "": as the model was trained with.
+      label_column: with `max_loss`, of the labels; "": as the model was trained with.
+      max_loss: None: the export computes in float32. Else what accuracy and macro F1 on the file may lose, and the
+        calibration error may gain, as shares.
 
     Returns:
-      How far the two are apart. Unless they are `equal`, nothing has been written.
+      How far the two are apart. Unless it is `accepted`, nothing has been written.
 
     Raises:
-      UserError: anything wrong with the folders or the file, or a format that lacks a package.
+      UserError: anything wrong with the folders or the file, a format that lacks a package, or `max_loss` with another
+        format than onnx, without a file or for a model that gives texts anything but one class.
     """
     require_choice("--format", format, tuple(FORMATS))
+    _check_int8(format, file, max_loss)
     folder, output = user_path(folder), user_path(output).resolve()
     _check_replaceable(output)
     write = find_writer(format)
-    texts = read_texts(file, text_column or recorded_columns(folder).text_column)
+    columns = recorded_columns(folder)
+    columns = dataclasses.replace(
+        columns, text_column=text_column or columns.text_column, label_column=label_column or columns.label_column
+    )
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
     saved.model.read_in_windows(None)  # texts of one window are all that an export takes
     calibration = read_calibration(folder, saved.class_names, saved.task)
-    expected = run_model(saved, texts)
+    if max_loss is None:
+        expected = run_model(saved, read_texts(file, columns.text_column))
+    else:
+        if saved.task != "single":
+            raise UserError(f"--int8: judges models that give a text one class, and this is {saved.task}; leave it out")
+        labelled = read_file(file, columns, saved.class_names)
+        expected = run_model(saved, list(labelled.texts), labelled.labels)
     with user_errors(output, "written", "make room or choose another folder"), atomic_folder(output) as partial:
         write(saved, partial)
         _write_config(partial / CONFIG, saved, format, calibration)
@@ -76,11 +110,15 @@ def export_model(
         if calibration is not None:
             shutil.copyfile(folder / CALIBRATION, partial / CALIBRATION)
         verification = verify_export(partial, expected)
-        if verification.equal:
+        if verification.equal and max_loss is not None:
+            verification = verification._replace(
+                quantization=_quantize(partial, expected, calibration, saved.max_length, max_loss)
+            )
+        if verification.accepted:
             write_text(partial / "README.md", describe_export(format, saved, calibration, verification))
         else:
             shutil.rmtree(partial)
-    if verification.equal:
+    if verification.accepted:
         logger.info("%s: the export of %s as %s", output, folder, format)
     return verification
 
@@ -106,6 +144,7 @@ def describe_export(
         several=saved.task == "multi_label",
         calibration=calibration,
         verification=verification,
+        quantization=verification.quantization and describe_quantization(verification.quantization),
         tolerance=TOLERANCE,
         jax_version=jax.__version__,
     )
@@ -113,14 +152,61 @@ def describe_export(
 
 def describe_verification(verification: Verification) -> str:
     """One line for a person."""
-    texts, shortest, longest, logits, probabilities, failure = verification
+    texts, shortest, longest, logits, probabilities, failure, quantization = verification
     if failure:
         return f"{failure}, so nothing was exported"
     outcome = "equal" if verification.equal else "DIFFERENT, so nothing was exported"
-    return (
+    compared = (
         f"{texts} texts of {shortest} to {longest} tokens: logits differ by at most {logits:.1e}, probabilities by "
         f"{probabilities:.1e} ({outcome}; tolerance {TOLERANCE:g})"
     )
+    return compared if quantization is None else f"{compared}\n{describe_quantization(quantization)}"
+
+
+def describe_quantization(quantization: Quantization) -> str:
+    """One line for a person."""
+    before, after, in_float, layers, speedup, max_loss = quantization
+    measures = ", ".join(
+        f"{name.replace('_', ' ')} {old:.4f} to {new:.4f}"
+        for name, old, new in zip(before._fields, before, after, strict=True)
+    )
+    if not quantization.accepted:
+        in_int8 = f"{layers - len(in_float)} of {layers} layers quantized"
+        return f"int8: {measures} with {in_int8}; more than {max_loss:g} lost, so nothing was exported"
+    kept = f"; in float32 stayed {', '.join(in_float)}" if in_float else ""
+    return f"int8: {measures} ({max_loss:g} may be lost); {speedup:.2f} times as fast on this CPU{kept}"
+
+
+def _check_int8(format: str, file: str, max_loss: float | None) -> None:
+    if max_loss is None:
+        return
+    if format != "onnx":
+        raise UserError(f"--int8: is for --format=onnx, got {format}")
+    if not file:
+        raise UserError("--int8: needs --file=FILE of labelled texts, which the model has not been trained on")
+    require(0 <= max_loss < 1, "--max_loss", max_loss, "a share from 0 to below 1")
+
+
+def _quantize(
+    folder: Path, expected: Expectation, calibration: AnyCalibration | None, length: int, max_loss: float
+) -> Quantization:
+    """Replaces the graph of an export by one in int8, if that loses no more than `max_loss`."""
+    graph, texts, lengths = folder / "model.onnx", expected.texts, expected.lengths
+    full = graph.with_name("float32.onnx")
+
+    def run(other: Path, rows: np.ndarray | None) -> np.ndarray:
+        """The logits of the export's own loader with another graph."""
+        chosen = np.arange(len(texts)) if rows is None else rows
+        graph.rename(full)
+        try:
+            shutil.copyfile(other, graph)
+            return run_loader(folder, [texts[row] for row in chosen.tolist()], lengths[chosen])
+        finally:
+            full.replace(graph)
+
+    temperature = calibration.temperature if isinstance(calibration, Calibration) else 1.0
+    labels: Any = expected.labels
+    return quantize(graph, labels, expected.logits, temperature, max_loss, length, run)
 
 
 def _check_replaceable(folder: Path) -> None:

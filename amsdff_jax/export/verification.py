@@ -26,6 +26,7 @@ from amsdff_jax.data.sources import load_data
 from amsdff_jax.data.tokenization import tokenize
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
+from amsdff_jax.export.int8 import Quantization
 from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -41,7 +42,7 @@ BATCH_SIZES = (1, 7, 32)  # of the loader's calls; the last is repeated
 
 
 class Verification(NamedTuple):
-    """How far an export is from the model."""
+    """How far an export is from the model, before anything is quantized."""
 
     texts: int  # how many were compared
     shortest: int  # tokens of the shortest text, after truncation
@@ -49,6 +50,12 @@ class Verification(NamedTuple):
     logits: float  # largest absolute difference; of numbers in units of the largest, if that is above 1
     probabilities: float  # the same, at temperature 1
     failure: str = ""  # what is wrong with the loader, if it gave nothing to compare; "": nothing
+    quantization: Quantization | None = None  # what int8 made of it, if it was asked for
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the export is kept."""
+        return self.equal and (self.quantization is None or self.quantization.accepted)
 
     @property
     def equal(self) -> bool:
@@ -87,10 +94,14 @@ class Expectation(NamedTuple):
     lengths: np.ndarray  # [N] tokens of each, after truncation
     logits: np.ndarray  # [N,C] float32
     unit: float = 1.0  # of their difference
+    labels: np.ndarray | None = None  # [N] int32, if they are known
 
 
-def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
+def run_model(saved: SavedModel, texts: Sequence[str], labels: np.ndarray | None = None) -> Expectation:
     """Runs the model on a CPU, by the code that evaluates and predicts, on the texts that an export takes.
+
+    Args:
+      labels: [N] int32 of the texts; None: they are not known.
 
     Raises:
       UserError: logits that are not finite; of a model that reads long texts in windows, no text that fits one.
@@ -112,13 +123,33 @@ def run_model(saved: SavedModel, texts: Sequence[str]) -> Expectation:
     logits = inference(variables, tokens, training_buckets(tokens.lengths, config))
     require_finite(logits, lambda row: f"text {row + 1}")
     unit = max(float(np.abs(logits).max()), 1.0) if saved.task == "regression" else 1.0
-    return Expectation(texts, tokens.lengths, logits, unit)
+    return Expectation(texts, tokens.lengths, logits, unit, None if labels is None else labels[fitting])
 
 
 def verify_export(folder: Path, expected: Expectation) -> Verification:
     """Runs the loader in `folder` on a CPU, texts of like length in one call, and compares."""
-    texts, lengths, expected_logits, unit = expected
-    counts = len(texts), int(lengths.min()), int(lengths.max())
+    counts = len(expected.texts), int(expected.lengths.min()), int(expected.lengths.max())
+    try:
+        logits = run_loader(folder, expected.texts, expected.lengths)
+    except LoaderError as error:
+        return Verification(*counts, np.inf, np.inf, str(error))
+    if logits.shape != expected.logits.shape:
+        return Verification(*counts, np.inf, np.inf, f"load.py gives logits of shape {logits.shape}")
+    difference = np.abs(logits - expected.logits).max() / expected.unit
+    probability_difference = np.abs(softmax(logits) - softmax(expected.logits)).max()
+    return Verification(*counts, float(difference), float(probability_difference))
+
+
+class LoaderError(UserError):
+    """What is wrong with an export's loader."""
+
+
+def run_loader(folder: Path, texts: Sequence[str], lengths: np.ndarray) -> np.ndarray:
+    """[N,C] logits that the loader in `folder` gives N texts, those of like `lengths` [N] in one call.
+
+    Raises:
+      LoaderError: it ends with an error, which has been logged.
+    """
     order = np.argsort(lengths, kind="stable")
     with tempfile.TemporaryDirectory(prefix="amsdff-export-") as scratch:
         batches, out = Path(scratch) / "batches.json", Path(scratch) / "logits.npy"
@@ -132,15 +163,13 @@ def verify_export(folder: Path, expected: Expectation) -> Verification:
         if result.returncode or not out.exists():
             for line in result.stderr.strip().splitlines():
                 logger.error("load.py: %s", line)
-            return Verification(*counts, np.inf, np.inf, f"load.py ends with exit code {result.returncode}")
+            raise LoaderError(f"load.py ends with exit code {result.returncode}")
         found = np.load(out)
-    if found.shape != expected_logits.shape:
-        return Verification(*counts, np.inf, np.inf, f"load.py gives logits of shape {found.shape}")
+    if len(found) != len(texts):
+        return found
     logits = np.empty_like(found)
     logits[order] = found
-    difference = np.abs(logits - expected_logits).max() / unit
-    probability_difference = np.abs(softmax(logits) - softmax(expected_logits)).max()
-    return Verification(*counts, float(difference), float(probability_difference))
+    return logits
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
