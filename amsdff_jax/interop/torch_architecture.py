@@ -138,14 +138,14 @@ class TorchClassifier(PreTrainedModel):
           labels: for the loss; [B] numbers of classes, or [B,C] of 0 and 1 where a text may have several;
             or [B] numbers, in the unit of the answers.
         """
-        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        present: Any = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         missing = self.config.amsdff.get("max_length", 0) - input_ids.shape[1]
         if not self.mask_padding and missing > 0:
             padding: Any = self.transformer.config.pad_token_id
             input_ids = functional.pad(input_ids, (0, missing), value=padding)
-            attention_mask = functional.pad(attention_mask, (0, missing))
-        encoder_output, mask = self.encode(input_ids, attention_mask)
-        output = self.classify(encoder_output, mask, attention_mask.bool())
+            present = functional.pad(present, (0, missing))
+        encoder_output, mask = self.encode(input_ids, present)
+        output = self.classify(encoder_output, mask, present.bool())
         if labels is not None:
             if self.config.problem_type == "multi_label_classification":
                 output.loss = functional.binary_cross_entropy_with_logits(output.logits, labels.float())
