@@ -7,8 +7,13 @@ from amsdff_jax.base.validation import nearest, require, shown
 
 Schema = dict[str, Any]
 
-_TYPES: dict[str, tuple[type, str]] = {"string": (str, "a string"), "integer": (int, "a whole number"), "boolean": (bool, "true or false"),
-          "array": (list, "a list"), "object": (dict, "an object")}  # fmt: skip
+_TYPES: dict[str, tuple[type, str]] = {
+    "string": (str, "a string"),
+    "integer": (int, "a whole number"),
+    "boolean": (bool, "true or false"),
+    "array": (list, "a list"),
+    "object": (dict, "an object"),
+}
 
 _STRING: Schema = {"type": "string"}
 _PAIR: Schema = {"type": "array", "items": _STRING, "minItems": 2, "maxItems": 2}

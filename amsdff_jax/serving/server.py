@@ -106,8 +106,8 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._head += len(data)
         super().data_received(data)
+        self._head += len(data)  # only now: a message that begins in this piece has set it to 0
         if self._timer is not None and self._head > LONGEST_HEAD:
             self._refuse(_TOO_LARGE, f"headers: expected at most {LONGEST_HEAD:,} bytes")
 
