@@ -14,7 +14,13 @@ from amsdff_jax.serving.limits import Limits
 
 logger = logging.getLogger(__name__)
 
-NEEDED = ("starlette", "uvicorn", "prometheus_client", "httptools")
+# The extra `serve`: modules, and what pip calls them.
+NEEDED = {
+    "httptools": "httptools",
+    "prometheus_client": "prometheus-client",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
+}
 
 
 def serve(
@@ -39,9 +45,9 @@ def serve(
     Raises:
       UserError: something is not installed, a folder or file is not as it should be, or the port is taken.
     """
-    absent = [name for name in NEEDED if find_spec(name) is None]
+    absent = [package for module, package in NEEDED.items() if find_spec(module) is None]
     if absent:
-        raise UserError(f"serve: {', '.join(absent)} not installed; pip install 'amsdff-jax[serve]'")
+        raise UserError(f"serve: needs {', '.join(absent)}, not installed; pip install {' '.join(absent)}")
     from amsdff_jax.serving.served_model import ServedModel
     from amsdff_jax.serving.server import listen, run, stop_on_signals
     from amsdff_jax.serving.service import Service

@@ -245,7 +245,10 @@ def test_the_command_ends_with_0_after_sigterm(folders, tmp_path):
 
 def test_mistakes_of_the_command(folders, tmp_path):
     code, output = run_script(tmp_path / "output.txt", "serve.py", "--model=x", hidden=["starlette", "uvicorn"])
-    assert (code, output) == (2, "error: serve: starlette, uvicorn not installed; pip install 'amsdff-jax[serve]'\n")
+    assert (code, output) == (
+        2,
+        "error: serve: needs starlette, uvicorn, not installed; pip install starlette uvicorn\n",
+    )
     with pytest.raises(UserError, match="two models are called 'a'"):
         name_models(["a=x", "a=y"])
     assert list(name_models([str(folders / "single"), f"b={folders / 'multi'}"])) == ["single", "b"]
