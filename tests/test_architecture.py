@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "base", "reporting", "config", "parallel", "data", "interop", "models", "evaluation", "training", "conversion",
-    "explanation", "prediction", "export", "inspection", "experiments", "benchmark", "cli",
+    "explanation", "prediction", "serving", "export", "inspection", "experiments", "benchmark", "cli",
 ]  # fmt: skip
 # Nothing else imports PyTorch, which need not be there; an export's loader is copied, never imported.
 USERS_OF_PYTORCH = {

@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "explain": "explain",
+    "serve": "serve",
     "calibrate": "calibrate",
     "export": "export",
     "convert": "convert",

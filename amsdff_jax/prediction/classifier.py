@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from flax import nnx
@@ -15,7 +15,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import require
 from amsdff_jax.data.chunks import Pause, chunks, until_error
 from amsdff_jax.data.texts import Tag, Text, characters, checked, is_pair, numbered, unlabelled
-from amsdff_jax.data.tokenization import tokenize
+from amsdff_jax.data.tokenization import pad_token_id, tokenize
 from amsdff_jax.data.tokens import TokenizedDataset
 from amsdff_jax.evaluation.calibration_file import (
     AnyCalibration,
@@ -41,6 +41,20 @@ CHARACTERS_IN_CHUNK = 1 << 21  # bounds the memory of very long texts
 # Of texts in masked semantics, each compiled once, when it is first needed. Steps of a third or a half: finer ones
 # would save less padding than their compilation costs.
 BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+class Scores(NamedTuple):
+    """What a model says of N texts.
+
+    Attributes:
+      predictions: each with all classes in its `top_k`; None where the model's numbers are not finite.
+      logits: [N,C] float32.
+      tokens: [N] that were read, special ones included.
+    """
+
+    predictions: list[AnyPrediction | None]
+    logits: np.ndarray
+    tokens: np.ndarray
 
 
 class Classifier:
@@ -295,6 +309,39 @@ class Classifier:
         with self._tokenizing:
             self._explainer = self._explainer or Explainer(self.saved)
             return self._explainer.explain(text, class_name)
+
+    def compile(self) -> None:
+        """Compiles `score` for every padded length, so that no text has to wait for it.
+
+        Texts that are read in several windows are not among them: their lengths have no end.
+        """
+        claim_process()
+        tokenizer = self.saved.require_tokenizer()
+        lengths = np.array(self._buckets)
+        tokens = TokenizedDataset(
+            token_ids=np.zeros(lengths.sum(), np.int32),
+            offsets=np.cumsum([0, *lengths], dtype=np.int64),
+            labels=np.zeros(len(lengths), np.int32),
+            truncated=np.zeros(len(lengths), bool),
+            pad_token_id=pad_token_id(tokenizer),
+        )
+        for inference in {self._scoring_for(1), self._scoring_for(self._inference.batch_size)}:
+            inference.compile(self._variables, tokens, self._buckets)
+
+    def score(self, texts: list[Text]) -> Scores:
+        """All that a few texts get, in the thread that calls: as `annotate`, but without threads of its own."""
+        claim_process()
+        with self._tokenizing:
+            tokenizer, limit = self.saved.require_tokenizer(), (self.max_length, self.saved.long_texts)
+            tokens = tokenize(unlabelled(texts, self.class_names), tokenizer, *limit)
+        logits = self._scoring_for(len(tokens))(self._variables, tokens, self._buckets)
+        predictions = list(make_predictions(logits, tokens.truncated, self._calibration, None))
+        return Scores(predictions, logits, tokens.lengths)
+
+    def _scoring_for(self, number: int) -> Inference:
+        # A CPU takes as long for eight small batches as for a large one, which pads more and is seldom full.
+        is_small = self.platform == "cpu" or number <= self._small_inference.batch_size
+        return self._small_inference if is_small else self._inference
 
     def _is_single(self, texts: Any) -> bool:
         return isinstance(texts, str) or (bool(self.saved.reads_pairs) and is_pair(texts))

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import to_json
 from amsdff_jax.evaluation.inference import NOT_FINITE
+from amsdff_jax.evaluation.regression_calibration import RegressionCalibration
+from amsdff_jax.prediction.classifier import Classifier
 from amsdff_jax.prediction.inputs import Record
 from amsdff_jax.prediction.prediction import AnyPrediction, MultiLabelPrediction, NumberPrediction, Prediction
 
@@ -39,6 +41,23 @@ class Layout(NamedTuple):
     class_names: tuple[str, ...] = ()
     number: bool = False
     intervals: bool = False
+
+
+def make_layout(
+    classifier: Classifier, format: str = "jsonl", top_k: int = 1, keep_columns: Sequence[str] = ()
+) -> Layout:
+    """The layout of what a classifier says."""
+    several, calibration = classifier.saved.task == "multi_label", classifier.calibration
+    return Layout(
+        format,
+        min(top_k, len(classifier.class_names)),
+        abstains=calibration is not None and calibration.may_abstain,
+        label_sets=calibration is not None and calibration.has_label_sets,
+        keep_columns=tuple(keep_columns),
+        class_names=classifier.class_names if several else (),
+        number=classifier.saved.task == "regression",
+        intervals=isinstance(calibration, RegressionCalibration) and calibration.has_intervals,
+    )
 
 
 def choose_format(path: str, format: str = "") -> str:
@@ -71,10 +90,10 @@ def line(record: Record, prediction: AnyPrediction | None, layout: Layout) -> by
     if layout.format == "csv":
         return _csv_line(_csv_fields(record, prediction, layout))
     try:
-        text = to_json(_json_fields(record, prediction, layout), default=_plain)
+        text = to_json(json_fields(record, prediction, layout), default=_plain)
     except RecursionError:  # the input was not too deep to be read, but nearly so
         kept = dict.fromkeys(record.kept)
-        text = to_json(_json_fields(record._replace(kept=kept, error="a kept column is nested too deep"), None, layout))
+        text = to_json(json_fields(record._replace(kept=kept, error="a kept column is nested too deep"), None, layout))
     # JSON has an escape for a surrogate that stands alone, and it is what `backslashreplace` makes.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
@@ -97,7 +116,8 @@ def _number(value: float) -> float:
     return float(f"{value:.8g}")  # what float32 holds; a year or a price has more digits than a probability needs
 
 
-def _json_fields(record: Record, prediction: AnyPrediction | None, layout: Layout) -> dict[str, Any]:
+def json_fields(record: Record, prediction: AnyPrediction | None, layout: Layout) -> dict[str, Any]:
+    """What a line of JSONL says of a record."""
     fields: dict[str, Any] = {"row": record.row}
     if prediction is None:
         fields["error"] = error_of(record, prediction)

@@ -14,10 +14,9 @@ from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.texts import Text
 from amsdff_jax.evaluation.model_card import recorded_columns
-from amsdff_jax.evaluation.regression_calibration import RegressionCalibration
 from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
 from amsdff_jax.prediction.inputs import Record, argument_records, check_pairs, file_records, standard_input_records
-from amsdff_jax.prediction.lines import Layout, choose_format, error_of
+from amsdff_jax.prediction.lines import choose_format, error_of, make_layout
 from amsdff_jax.prediction.outputs import Output
 from amsdff_jax.prediction.prediction import AnyPrediction
 from amsdff_jax.prediction.progress import describe_origin
@@ -83,18 +82,8 @@ def predict(
         records = standard_input_records(keep_columns)
     classifier = Classifier.from_pretrained(user_path(model), batch_size=batch_size, compute_dtype=compute_dtype)
     check_pairs(classifier.saved.reads_pairs, data.text_pair_column)
-    several, calibration = classifier.saved.task == "multi_label", classifier.calibration
-    layout = Layout(
-        format,
-        min(top_k, len(classifier.class_names)),
-        abstains=calibration is not None and calibration.may_abstain,
-        label_sets=calibration is not None and calibration.has_label_sets,
-        keep_columns=tuple(keep_columns),
-        class_names=classifier.class_names if several else (),
-        number=classifier.saved.task == "regression",
-        intervals=isinstance(calibration, RegressionCalibration) and calibration.has_intervals,
-    )
-    scored = None if several and layout.top_k == 1 else layout.top_k
+    layout = make_layout(classifier, format, top_k, keep_columns)
+    scored = None if layout.class_names and layout.top_k == 1 else layout.top_k
     flags = {
         "format": format,
         "top_k": layout.top_k,

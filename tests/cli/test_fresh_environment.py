@@ -33,6 +33,7 @@ RUNS = [
     # What is not installed is named in one line.
     (f"plan {RUN} --config.model.num_classes=2 --topology=v5e:2x2", "", 2),
     (f"export {MODEL} --output=graph --format=onnx", "", 2),
+    (f"serve {MODEL}", "", 2),
     # A download and many trainings are other tests'.
     ("prepare reuters_r80", "", 2),
     ("noise --datasets=r80", "", 2),

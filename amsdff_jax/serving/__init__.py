@@ -1,0 +1,1 @@
+"""Answers over HTTP: texts of many clients in common batches."""

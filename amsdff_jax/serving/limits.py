@@ -1,0 +1,37 @@
+"""How much a server takes on, and for how long."""
+
+import dataclasses
+
+from amsdff_jax.base.validation import require
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The settings of a server.
+
+    Attributes:
+      batch_size: texts that are computed together at most.
+      max_delay_ms: for so long a text waits for others to be computed with.
+      max_waiting: texts of a model that wait; of more, a client is told to come again.
+      max_texts: of one request.
+      max_body_bytes: of one request.
+      read_timeout_s: for so long a client may take to send a request.
+      drain_s: for so long requests that wait are still answered after SIGTERM.
+    """
+
+    batch_size: int = 64
+    max_delay_ms: float = 5.0
+    max_waiting: int = 1024
+    max_texts: int = 256
+    max_body_bytes: int = 1_000_000
+    read_timeout_s: float = 10.0
+    drain_s: float = 20.0
+
+    def __post_init__(self):
+        for name in ("batch_size", "max_texts", "max_body_bytes"):
+            require(getattr(self, name) >= 1, f"--{name}", getattr(self, name), "at least 1")
+        for name in ("max_delay_ms", "drain_s"):
+            require(getattr(self, name) >= 0, f"--{name}", getattr(self, name), "at least 0")
+        require(self.read_timeout_s > 0, "--read_timeout_s", self.read_timeout_s, "more than 0")
+        fits = self.max_waiting >= self.max_texts  # a larger request would be refused for ever
+        require(fits, "--max_waiting", self.max_waiting, f"at least --max_texts, {self.max_texts}")
