@@ -316,16 +316,17 @@ class Classifier:
         Texts that are read in several windows are not among them: their lengths have no end.
         """
         claim_process()
-        tokenizer = self.saved.require_tokenizer()
-        lengths = np.array(self._buckets)
-        tokens = TokenizedDataset(
-            token_ids=np.zeros(lengths.sum(), np.int32),
-            offsets=np.cumsum([0, *lengths], dtype=np.int64),
-            labels=np.zeros(len(lengths), np.int32),
-            truncated=np.zeros(len(lengths), bool),
-            pad_token_id=pad_token_id(tokenizer),
-        )
+        padding = pad_token_id(self.saved.require_tokenizer())
         for inference in {self._scoring_for(1), self._scoring_for(self._inference.batch_size)}:
+            # Whole batches of each length, for a text is padded to the longest of its batch.
+            lengths = np.repeat(self._buckets, inference.batch_size)
+            tokens = TokenizedDataset(
+                token_ids=np.full(lengths.sum(), padding, np.int32),
+                offsets=np.cumsum([0, *lengths], dtype=np.int64),
+                labels=np.zeros(len(lengths), np.int32),
+                truncated=np.zeros(len(lengths), bool),
+                pad_token_id=padding,
+            )
             inference.compile(self._variables, tokens, self._buckets)
 
     def score(self, texts: list[Text]) -> Scores:

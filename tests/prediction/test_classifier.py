@@ -179,6 +179,19 @@ def test_every_length_is_compiled_once(folders, caplog):
     assert sorted(itertools.chain(*lengths)) == ["16", "24"]
 
 
+def test_nothing_is_left_to_compile_after_compile(folders, caplog):
+    classifier = Classifier.from_pretrained(folders / "masked", batch_size=16)
+    with caplog.at_level(logging.INFO):
+        classifier.compile()
+        compiled = caplog.text
+        texts = ["w1 " * number for number in range(1, 40)]
+        scores = classifier.score(texts)
+        for text in texts[::7]:
+            classifier.score([text])
+    assert compiled and caplog.text == compiled
+    assert [score.label for score in scores.predictions] == [found.label for found in classifier.predict(texts)]
+
+
 def test_threads_share_a_classifier(folders):
     classifier = Classifier.from_pretrained(folders / "masked", batch_size=16)  # all devices
     sizes = [3, 40, 17, 61, 1, 90]
