@@ -14,6 +14,8 @@ from amsdff_jax.prediction.run import predict
 from tests.conftest import make_texts
 from tests.serving.conftest import NAMES, post, serving
 
+pytest.importorskip("starlette", reason="needs the extra serve")
+
 TEXTS = [*make_texts(60, 7)[0], "", "w1 " * 300, "<script>alert(1)</script> w3", "w1 \ud800 😀"]
 
 

@@ -16,6 +16,8 @@ from amsdff_jax.serving.serve import name_models, serve
 from tests.processes import Script, run_script
 from tests.serving.conftest import post, serving
 
+pytest.importorskip("starlette", reason="needs the extra serve")
+
 JSON = {"content-type": "application/json"}
 
 
@@ -230,7 +232,7 @@ def test_the_command_ends_with_0_after_sigterm(folders, tmp_path):
     (tmp_path / "output.txt").touch()
     script = Script(tmp_path / "output.txt", "serve.py", *arguments)
     try:
-        wait_until(lambda: "ready after" in script.output, 60)
+        wait_until(lambda: "ready after" in script.output, 180)
         address = re.search(r"http://127.0.0.1:(\d+)", script.output)
         with socket.create_connection(("127.0.0.1", int(address[1])), timeout=20) as connection:
             body = b'{"text": "w1 w2", "model": "b"}'
