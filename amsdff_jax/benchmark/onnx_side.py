@@ -1,7 +1,7 @@
 """The benchmark's ONNX Runtime side, `python -m amsdff_jax.benchmark.onnx_side TASK.json RESULTS.json`.
 
-Inference on the processor: the model as `amsdff export --format=onnx` writes it, in float32, or in int8 by ONNX
-Runtime's dynamic quantization.
+Inference on the processor: the model as `amsdff export --format=onnx` writes it, in float32, or in int8 as
+`--int8` quantizes all its dense layers.
 """
 
 import multiprocessing
@@ -22,6 +22,7 @@ from amsdff_jax.benchmark.workload import (
     run_worker,
     time_calls,
 )
+from amsdff_jax.export.int8 import write_int8
 from amsdff_jax.models.model_folder import SavedModel, load_model, read_model_config
 
 
@@ -69,9 +70,7 @@ def write_graph(model: Path, graph: Path, dtype: str) -> None:
     folder.mkdir()
     write_onnx(SavedModel(loaded, None, config.class_names, config.max_length), folder)
     if dtype == "int8":
-        from onnxruntime.quantization import quantize_dynamic
-
-        quantize_dynamic(folder / GRAPH, graph)
+        write_int8(folder / GRAPH, graph)
     else:
         (folder / GRAPH).rename(graph)
 

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score
 
 from amsdff_jax.evaluation.calibration import expected_calibration_error, softmax
-from amsdff_jax.evaluation.metrics import ZERO
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +88,7 @@ def quantize(
     smaller = graph.with_name("int8.onnx")
     try:
         while True:
-            _write_int8(graph, smaller, [node for name in order[:kept] for node in layers[name]])
+            write_int8(graph, smaller, [node for name in order[:kept] for node in layers[name]])
             after = judge(run(smaller, None), labels, temperature)
             result = Quantization(before, after, tuple(order[:kept]), len(layers), 1.0, max_loss)
             if result.accepted:
@@ -109,6 +107,13 @@ def quantize(
 
 def judge(logits: np.ndarray, labels: np.ndarray, temperature: float) -> Quality:
     """How good the answers of logits [N,C] are."""
+    from sklearn.metrics import (  # takes a second to load, which other exports need not wait for
+        accuracy_score,
+        f1_score,
+    )
+
+    from amsdff_jax.evaluation.metrics import ZERO
+
     probabilities, predictions = softmax(logits, temperature), logits.argmax(axis=-1)
     return Quality(
         float(accuracy_score(labels, predictions)),
@@ -143,12 +148,13 @@ def _most_damaging(
     rows = np.arange(min(PROBED_TEXTS, len(logits)))
     damage = {}
     for name in layers:
-        _write_int8(graph, smaller, [node for other in layers if other != name for node in layers[other]])
+        write_int8(graph, smaller, [node for other in layers if other != name for node in layers[other]])
         damage[name] = float(np.abs(run(smaller, rows) - logits[rows]).mean())
     return sorted(layers, key=lambda name: -damage[name])
 
 
-def _write_int8(graph: Path, output: Path, in_float: Sequence[str]) -> None:
+def write_int8(graph: Path, output: Path, in_float: Sequence[str] = ()) -> None:
+    """Quantizes the weights of a graph, but for those of the nodes `in_float`, into another file."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     disabled = logging.root.manager.disable

@@ -56,8 +56,8 @@ def _forward(
 def _backward(
     length: Any, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    on_cpu = functools.partial(_gradients, weight_gradient=functools.partial(_weight_gradient_on_cpu, length=length))
     arguments = (*saved, cotangent)
+    on_cpu = _gradients_on_cpu(length)
     return jax.lax.platform_dependent(*arguments, cpu=on_cpu, cuda=_gradients_on_gpu, default=_gradients)
 
 
@@ -82,6 +82,11 @@ def _gradients(
     # 4096 x 1536).
     bias_gradient = _dot(jnp.ones((1, len(cotangent)), cotangent.dtype), cotangent, 1, 0)[0]
     return x_gradient, weight_gradient(x, cotangent).astype(kernel.dtype), bias_gradient
+
+
+@functools.cache  # JAX traces a function once for the same shapes, but not another one that does the same
+def _gradients_on_cpu(length: Any) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    return functools.partial(_gradients, weight_gradient=functools.partial(_weight_gradient_on_cpu, length=length))
 
 
 def _gradients_on_gpu(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -332,9 +332,7 @@ class Classifier:
     def score(self, texts: list[Text]) -> Scores:
         """All that a few texts get, in the thread that calls: as `annotate`, but without threads of its own."""
         claim_process()
-        with self._tokenizing:
-            tokenizer, limit = self.saved.require_tokenizer(), (self.max_length, self.saved.long_texts)
-            tokens = tokenize(unlabelled(texts, self.class_names), tokenizer, *limit)
+        tokens = self._tokenize(texts)
         logits = self._scoring_for(len(tokens))(self._variables, tokens, self._buckets)
         predictions = list(make_predictions(logits, tokens.truncated, self._calibration, None))
         return Scores(predictions, logits, tokens.lengths)
@@ -375,11 +373,14 @@ class Classifier:
         texts = [text for _, text in chunk if text is not None]
         if not texts:
             return None
-        with self._tokenizing:
-            tokenizer, limit = self.saved.require_tokenizer(), (self.max_length, self.saved.long_texts)
-            tokens = tokenize(unlabelled(texts, self.class_names), tokenizer, *limit)
+        tokens = self._tokenize(texts)
         self._inference_for(tokens).compile(self._variables, tokens, self._buckets)
         return tokens
+
+    def _tokenize(self, texts: list[Text]) -> TokenizedDataset:
+        with self._tokenizing:
+            tokenizer, limit = self.saved.require_tokenizer(), (self.max_length, self.saved.long_texts)
+            return tokenize(unlabelled(texts, self.class_names), tokenizer, *limit)
 
     def _finish(self, chunk: list, prepared: Future[TokenizedDataset | None]) -> tuple[list, np.ndarray, np.ndarray]:
         claim_process()

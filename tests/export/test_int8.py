@@ -65,7 +65,7 @@ def test_a_broken_quantization_is_refused(float_graph, labelled, tmp_path, monke
     import onnx
     import onnxruntime
 
-    write = int8._write_int8
+    write = int8.write_int8
 
     def with_zeros(graph, output, in_float):
         write(graph, output, in_float)
@@ -82,7 +82,7 @@ def test_a_broken_quantization_is_refused(float_graph, labelled, tmp_path, monke
             slice(None) if rows is None else rows
         ]
 
-    monkeypatch.setattr(int8, "_write_int8", with_zeros)
+    monkeypatch.setattr(int8, "write_int8", with_zeros)
     graph = shutil.copy(float_graph, tmp_path)
     ids = np.random.default_rng(0).integers(5, 40, (90, 7))
     logits = run(graph, None)
