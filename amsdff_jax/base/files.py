@@ -33,6 +33,12 @@ def user_path(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def model_name(folder: str | Path) -> str:
+    """What a model folder is called: by its own name, or, where training has written RUN/model, by that of the run."""
+    folder = user_path(folder).resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
 @contextlib.contextmanager
 def user_errors(place: str | Path, action: str, hint: str = "") -> Iterator[None]:
     """Turns an `OSError` into a `UserError`: PLACE: cannot be ACTION (REASON); HINT.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import to_json, user_errors, user_path, write_text
+from amsdff_jax.base.files import model_name, to_json, user_errors, user_path, write_text
 from amsdff_jax.explanation.explain import Explainer, Explanation
 from amsdff_jax.explanation.facts import answer, comparison_facts, text_facts
 from amsdff_jax.models.model_folder import read_model_folder
@@ -61,7 +61,7 @@ def write_explanations(
                 f"{100 * attributions.relative_error:.2f} % with gradients at {attributions.gradients} points"
             )
             explanations.append(explanation)
-    as_html = make_page(explanations, user_path(folder).resolve().name, compare)
+    as_html = make_page(explanations, model_name(folder), compare)
     as_json = to_json([explanation.to_dict() for explanation in explanations], indent=2) + "\n"
     for file, content in zip(files, (as_html, as_json), strict=False):
         with user_errors(file, "written", "choose another file"):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import user_errors, user_path
+from amsdff_jax.base.files import model_name, user_errors, user_path
 from amsdff_jax.parallel.hosts import exit_at_once
 from amsdff_jax.serving.limits import Limits
 
@@ -77,7 +77,7 @@ def serve(
 
 
 def name_models(models: Sequence[str]) -> dict[str, str]:
-    """Folders by name; one without a name is called as its folder is.
+    """Folders by name; one without a name is called as `model_name` says.
 
     Raises:
       UserError: no model, or two of one name.
@@ -85,7 +85,7 @@ def name_models(models: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for model in models:
         match = re.fullmatch(r"([\w.-]+)=(.+)", model)
-        name, folder = match.groups() if match else (user_path(model).resolve().name, model)
+        name, folder = match.groups() if match else (model_name(model), model)
         if name in named:
             raise UserError(f"--model: two models are called {name!r}; name them, as in --model=a={folder},b=FOLDER")
         named[name] = str(user_path(folder)) if user_path(folder).is_dir() else folder

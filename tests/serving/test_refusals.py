@@ -254,6 +254,7 @@ def test_mistakes_of_the_command(folders, tmp_path):
     with pytest.raises(UserError, match="two models are called 'a'"):
         name_models(["a=x", "a=y"])
     assert list(name_models([str(folders / "single"), f"b={folders / 'multi'}"])) == ["single", "b"]
+    assert list(name_models(["runs/reviews/model", "runs/topics/model/"])) == ["reviews", "topics"]
     with pytest.raises(UserError, match="--token_file="):
         serve(["x"], token_file=str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="choose another"):
