@@ -21,6 +21,7 @@ DELAY = flags.DEFINE_float("max_delay_ms", DEFAULT.max_delay_ms, "Milliseconds t
 WAITING = flags.DEFINE_integer("max_waiting", DEFAULT.max_waiting, "Texts that wait; of more, 429 is answered.")
 TEXTS = flags.DEFINE_integer("max_texts", DEFAULT.max_texts, "Texts of one request.")
 BODY = flags.DEFINE_integer("max_body_bytes", DEFAULT.max_body_bytes, "Bytes of one request.")
+CONNECTIONS = flags.DEFINE_integer("max_connections", DEFAULT.max_connections, "Connections that are open at a time.")
 READ = flags.DEFINE_float("read_timeout_s", DEFAULT.read_timeout_s, "Seconds that a client may take to send a request.")
 DRAIN = flags.DEFINE_float("drain_s", DEFAULT.drain_s, "Seconds to answer what waits, after SIGTERM.")
 flags.mark_flag_as_required("model")
@@ -34,6 +35,7 @@ def main() -> None:
         max_waiting=WAITING.value,
         max_texts=TEXTS.value,
         max_body_bytes=BODY.value,
+        max_connections=CONNECTIONS.value,
         read_timeout_s=READ.value,
         drain_s=DRAIN.value,
     )

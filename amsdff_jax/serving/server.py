@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.serving.app import make_app
+from amsdff_jax.serving.app import CLOSE, answer, make_app
 from amsdff_jax.serving.service import Service
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ async def run(service: Service, listener: socket.socket, stop: asyncio.Event) ->
     Raises:
       UserError: a model cannot be compiled.
     """
-    protocol = type("_Protocol", (_Protocol,), {"read_timeout_s": service.limits.read_timeout_s})
+    bounds = {name: getattr(service.limits, name) for name in ("read_timeout_s", "max_connections")}
+    protocol = type("_Protocol", (_Protocol,), bounds)
     config = uvicorn.Config(
         make_app(service),
         http=protocol,
@@ -91,14 +92,18 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP whose head must come in time and within bounds; uvicorn waits for any, for ever."""
+    """HTTP on so many connections, whose head must come in time and within bounds; uvicorn waits for any, for ever."""
 
     read_timeout_s = 10.0
+    max_connections = 512
     _timer: asyncio.TimerHandle | None = None
     _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            line = f"connections: at most {self.max_connections:,} at a time; come again in a second"
+            self.app = answer({"error": line}, 503, {"retry-after": "1"} | CLOSE)  # to whatever is asked
         self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -197,6 +197,28 @@ def test_a_fault_tells_the_client_nothing_and_the_log_no_text(folders, caplog):
     assert re.search(r"/predict 500 \d+\.\d ms 1 texts", caplog.text) and "RuntimeError at" in caplog.text
 
 
+def test_more_connections_than_may_be_are_told_so(folders):
+    with serving({"single": folders / "single"}, max_connections=4) as client:
+        open_ones = [connect(client) for _ in range(3)]  # beside the client's own
+        with connect(client) as one_more:
+            one_more.sendall(head(100_000) + b" " * 90_000)
+            answer = received(one_more)
+        assert answer.startswith("HTTP/1.1 503 ") and "retry-after: 1" in answer
+        assert json.loads(answer.split("\r\n\r\n")[1])["error"].startswith("connections: at most 4 at a time")
+        open_ones.pop().close()
+        wait_until(lambda: asks(client) == 200)
+        for one in open_ones:
+            one.close()
+
+
+def asks(client):
+    """The status of a request on a connection of its own."""
+    body = b'{"text": "w1"}'
+    with connect(client) as connection:
+        connection.sendall(head(len(body), connection="close") + body)
+        return int(received(connection).split()[1])
+
+
 def test_a_token(folders):
     with serving({"single": folders / "single"}, wait=False, token="s3cret") as client:
         wait_until(lambda: client.get("/ready").status_code == 200)
