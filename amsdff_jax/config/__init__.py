@@ -141,7 +141,7 @@ class DataConfig:
     source: str = "files"  # files, tfds, huggingface, bundled (movie-review snippets) or newsgroups20
 
     # files: CSV, TSV, JSON, JSONL or Parquet, optionally .gz or .zst; or several: a folder of them, a pattern such as
-    # 'part-*.parquet', or a.csv,b.csv
+    # 'part-*.parquet', or a.csv,b.csv; each may be a URL, such as s3://bucket/train.csv
     train_file: str = ""
     validation_file: str = ""  # "": taken from the training file, stratified
     test_file: str = ""  # "": no test split

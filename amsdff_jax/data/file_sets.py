@@ -10,6 +10,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_errors, user_path
 from amsdff_jax.base.validation import first_of
 from amsdff_jax.data.packed import PACKINGS
+from amsdff_jax.data.remote import expand_url, is_url
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,9 @@ def find_files(path: str) -> dict[str, str]:
 
     Args:
       path: a file; a folder, of which those count whose names end in one of `FORMATS`, packed or not, and begin with
-        neither a point nor an underscore; a pattern of `glob`; or several of these with commas between them. What
-        exists under the whole name is no pattern and no list, and a pattern that fits is no list.
+        neither a point nor an underscore; a pattern of `glob`; the URL of one of these, such as s3://bucket/train.csv;
+        or several with commas between them. What exists under the whole name is no pattern and no list, and a pattern
+        that fits is no list.
 
     Returns:
       For every file what messages call its rows' file: "" where the path is its own name.
@@ -41,8 +43,9 @@ def find_files(path: str) -> dict[str, str]:
         return {path: ""}
     names = first_of(list(map(os.path.basename, files)))
     logger.info("%s: %d file%s, %s", path, len(files), "s" * (len(files) > 1), names)
-    folder = os.path.commonpath([os.path.dirname(os.path.abspath(user_path(file))) for file in files])
-    return {file: os.path.relpath(user_path(file), folder) for file in files}
+    places = [f"/{file.split('://')[1]}" if is_url(file) else os.path.abspath(user_path(file)) for file in files]
+    folder = os.path.commonpath(list(map(os.path.dirname, places)))
+    return {file: os.path.relpath(place, folder) for file, place in zip(files, places, strict=True)}
 
 
 def format_of(path: str) -> tuple[str, str]:
@@ -68,6 +71,25 @@ def name_of(path: str) -> str:
 
 
 def _expand(path: str) -> list[str]:
+    kind, names = expand_url(path) if is_url(path) else _expand_local(path)
+    if kind == "folder":
+        wanted = [name for name in names if os.path.basename(name)[0] not in "._" and _is_format(name)]
+        return _sorted(path, wanted, f"ending in {', '.join(FORMATS)}")
+    if kind == "file":
+        return [path]
+    if "," in path and not names:
+        parts = [part.strip() for part in path.split(",")]
+        if not all(parts):
+            raise UserError(f"{path}: nothing between two commas; expected names of files, such as a.csv,b.csv")
+        files = [file for part in parts for file in _expand(part)]
+        return list({file if is_url(file) else os.path.realpath(user_path(file)): file for file in files}.values())
+    if glob.has_magic(path):
+        return _sorted(path, names, "that fits this pattern")
+    return [path]
+
+
+def _expand_local(path: str) -> tuple[str, list[str]]:
+    """What `expand_url` says of a URL, of a path."""
     absolute = str(user_path(path))
     if os.path.isdir(absolute):
         with user_errors(path, "read"):
@@ -75,27 +97,19 @@ def _expand(path: str) -> list[str]:
         if {"dataset_info.json", "dataset_dict.json"} & {*found}:
             way_out = f"read it with data.source=huggingface and data.dataset={path}"
             raise UserError(f"{path}: a dataset that Hugging Face's save_to_disk wrote; {way_out}")
-        names = (os.path.join(path, name) for name in found if name[0] not in "._")
-        return _sorted(path, [name for name in names if _is_format(name)], f"ending in {', '.join(FORMATS)}")
-    if os.path.exists(absolute):
-        return [path]
-    matches = glob.glob(absolute, recursive=True)
-    if "," in path and not matches:
-        parts = [part.strip() for part in path.split(",")]
-        if not all(parts):
-            raise UserError(f"{path}: nothing between two commas; expected names of files, such as a.csv,b.csv")
-        files = [file for part in parts for file in _expand(part)]
-        return list({os.path.realpath(user_path(file)): file for file in files}.values())
-    if re.search(r"[*?\[]", path):
-        return _sorted(path, matches, "that fits this pattern")
-    return [path]
+        files = [os.path.join(path, name) for name in found]
+    elif os.path.exists(absolute):
+        return "file", [path]
+    else:
+        files = glob.glob(absolute, recursive=True)
+    kind = "folder" if os.path.isdir(absolute) else "pattern"
+    return kind, [file for file in files if not os.path.isdir(user_path(file))]
 
 
-def _sorted(path: str, names: list[str], expected: str) -> list[str]:
-    files = sorted(name for name in names if not os.path.isdir(user_path(name)))
+def _sorted(path: str, files: list[str], expected: str) -> list[str]:
     if not files:
         raise UserError(f"{path}: no file {expected}; check the path")
-    return files
+    return sorted(files)
 
 
 def _is_format(name: str) -> bool:

@@ -14,6 +14,7 @@ from amsdff_jax.data.label_sets import label_columns
 from amsdff_jax.data.labelled_rows import label_rows
 from amsdff_jax.data.packed import PACKINGS, unpack
 from amsdff_jax.data.parquet import parquet_rows
+from amsdff_jax.data.remote import is_url, open_url
 from amsdff_jax.data.rows import Row
 from amsdff_jax.data.signatures import SIGNATURE_BYTES, name_format
 from amsdff_jax.data.tables import table_rows
@@ -23,8 +24,8 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), ta
     """Reads a file into a dataset, or several into one.
 
     Args:
-      path: a name that ends in one of `FORMATS`, or one of these and .gz or .zst; or several files, as `find_files`
-        reads it.
+      path: a name, or a URL, that ends in one of `FORMATS`, or one of these and .gz or .zst; or several files, as
+        `find_files` reads it.
       config: names of the columns, the kind of labels, and how a table is written.
       class_names: the classes that training knows; (): take them from the file, names sorted as
         text and integers as numbers.
@@ -74,7 +75,8 @@ def scan_rows(path: str, columns: Sequence[str] | None = None, config: DataConfi
 def _scan_file(path: str, columns: Sequence[str] | None, config: DataConfig) -> Iterator[Row]:
     kind, packed = format_of(path)
     try:
-        with user_path(path).open("rb") as plain, unpack(plain, packed) if packed else plain as stream:
+        opened = open_url(path) if is_url(path) else user_path(path).open("rb")
+        with opened as plain, unpack(plain, packed) if packed else plain as stream:
             head = stream.peek(SIGNATURE_BYTES)[:SIGNATURE_BYTES]
             if (kind != ".parquet" or not head.startswith(b"PAR")) and (other := name_format(head)):
                 raise UserError(f"{path}: is {other}")

@@ -13,6 +13,7 @@ from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.files import read_file, read_rows
 from amsdff_jax.data.prepare import DATASETS
 from amsdff_jax.data.published import read_published
+from amsdff_jax.data.remote import is_url
 
 
 class DataSplits(NamedTuple):
@@ -99,7 +100,7 @@ def _files(config: DataConfig, task: str) -> Loaded:
         expected = "a CSV, TSV, JSON, JSONL or Parquet file (--config.data.train_file=FILE)"
         raise UserError(f"data.train_file: not given; expected {expected}")
     folder = Path(config.train_file).parent
-    if folder.name in DATASETS and not user_path(folder).exists():
+    if folder.name in DATASETS and not is_url(config.train_file) and not user_path(folder).exists():
         raise UserError(
             f"data.train_file: no file {config.train_file}; make it with "
             f"`amsdff prepare {folder.name} --output={folder.parent}`"

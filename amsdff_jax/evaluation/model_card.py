@@ -16,6 +16,7 @@ from amsdff_jax.base.validation import flatten
 from amsdff_jax.config import Config, DataConfig, LossConfig
 from amsdff_jax.config.field_roles import PATHS
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.remote import is_url
 from amsdff_jax.data.tokenization import has_tokenizer
 from amsdff_jax.evaluation.calibration_file import CALIBRATION
 from amsdff_jax.evaluation.card_text import card_text
@@ -203,12 +204,12 @@ def _is_local(path: str) -> bool:
 
 
 def without_paths(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings in which a path of this machine is only a name."""
+    """Settings in which a path of this machine, or a URL, which may hold a password, is only a name."""
     cleaned = {}
     for name, value in values.items():
         if isinstance(value, dict):
             cleaned[name] = without_paths(value, f"{prefix}{name}.")
-        elif prefix + name in PATHS and any(map(_is_local, value.split(","))):
+        elif prefix + name in PATHS and any(_is_local(part) or is_url(part) for part in value.split(",")):
             cleaned[name] = ",".join(Path(part).name for part in value.split(","))
         else:
             cleaned[name] = value
