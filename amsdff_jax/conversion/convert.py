@@ -13,13 +13,8 @@ from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import require, require_choice
 from amsdff_jax.config import LONG_TEXTS, TASKS, DataConfig
-from amsdff_jax.data.tokenization import (
-    PreTrainedTokenizerFast,
-    check_vocabulary,
-    has_tokenizer,
-    load_tokenizer,
-    make_windows,
-)
+from amsdff_jax.data.saved_tokenizer import Tokenizer
+from amsdff_jax.data.tokenization import check_vocabulary, has_tokenizer, load_tokenizer, make_windows
 from amsdff_jax.evaluation.model_card import record_conversion
 from amsdff_jax.interop.encoder_files import read_encoder_config
 from amsdff_jax.interop.hub import find_encoder
@@ -184,7 +179,7 @@ def _find(name: str, flag: str) -> Path:
         raise UserError(f"{flag}: {name} is no file or folder, and no encoder of that name could be found") from None
 
 
-def _tokenizer(name: str, encoder_path: Path | None) -> PreTrainedTokenizerFast | None:
+def _tokenizer(name: str, encoder_path: Path | None) -> Tokenizer | None:
     if name:
         return load_tokenizer(_find(name, "--tokenizer"))
     if encoder_path is not None and has_tokenizer(encoder_path):

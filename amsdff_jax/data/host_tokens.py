@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.token_cache import content_digest, tokenize_once
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, tokenize_rows
+from amsdff_jax.data.tokenization import tokenize_rows
 from amsdff_jax.data.tokens import Tokens, TokensOnDemand, fingerprint
 from amsdff_jax.parallel.hosts import (
     errors_on_all_hosts,
@@ -23,7 +24,7 @@ from amsdff_jax.parallel.hosts import (
 
 
 def tokenize_on_hosts(
-    dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate"
+    dataset: TextDataset, tokenizer: Tokenizer, max_length: int, long_texts: str = "truncate"
 ) -> Tokens:
     """What `tokenize_once` gives; of several hosts each tokenizes its share, and they exchange the lengths.
 

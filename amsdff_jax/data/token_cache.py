@@ -12,14 +12,15 @@ from amsdff_jax.base.cache import cache_folder, evict_oldest
 from amsdff_jax.base.files import atomic_write
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.long_texts import HEAD_SHARE
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, pad_token_id, tokenize
+from amsdff_jax.data.saved_tokenizer import Tokenizer
+from amsdff_jax.data.tokenization import pad_token_id, tokenize
 from amsdff_jax.data.tokens import TokenizedDataset
 
 LARGEST_CACHE = 1 << 30  # bytes; beyond it, what was not used for the longest time goes
 
 
 def tokenize_once(
-    dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate"
+    dataset: TextDataset, tokenizer: Tokenizer, max_length: int, long_texts: str = "truncate"
 ) -> TokenizedDataset:
     """What `tokenize` gives, read from the cache if it has been made before.
 
@@ -39,9 +40,7 @@ def tokenize_once(
     return tokenized
 
 
-def content_digest(
-    dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate"
-) -> str:
+def content_digest(dataset: TextDataset, tokenizer: Tokenizer, max_length: int, long_texts: str = "truncate") -> str:
     """A digest of all that the tokens depend on."""
     digest = hashlib.blake2b(digest_size=20)
 
@@ -65,7 +64,7 @@ def content_digest(
     return digest.hexdigest()
 
 
-def _read(file: Path, dataset: TextDataset, tokenizer: PreTrainedTokenizerFast) -> TokenizedDataset | None:
+def _read(file: Path, dataset: TextDataset, tokenizer: Tokenizer) -> TokenizedDataset | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             token_ids, offsets, truncated = (arrays[name] for name in ("token_ids", "offsets", "truncated"))

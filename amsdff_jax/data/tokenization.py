@@ -7,9 +7,9 @@ import os
 import re
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Encoding
@@ -22,22 +22,12 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.long_texts import head_and_tail
 from amsdff_jax.data.normalizer_growth import check_growth
 from amsdff_jax.data.prefetch import prefetch
+from amsdff_jax.data.saved_tokenizer import SavedTokenizer, Tokenizer
 from amsdff_jax.data.tokens import TokenizedDataset
 from amsdff_jax.data.windows import Windows
 
-# transformers says when it is imported that PyTorch is missing, which tokenizers do not need. The variable is left as
-# it was: what else the process does with transformers is not ours.
-_given = os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS")
-os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
-try:
-    from transformers import BertTokenizer, PreTrainedTokenizerFast
-    from transformers.tokenization_utils_base import TruncationStrategy
-    from transformers.utils import logging as transformers_logging
-    from transformers.utils.generic import PaddingStrategy
-finally:
-    del os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"]
-    if _given is not None:
-        os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = _given
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
 
@@ -59,21 +49,32 @@ TEXTS_PER_CALL = 1000
 CHARACTERS_PER_CALL = 1 << 20
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerFast":
     """The fast tokenizer in a folder of transformers' format; a `vocab.txt` alone is BERT's.
 
     Raises:
       UserError: the folder holds no tokenizer that can be read, or one that fails on some texts.
     """
-    folder = Path(folder)
+    return _load(Path(folder), _read)
+
+
+def load_saved_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer in a model folder, as `save_tokenizer` wrote it: without transformers, unless its files need that.
+
+    Raises:
+      UserError: as for `load_tokenizer`.
+    """
+    return _load(Path(folder), lambda place: SavedTokenizer.read(place) or _read(place))
+
+
+def _load(folder: Path, read: Callable[[Path], Any]) -> Any:
     if not has_tokenizer(folder):
         raise UserError(
             f"{folder}: holds no tokenizer (tokenizer.json or vocab.txt); name a folder that does (data.tokenizer)"
         )
     _check_files(folder)
-    transformers_logging.set_verbosity_error()  # it warns that it does not know the model in the same folder
     with tokenizer_errors_told(f"{folder}: the tokenizer cannot be read"):
-        tokenizer = _read(folder)
+        tokenizer = read(folder)
         pad_token_id(tokenizer, f"{folder}: ")
         backend = tokenizer.backend_tokenizer
         backend.no_padding()  # which is set at every call; the file may say any length
@@ -92,7 +93,7 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt"))
 
 
-def pad_token_id(tokenizer: PreTrainedTokenizerFast, source: str = "") -> int:
+def pad_token_id(tokenizer: Tokenizer, source: str = "") -> int:
     """The id of the padding token.
 
     Raises:
@@ -104,14 +105,14 @@ def pad_token_id(tokenizer: PreTrainedTokenizerFast, source: str = "") -> int:
     return number
 
 
-def token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+def token_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """The ids of the tokens around a text, by the names that transformers' `config.json` has for them."""
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     ids = {"cls_token_id": first, "sep_token_id": last, "bos_token_id": first, "eos_token_id": last}
     return {name: number for name, number in ids.items() if isinstance(number, int)}
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
     """Writes a tokenizer for whoever reads a model's folder with transformers: what truncates there does so alike.
 
     Args:
@@ -132,13 +133,13 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length:
     write_json(file, dict(sorted(values.items())))  # as transformers orders them
 
 
-def unknown_id(tokenizer: PreTrainedTokenizerFast) -> int:
+def unknown_id(tokenizer: Tokenizer) -> int:
     """The id of the unknown token, which stands for a text of no token at all; without one that of the padding."""
     number = tokenizer.unk_token_id
     return number if isinstance(number, int) and number else pad_token_id(tokenizer)
 
 
-def check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int, source: str) -> None:
+def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, source: str) -> None:
     """Raises `UserError` if the tokenizer can give an id for which a model has no embedding.
 
     Args:
@@ -173,14 +174,14 @@ def tokenizer_errors_told(what: str) -> Iterator[None]:
         raise UserError(f"{what} ({reason[:300]})") from None
 
 
-def largest_id(tokenizer: PreTrainedTokenizerFast) -> int:
+def largest_id(tokenizer: Tokenizer) -> int:
     """The largest id that the tokenizer can give."""
     backend = tokenizer.backend_tokenizer
     added = backend.encode("", "").ids  # their ids are not looked up in the vocabulary
     return max([*backend.get_vocab(with_added_tokens=True).values(), *added, pad_token_id(tokenizer)])
 
 
-def make_windows(data: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Windows | None:
+def make_windows(data: DataConfig, tokenizer: Tokenizer) -> Windows | None:
     """The windows of texts that this tokenizer reads, or None where `data.long_texts` asks for something else.
 
     Raises:
@@ -206,7 +207,12 @@ def _check_files(folder: Path) -> None:
             raise UserError(f"{file}: has more than {LARGEST_FILE >> 20} MiB; expected a tokenizer's file")
 
 
-def _read(folder: Path) -> PreTrainedTokenizerFast:
+def _read(folder: Path) -> "PreTrainedTokenizerFast":
+    with _no_advice():
+        from transformers import BertTokenizer
+        from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()  # it warns that it does not know the model in the same folder
     configs = [folder / name for name in ("tokenizer_config.json", "config.json") if (folder / name).exists()]
     settings = [read_json(file, "a tokenizer's or encoder's configuration") for file in configs]
     if (folder / "tokenizer.json").exists() or any("tokenizer_class" in values for values in settings):
@@ -231,8 +237,25 @@ def _read(folder: Path) -> PreTrainedTokenizerFast:
     return BertTokenizer.from_pretrained(str(folder), local_files_only=True, **spelling)
 
 
+@contextlib.contextmanager
+def _no_advice() -> Iterator[None]:
+    """Keeps transformers from saying, when it is imported, that PyTorch is missing, which tokenizers do not need.
+
+    The variable is left as it was: what else the process does with transformers is not ours.
+    """
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    given = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if given is not None:
+            os.environ[name] = given
+
+
 def tokenize(
-    dataset: TextDataset, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate"
+    dataset: TextDataset, tokenizer: Tokenizer, max_length: int, long_texts: str = "truncate"
 ) -> TokenizedDataset:
     """Tokenizes all texts, on all cores; a text of no token at all becomes a single unknown token.
 
@@ -249,7 +272,7 @@ def tokenize(
 def tokenize_rows(
     dataset: TextDataset,
     rows: Sequence[int],
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     max_length: int,
     long_texts: str = "truncate",
 ) -> TokenizedDataset:
@@ -288,7 +311,7 @@ def _ids(encoding: Encoding, max_length: int) -> list[int]:
 
 
 def _encode(
-    dataset: TextDataset, rows: Sequence[int], tokenizer: PreTrainedTokenizerFast, max_length: int | None
+    dataset: TextDataset, rows: Sequence[int], tokenizer: Tokenizer, max_length: int | None
 ) -> Iterator[list[Encoding]]:
     """The encodings of some texts in order, as many at a time as one call makes; None: whole."""
     alone = (whole_characters(dataset.texts[row]) for row in rows)
@@ -304,19 +327,27 @@ def _encode(
         first = last + 1
 
 
-def _encode_chunk(
-    chunk: list[str | tuple[str, str]], tokenizer: PreTrainedTokenizerFast, max_length: int | None
-) -> list[Encoding]:
-    """What `tokenizer(chunk, truncation=True, max_length=max_length)` encodes, without positions in the texts.
+def _encode_chunk(chunk: list[str | tuple[str, str]], tokenizer: Tokenizer, max_length: int | None) -> list[Encoding]:
+    """The encodings of `encode`, without positions in the texts."""
+    _set_truncation(tokenizer, max_length)
+    return tokenizer.backend_tokenizer.encode_batch_fast(chunk)
 
-    Without a `max_length` nothing is truncated.
-    """
+
+def encode(text: str, tokenizer: Tokenizer, max_length: int | None) -> Encoding:
+    """What `tokenizer(text, truncation=True, max_length=max_length)` encodes in transformers; None: all of the text."""
+    _set_truncation(tokenizer, max_length)
+    return tokenizer.backend_tokenizer.encode(text)
+
+
+def _set_truncation(tokenizer: Tokenizer, max_length: int | None) -> None:
     backend = tokenizer.backend_tokenizer
-    strategy = TruncationStrategy.DO_NOT_TRUNCATE if max_length is None else TruncationStrategy.LONGEST_FIRST
-    tokenizer.set_truncation_and_padding(PaddingStrategy.DO_NOT_PAD, strategy, max_length or 0, 0, None, None)
+    backend.no_padding()
+    if max_length is None:
+        backend.no_truncation()
+    else:
+        backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
     if backend.encode_special_tokens != tokenizer.split_special_tokens:
         backend.encode_special_tokens = tokenizer.split_special_tokens
-    return backend.encode_batch_fast(chunk)
 
 
 def _characters(text: str | tuple[str, str]) -> int:

@@ -11,7 +11,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.batches import choose_buckets, training_buckets
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.host_tokens import tokenize_on_hosts
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast
+from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.data.windows import Windows
 from amsdff_jax.evaluation.calibration import sigmoid, softmax
@@ -79,7 +79,7 @@ class Evaluator:
         self,
         graph: nnx.GraphDef,
         config: Config,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: Tokenizer,
         parallel: DataParallel,
         buckets: tuple[int, ...] = (),
         windows: Windows | None = None,

@@ -19,7 +19,6 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.remote import is_url
 from amsdff_jax.data.tokenization import has_tokenizer
 from amsdff_jax.evaluation.calibration_file import CALIBRATION
-from amsdff_jax.evaluation.card_text import card_text
 from amsdff_jax.interop.hub import PACKAGED
 from amsdff_jax.models.model_folder import read_model_config
 
@@ -46,6 +45,8 @@ def write_model_card(folder: str | Path) -> None:
     config = read_model_config(folder)
     file = folder / CALIBRATION
     calibration = read_json(file, "a calibration; calibrate again") if file.exists() else None
+    from amsdff_jax.evaluation.card_text import card_text  # takes 0.1 s to import, and a prediction needs no card
+
     write_text(folder / CARD, card_text(config, _read_facts(folder), calibration, has_tokenizer(folder)))
 
 
@@ -160,6 +161,8 @@ def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     """What `card.json` holds; nothing where there is none, or one of which no card can be made has been set aside."""
+    from amsdff_jax.evaluation.card_text import card_text  # only here, as above
+
     file, config = folder / FACTS, read_model_config(folder)
     facts = read_record(file, "what a model card is made of")
     try:

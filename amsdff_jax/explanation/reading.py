@@ -4,7 +4,8 @@ import dataclasses
 from itertools import groupby
 
 from amsdff_jax.data.long_texts import head_and_tail
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, tokenizer_errors_told, unknown_id, whole_characters
+from amsdff_jax.data.saved_tokenizer import Tokenizer
+from amsdff_jax.data.tokenization import encode, tokenizer_errors_told, unknown_id, whole_characters
 
 REPLACEMENT = "\ufffd"
 
@@ -46,7 +47,7 @@ class Reading:
         return len(self.text) - (self.unread[1] - self.unread[0])
 
 
-def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int, long_texts: str = "truncate") -> Reading:
+def read_text(text: str, tokenizer: Tokenizer, max_length: int, long_texts: str = "truncate") -> Reading:
     """Tokenizes one text as in training: a text of no token at all becomes a single unknown one.
 
     Args:
@@ -59,8 +60,7 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int, lo
     """
     whole = whole_characters(text)
     with tokenizer_errors_told("the tokenizer cannot read the text"):
-        options = {"truncation": True, "max_length": max_length} if long_texts == "truncate" else {}
-        encoding = (tokenizer(whole, **options).encodings or [])[0]
+        encoding = encode(whole, tokenizer, max_length if long_texts == "truncate" else None)
     rows = list(zip(encoding.tokens, encoding.ids, encoding.offsets, encoding.word_ids, strict=True))
     truncated, unread = bool(encoding.overflowing), (0, 0)
     if long_texts == "head_tail" and len(rows) > max_length:
@@ -83,7 +83,7 @@ def read_text(text: str, tokenizer: PreTrainedTokenizerFast, max_length: int, lo
             words.append(Word(min(piece[2][0] for piece in pieces), max(piece[2][1] for piece in pieces)))
     if not tokens:
         nothing = unknown_id(tokenizer)
-        tokens = [Token(str(tokenizer.convert_ids_to_tokens(nothing)), nothing, 0, 0, None)]
+        tokens = [Token(str(tokenizer.backend_tokenizer.id_to_token(nothing)), nothing, 0, 0, None)]
     replaced = whole.count(REPLACEMENT) - text.count(REPLACEMENT)
     unknown = sum(token.id == tokenizer.unk_token_id for token in tokens)
     return Reading(whole, replaced, unknown, tuple(tokens), tuple(words), truncated, unread)

@@ -10,8 +10,9 @@ from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
+from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.sources import DataSplits, complete_splits, load_source
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer
+from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.inspection.class_balance import count_classes
 from amsdff_jax.inspection.corpus import Corpus
 from amsdff_jax.inspection.duplicates import find_duplicates
@@ -92,7 +93,7 @@ def inspect_data(
 
 def inspect_splits(
     splits: DataSplits,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     config: Config,
     name: str = "data",
     similarity: float = 0.8,

@@ -9,8 +9,9 @@ from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.encoded_labels import count_classes
+from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, make_windows
+from amsdff_jax.data.tokenization import make_windows
 from amsdff_jax.evaluation.features import embed_once
 from amsdff_jax.inspection.label_files import removed_file, write_cleaned, write_ranking
 from amsdff_jax.inspection.label_issues import LabelIssues, rank_labels, summarize_labels
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 def check_labels(
     config: Config,
     dataset: TextDataset,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     ranking_file: Path,
     apply: Path | None = None,
     fraction: float = 0.0,
@@ -84,7 +85,7 @@ def _warn_of_classes(dataset: TextDataset, removed: list[int], file: Path) -> No
             logger.warning(message, file, number, all_texts, name, removed_file(file))
 
 
-def load_model(config: Config, tokenizer: PreTrainedTokenizerFast) -> PretrainedClassifier:
+def load_model(config: Config, tokenizer: Tokenizer) -> PretrainedClassifier:
     """A model on the encoder that `config` names, with an embedding for every id of the tokenizer.
 
     Raises:

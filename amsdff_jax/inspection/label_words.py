@@ -3,8 +3,8 @@
 import numpy as np
 
 from amsdff_jax.config import Config
+from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast
 from amsdff_jax.evaluation.features import encode_once
 from amsdff_jax.explanation.reading import read_text
 from amsdff_jax.inspection.label_issues import LabelRanking
@@ -17,7 +17,7 @@ def find_words(
     ranking: LabelRanking,
     texts: np.ndarray,
     model: PretrainedClassifier,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     config: Config,
 ) -> list[list[str]]:
     """Of each text the words that speak most for its suggested class and against its label, the first one most.

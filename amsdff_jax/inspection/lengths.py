@@ -8,8 +8,9 @@ import numpy as np
 
 from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.batches import choose_buckets, plan_batches, training_buckets
+from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.token_cache import tokenize_once
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, make_windows
+from amsdff_jax.data.tokenization import make_windows
 from amsdff_jax.data.windows import Windows
 from amsdff_jax.inspection.corpus import Corpus
 
@@ -52,7 +53,7 @@ class Buckets:
 
 
 def measure_lengths(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, config: Config
+    corpus: Corpus, tokenizer: Tokenizer, config: Config
 ) -> tuple[tuple[Lengths, ...], tuple[Buckets, ...]]:
     """Tokenizes all splits; their lengths, and buckets for the training split.
 
@@ -75,7 +76,7 @@ def measure_lengths(
     return results, compare_buckets(measured[0][0], config, make_windows(config.data, tokenizer))
 
 
-def _windows(max_length: int, tokenizer: PreTrainedTokenizerFast, config: Config) -> Windows:
+def _windows(max_length: int, tokenizer: Tokenizer, config: Config) -> Windows:
     """Those of the config at another size, with less overlap where they are too small for it."""
     data = DataConfig(max_length=max_length, long_texts="windows", window_overlap=0)
     windows: Any = make_windows(data, tokenizer)

@@ -13,13 +13,8 @@ from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_pa
 from amsdff_jax.base.validation import build, require, require_choice
 from amsdff_jax.config import LONG_TEXTS, EncoderConfig, ModelConfig
 from amsdff_jax.config.encoder_families import FAMILIES, encoder_values, read_encoder_values, read_saved_encoder
-from amsdff_jax.data.tokenization import (
-    PreTrainedTokenizerFast,
-    check_vocabulary,
-    load_tokenizer,
-    save_tokenizer,
-    token_ids,
-)
+from amsdff_jax.data.saved_tokenizer import Tokenizer
+from amsdff_jax.data.tokenization import check_vocabulary, load_saved_tokenizer, save_tokenizer, token_ids
 from amsdff_jax.data.windows import Windows
 from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.hub import shared_name
@@ -58,7 +53,7 @@ class SavedModel(NamedTuple):
 
     model: PretrainedClassifier  # in eval mode
     # the one it was trained with; None leaves a folder that runs on token ids only
-    tokenizer: PreTrainedTokenizerFast | None
+    tokenizer: Tokenizer | None
     class_names: tuple[str, ...]  # C names, in the order of the logits
     max_length: int  # tokens that are read of a text, or of a window; in reference mode also what it is padded to
     reads_pairs: bool | None = None  # whether it was trained on pairs of texts; None: not known, as after a conversion
@@ -66,7 +61,7 @@ class SavedModel(NamedTuple):
     long_texts: str = "truncate"
     task: str = "single"  # the kind of task, one of `TASKS`
 
-    def require_tokenizer(self, name: str | Path = "the model") -> PreTrainedTokenizerFast:
+    def require_tokenizer(self, name: str | Path = "the model") -> Tokenizer:
         """The tokenizer.
 
         Args:
@@ -244,7 +239,7 @@ def read_model_folder(folder: str | Path, **fields: Any) -> SavedModel:
     """
     folder = user_path(folder)
     config, model = read_model_config(folder), load_model(folder, **fields)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_saved_tokenizer(folder)
     check_vocabulary(tokenizer, config.encoder.vocab_size, str(folder))
     reading = (config.max_length, config.reads_pairs, config.long_texts)
     return SavedModel(model, tokenizer, config.class_names, *reading, config.task)

@@ -6,7 +6,8 @@ import logging
 import numpy as np
 from jaxtyping import Float32
 
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, check_vocabulary, largest_id
+from amsdff_jax.data.saved_tokenizer import Tokenizer
+from amsdff_jax.data.tokenization import check_vocabulary, largest_id
 from amsdff_jax.interop.encoder_files import LAYOUTS
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
@@ -17,7 +18,7 @@ NOISE = 1e-9  # share of the covariance that new rows spread by
 logger = logging.getLogger(__name__)
 
 
-def fit_vocabulary(model: PretrainedClassifier, tokenizer: PreTrainedTokenizerFast, source: str, seed: int) -> None:
+def fit_vocabulary(model: PretrainedClassifier, tokenizer: Tokenizer, source: str, seed: int) -> None:
     """Sees to it that there is an embedding for every id of a tokenizer.
 
     Args:

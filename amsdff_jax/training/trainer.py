@@ -16,8 +16,9 @@ from amsdff_jax.base.memory import peak_memory
 from amsdff_jax.config import Config
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.host_tokens import tokenize_on_hosts
+from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.stream import BatchStream
-from amsdff_jax.data.tokenization import PreTrainedTokenizerFast, load_tokenizer, make_windows
+from amsdff_jax.data.tokenization import load_tokenizer, make_windows
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.evaluator import Evaluation, Evaluator
 from amsdff_jax.evaluation.inference import StoppedError
@@ -85,7 +86,7 @@ class Trainer:
         train_data: TextDataset,
         val_data: TextDataset,
         workdir: str | Path | None = None,
-        tokenizer: PreTrainedTokenizerFast | None = None,
+        tokenizer: Tokenizer | None = None,
         devices: Sequence[Device] | None = None,
         metrics: Mapping[str, Metric] | None = None,
         on_evaluation: OnEvaluation | None = None,
