@@ -259,7 +259,7 @@ IMPORT_EVERYTHING = """
 import importlib, pkgutil, signal, sys
 
 HIDDEN = ("fcntl", "resource", "grp", "termios", "tensorflow_datasets", "uvloop", "torch", "onnx",
-    "onnxruntime", "ml_collections", "tensorboardX")
+    "onnxruntime", "ml_collections", "tensorboardX", "starlette", "uvicorn", "prometheus_client", "httptools")
 
 class Hiding:
     def __init__(self, finder):
@@ -288,6 +288,10 @@ NEED_MORE = {
     "amsdff_jax.conversion.torch_model torch",
     "amsdff_jax.export.onnx_graph onnx",
     "amsdff_jax.interop.torch_architecture torch",
+    "amsdff_jax.serving.app prometheus_client",
+    "amsdff_jax.serving.metrics prometheus_client",
+    "amsdff_jax.serving.server uvicorn",
+    "amsdff_jax.serving.service prometheus_client",
 }
 
 

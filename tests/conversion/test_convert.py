@@ -140,7 +140,7 @@ def test_sizes_are_read_off_the_tensors(weights, tmp_path):
 
 def test_a_tokenizer_comes_along_if_it_fits(tiny_encoder, weights, tmp_path):
     from_torch(REFERENCE / "model.safetensors", tmp_path / "model", encoder_config=ENCODER, tokenizer=str(tiny_encoder))
-    assert read_model_folder(tmp_path / "model").tokenizer("w1").input_ids == [2, 6, 3]
+    assert read_model_folder(tmp_path / "model").tokenizer.backend_tokenizer.encode("w1").ids == [2, 6, 3]
     with pytest.raises(UserError, match=r"the tokenizer gives ids up to 30521, but the encoder's vocabulary has 211"):
         from_torch(REFERENCE / "model.safetensors", tmp_path / "x", encoder_config=ENCODER, tokenizer="minilm-l6")
     assert not (tmp_path / "x").exists()

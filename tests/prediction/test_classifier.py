@@ -280,7 +280,7 @@ def test_a_single_text_is_answered_without_a_list(classifier):
 def test_a_text_that_the_model_has_no_finite_numbers_for_gets_no_label(folders):
     saved = read_model_folder(folders / "masked")
     embeddings = saved.model.transformer.embeddings.word_embeddings.embedding
-    embeddings[...] = embeddings[...].at[saved.tokenizer.convert_tokens_to_ids("w39")].set(jnp.nan)
+    embeddings[...] = embeddings[...].at[saved.tokenizer.backend_tokenizer.token_to_id("w39")].set(jnp.nan)
     damaged = Classifier(saved, batch_size=16, devices=jax.devices()[:1])
     texts = [*make_texts(17, 0)[0], "w1 w39", "w2", "w39"]
     texts[:17] = [text.replace("w39", "w1") for text in texts[:17]]

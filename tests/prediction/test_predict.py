@@ -197,7 +197,7 @@ def test_kept_columns_are_valid_json(folder, tmp_path):
 def test_a_text_without_finite_logits_is_a_record_with_an_error(folder, tmp_path, monkeypatch):
     saved = read_model_folder(folder)
     embeddings = saved.model.transformer.embeddings.word_embeddings.embedding
-    embeddings[...] = embeddings[...].at[saved.tokenizer.convert_tokens_to_ids("w39")].set(jnp.inf)
+    embeddings[...] = embeddings[...].at[saved.tokenizer.backend_tokenizer.token_to_id("w39")].set(jnp.inf)
     damaged = Classifier(saved, batch_size=16, devices=jax.devices()[:1])
     monkeypatch.setattr(Classifier, "from_pretrained", lambda *_, **__: damaged)
     predict(str(folder), ["w1", "w39", "w2"], output=str(tmp_path / "out.jsonl"))

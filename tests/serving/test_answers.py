@@ -110,7 +110,8 @@ def test_the_form_of_vllm(client, folders):
         assert (data["index"], data["num_classes"]) == (index, 3)
         assert data["label"] == classifier.predict(text).label
         assert data["probs"] == pytest.approx(classifier.predict_proba(text).tolist(), abs=2e-5)
-    tokens = sum(map(len, classifier.saved.tokenizer(TEXTS[:2])["input_ids"]))
+    tokenizer = classifier.saved.tokenizer.backend_tokenizer
+    tokens = sum(len(tokenizer.encode(text)) for text in TEXTS[:2])
     assert found["usage"] == {
         "prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": None,
     }  # fmt: skip
