@@ -94,7 +94,7 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
             record_training(
                 workdir / "model", config, splits, metrics, steps=trainer.total_steps, best_step=trainer.best_step
             )
-            write_metrics(report, metrics, data.train.task)
+            write_metrics(report, metrics, trainer.config.task.kind)
             if data.test is not None:
                 record_test_split(workdir, data.test)
                 last = trainer.history[-1]["step"]
@@ -102,7 +102,7 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
                     trackers.log("test", last, metrics["test"])
         reporter.draw()
         draw_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
-        print_metrics(metrics, report, data.train.task)
+        print_metrics(metrics, report, trainer.config.task.kind)
     return True
 
 
