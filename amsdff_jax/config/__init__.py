@@ -347,7 +347,7 @@ class Config:
         if self.task.kind == "ordinal":
             object.__setattr__(self, "model", dataclasses.replace(self.model, ordinal=True))
         require(not self.model.ordinal or self.task.kind == "ordinal", "task.kind", self.task.kind,
-                "ordinal with a model of ordered classes (model.ordinal)")  # fmt: skip
+                "ordinal with model.ordinal, which is for ordered classes")  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":

@@ -116,11 +116,11 @@ def find_indices(
     for row, (label, place) in enumerate(zip(labels, places, strict=True)):
         index = positions[label] if label in positions else by_value.get(_value(label))
         if index is None:
-            known = "data.label_order does not name" if config.label_order else "training never saw"
-            raise UserError(
-                f"{path}: {place}, column {config.label_column!r}: {known} the label {label!r}, only "
-                f"{first_of(names)}{f'; {HEADER}' if label == config.label_column else nearest(label, names)}"
-            )
+            unknown = f"training never saw the label {label!r}, only {first_of(names)}"
+            if config.label_order:
+                unknown = f"data.label_order does not name the label {label!r}, only {first_of(names)}"
+            hint = f"; {HEADER}" if label == config.label_column else nearest(label, names)
+            raise UserError(f"{path}: {place}, column {config.label_column!r}: {unknown}{hint}")
         indices[row] = index
     return indices
 

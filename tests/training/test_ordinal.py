@@ -15,7 +15,10 @@ from sklearn.metrics import cohen_kappa_score
 
 from amsdff_jax import Classifier, Config, TextDataset, UserError, load_data
 from amsdff_jax.conversion.convert import from_torch, to_torch
+from amsdff_jax.experiments.experiment import run_experiment
+from amsdff_jax.experiments.experiment_report import write_experiment_report
 from amsdff_jax.experiments.frozen import run_frozen
+from amsdff_jax.experiments.settings import ExperimentConfig
 from amsdff_jax.experiments.tfidf import run_tfidf
 from amsdff_jax.export.exporter import export_model
 from amsdff_jax.inspection.inspect import inspect_data
@@ -228,7 +231,7 @@ def test_experiments_and_baselines_add_the_metrics(config):
 
 
 def test_inspect_keeps_the_order(config, tmp_path):
-    assert inspect_data(config, str(tmp_path / "page.html"), "page").classes.class_names == NAMES
+    assert inspect_data(config, "stars", str(tmp_path / "page.html")).classes.class_names == NAMES
 
 
 def test_two_classes_are_a_logistic_regression(config, tmp_path):
@@ -266,7 +269,7 @@ def test_what_does_not_go_together_says_so_in_a_line(config, run, tmp_path):
 
         model = make_model(dataclasses.replace(config.model, ordinal=False, num_classes=5))
         Trainer(model, config, data.train, data.validation, tmp_path / "run")
-    with pytest.raises(UserError, match=r"task\.kind: expected ordinal with a model of ordered classes"):
+    with pytest.raises(UserError, match=r"task\.kind: expected ordinal with model\.ordinal"):
         make_trainer(config, data, tmp_path / "run").config.replace(task__kind="single")
     with pytest.raises(UserError, match="no metric 'r2'"):
         make_trainer(config.replace(train__best_metric="r2"), data, tmp_path / "run")
@@ -278,3 +281,14 @@ def test_what_does_not_go_together_says_so_in_a_line(config, run, tmp_path):
     single = config.replace(task__kind="single", model__ordinal=False)
     trainer = make_trainer(single, data, tmp_path / "single")
     assert not trainer.model.config.ordinal and trainer.config.train.best_metric == "macro_f1"
+
+
+def test_an_experiment_reports_the_kappa_beside_what_has_none(config, tmp_path):
+    variants = {"ordinal": {}, "single": {"task": {"kind": "single"}, "model": {"ordinal": False}}, "tfidf": {}}
+    settings = {"seeds": 1, "mode": "frozen", "epochs": 2, "learning_rates": (1e-1,), "reference": "ordinal"}
+    experiment = ExperimentConfig(datasets={"stars": config}, variants=variants, **settings)
+    assert run_experiment(experiment, tmp_path) and write_experiment_report(experiment, tmp_path) == 0
+    table = next(line for line in (tmp_path / "README.md").read_text().splitlines() if "weighted F1" in line)
+    assert table.index("quadratic kappa") < table.index("MAE")
+    rows = {row["model"]: row for row in csv.DictReader((tmp_path / "results.csv").open())}
+    assert float(rows["ordinal"]["off_by_one_accuracy"]) > 0 and rows["single"]["quadratic_weighted_kappa"] == ""
