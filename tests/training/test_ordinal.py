@@ -95,6 +95,7 @@ def test_a_run_learns_the_order_and_reports_it_in_every_table(config, run):
     assert saved["train"]["best_metric"] == "quadratic_weighted_kappa" and saved["model"]["ordinal"]
     card = (run / "model" / "README.md").read_text()
     assert "from the lowest to the highest: poor, fair, good, fine, best" in card and "quadratic weighted kappa" in card
+    assert "best validation quadratic_weighted_kappa" in card
     classes = card.split("## Per class")[1].split("## ")[0]
     assert sorted(NAMES, key=classes.index) == list(NAMES)
     again = evaluate_run(run)
@@ -207,6 +208,19 @@ def test_the_run_converts_with_its_optimizer_and_begins_another(config, run, tmp
     assert int(trainer.state.step) == 4 * trainer.steps_per_epoch
     thresholds = trainer.state.variables.trainable["classifier"]["thresholds"]
     assert thresholds.shape == (4,)
+
+
+def test_adapters_of_ordered_classes_convert_too(config, tmp_path):
+    assert train_run(config.replace(model__lora_rank=2, train__epochs=1), tmp_path / "run")
+    whole = Classifier.from_pretrained(tmp_path / "run" / "model", compute_dtype="float32")
+    from_torch(
+        tmp_path / "run" / "adapter", tmp_path / "back", encoder_config=config.model.encoder, padding="masked",
+        tokenizer=config.model.encoder, max_length=16, class_names=NAMES,
+    )  # fmt: skip
+    back = Classifier.from_pretrained(tmp_path / "back", compute_dtype="float32")
+    assert back.saved.task == "ordinal"
+    texts = [text for text, _ in make_rows(7, 4)]
+    np.testing.assert_allclose(back.logits(texts), whole.logits(texts), atol=1e-5)
 
 
 def test_thresholds_begin_at_the_shares_of_the_classes(config, tmp_path):
