@@ -157,9 +157,7 @@ class DataConfig:
     column_names: tuple[str, ...] = ()  # of CSV and TSV files without a header, in order; (): the header has them
     delimiter: str = ""  # of CSV and TSV files, one character or \t; "": as the ending and the header say
     quoting: str = "auto"  # quotes in quoted fields of CSV and TSV: double or backslash; none: quotes are letters
-    label_order: str = (
-        ""  # classes in order, the lowest first, as bad,fair,good; "": numbers by size, names as text
-    )
+    label_order: str = ""  # classes in order, the lowest first, as bad,fair,good; "": numbers by size, names as text
     label_type: str = "auto"  # name: labels as they are written; integer: whole numbers; auto: numbers if most are
 
     # tfds: a dataset's name, such as ag_news_subset or glue/sst2. huggingface: a hub id, perhaps with configuration and

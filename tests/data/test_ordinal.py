@@ -65,3 +65,18 @@ def test_an_order_goes_with_one_label_a_text(tmp_path):
     for source in ("bundled", "newsgroups20"):
         with pytest.raises(UserError, match=f"task.kind=ordinal: data.source={source} has classes without an order"):
             load_data(Config.from_dict({"data": {"source": source}}).data, task="ordinal")
+
+
+def test_a_class_label_has_the_order_of_its_names_unless_another_is_given(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["poor", "fair", "best"])}
+    )
+    rows = {"text": ["a", "b", "c"], "label": [2, 0, 1]}
+    splits = {name: datasets.Dataset.from_dict(rows, features=features) for name in ("train", "test")}
+    datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    settings = {"source": "huggingface", "dataset": str(tmp_path / "saved"), "validation_split": "test"}
+    for order, labels in (("", [2, 0, 1]), ("best,fair,poor", [0, 2, 1])):
+        data = load_data(Config.from_dict({"data": settings | {"label_order": order}}).data, task="ordinal")
+        assert data.train.labels.tolist() == data.test.labels.tolist() == labels
+        assert data.test.class_names == (tuple(order.split(",")) if order else ("poor", "fair", "best"))
