@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 MODEL_NAMES = ("amsdff", "lstm", "gru", "transformer", "cnn", "attention", "linear", "bert")
-TASKS = ("single", "multi_label", "regression")
+TASKS = ("single", "multi_label", "ordinal", "regression")
 POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fusion` reads them
 
 
@@ -44,7 +44,8 @@ class TaskConfig:
     """What is asked of a text."""
 
     # single: its one class; multi_label: any number of classes, or none. Labels that are lists say so by themselves, as
-    # do data.label_separator, data.label_columns and data.label_hierarchy. regression: a number, of data.label_column.
+    # do data.label_separator, data.label_columns and data.label_hierarchy. ordinal: its one class, of classes in an
+    # order, such as stars (data.label_order). regression: a number, of data.label_column.
     kind: str = "single"
 
     def __post_init__(self) -> None:
@@ -61,6 +62,7 @@ class ModelConfig:
     resize_embeddings: bool = False  # add embeddings for the ids of the tokenizer that the encoder has none for
     reinit_encoder: bool = False  # throw the pretrained weights away, as the published code did (ablation only)
     num_classes: int = 0  # 0: as many as the data has
+    ordinal: bool = False  # one score, and thresholds between ordered classes; task.kind=ordinal sets it
     kernel_sizes: tuple[int, ...] = (1, 3, 5)  # one scale each, in tokens, odd
     num_experts: int = 3
     multi_scale: bool = True  # False: stage 3, `multi_scale_attention`, is left out (ablation)
@@ -95,6 +97,7 @@ class ModelConfig:
         require(self.num_attention_heads > 0, "model.num_attention_heads", self.num_attention_heads, "at least 1")
         expected = "at least 2, 1 for a model of numbers, or 0 to take it from the data"
         require(0 <= self.num_classes <= LARGEST_SIZE, "model.num_classes", self.num_classes, expected)
+        require(self.num_classes != 1 or not self.ordinal, "model.num_classes", 1, "at least 2 with model.ordinal")
         dropouts = ("dropout_rate", "attention_dropout_rate", "expert_dropout_rate", "pooling_dropout_rate")
         for name in (*dropouts, "lora_dropout"):
             require(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "from 0 to below 1")
@@ -154,6 +157,7 @@ class DataConfig:
     column_names: tuple[str, ...] = ()  # of CSV and TSV files without a header, in order; (): the header has them
     delimiter: str = ""  # of CSV and TSV files, one character or \t; "": as the ending and the header say
     quoting: str = "auto"  # quotes in quoted fields of CSV and TSV: double or backslash; none: quotes are letters
+    label_order: str = ""  # classes in order, the lowest first, as bad,fair,good; "": numbers by size, names as text
     label_type: str = "auto"  # name: labels as they are written; integer: whole numbers; auto: numbers if most are
 
     # tfds: a dataset's name, such as ag_news_subset or glue/sst2. huggingface: a hub id, perhaps with configuration and
@@ -183,6 +187,9 @@ class DataConfig:
         columns = [split_columns(getattr(self, name), f"data.{name}") for name in ("text_column", "text_pair_column")]
         require(bool(columns[0]), "data.text_column", self.text_column, "the name of a column")
         split_columns(self.label_columns, "data.label_columns")
+        order = split_columns(self.label_order, "data.label_order")
+        fits = len(set(order)) == len(order) != 1
+        require(fits, "data.label_order", self.label_order, "two or more different names of classes, such as bad,good")
         both = not (self.label_columns and self.label_separator)
         expected = "nothing beside data.label_columns, which hold a label each"
         require(both, "data.label_separator", self.label_separator, expected)
@@ -267,8 +274,8 @@ class TrainConfig:
     beta2: float = 0.999
     epsilon: float = 1e-8
     gradient_clip: float = 1.0  # largest global norm; 0: no clipping
-    # On the validation split; decides the best checkpoint and early stopping. With task.kind=regression rmse stands in
-    # for this default
+    # On the validation split; decides the best checkpoint and early stopping. For this default rmse stands in with
+    # task.kind=regression, and quadratic_weighted_kappa with task.kind=ordinal
     best_metric: str = "macro_f1"
     patience: int = 0  # evaluations without improvement before stopping; 0: never stop early
     evaluate_every: int = 0  # steps between evaluations; 0: once an epoch
@@ -337,6 +344,10 @@ class Config:
         classes, number = self.model.num_classes, self.task.kind == "regression"
         require(classes != 1 or number, "model.num_classes", classes, "at least 2, or 0 to take it from the data")
         require(classes in (0, 1) or not number, "model.num_classes", classes, "0 or 1 with task.kind=regression")
+        if self.task.kind == "ordinal":
+            object.__setattr__(self, "model", dataclasses.replace(self.model, ordinal=True))
+        require(not self.model.ordinal or self.task.kind == "ordinal", "task.kind", self.task.kind,
+                "ordinal with model.ordinal, which is for ordered classes")  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":

@@ -36,7 +36,8 @@ BATCH_FIELDS = (
 NEWER_THAN_RECORDS = (
     *("data.column_names", "data.delimiter", "data.quoting"),
     *("data.long_texts", "data.window_overlap", "data.max_windows"),
-    *("data.label_separator", "data.label_columns", "data.label_hierarchy", "task.kind"),
+    *("data.label_separator", "data.label_columns", "data.label_hierarchy", "data.label_order"),
+    *("task.kind", "model.ordinal"),
     *("loss.mse", "loss.huber", "loss.huber_delta"),
     *("train.max_steps", "model.resize_embeddings", "model.encoder_attention_dropout_rate"),
     *("model.lora_rank", "model.lora_alpha", "model.lora_dropout", "model.lora_targets"),

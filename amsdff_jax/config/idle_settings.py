@@ -19,7 +19,10 @@ _FILES = (
     *("data.text_column", "data.text_pair_column", "data.label_column"),
     *("data.column_names", "data.delimiter", "data.quoting"),
 )
-_LABELS = ("data.label_type", "data.label_separator", "data.label_columns", "data.label_hierarchy")
+_LABELS = (
+    *("data.label_type", "data.label_separator", "data.label_columns", "data.label_hierarchy"),
+    "data.label_order",
+)
 _PUBLISHED = (
     *("data.dataset", "data.data_dir", "data.text_features", "data.text_pair_feature", "data.label_feature"),
     *("data.train_split", "data.validation_split", "data.test_split"),

@@ -81,7 +81,7 @@ def from_torch(
       num_attention_heads: of the layers after the encoder; 0: 8, as published.
       max_length: tokens a text is truncated to; 0: 256, as published.
       task: the kind of task that the weights were trained for, one of `TASKS`; "": as the file says, or as
-        transformers has it: single, and regression of one logit.
+        transformers has it: single, and regression of one logit. With thresholds between the classes it is ordinal.
 
     Raises:
       UserError: anything about the file that does not fit, all of it in one message; nothing is written then.
@@ -114,7 +114,7 @@ def from_torch(
         data = DataConfig(max_length=length, long_texts=long_texts, window_overlap=overlap)
         model.read_in_windows(make_windows(data, found))
     require_choice("task", task, ("", *TASKS))
-    task = task or read_task(settings, config.num_classes)
+    task = task or read_task(settings, config.num_classes, config.ordinal)
     saved = SavedModel(model, found, tuple(names), length, long_texts=long_texts, task=task)
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)

@@ -16,7 +16,7 @@ from amsdff_jax.data.windows import Windows
 
 FILLER = -1  # index of a row that stands for no text
 BUCKET_MULTIPLE = 8  # lengths of buckets, so that shapes suit the hardware
-BATCH_TYPES = {"single": np.int32, "multi_label": np.bool_, "regression": np.float32}  # of labels, by kind of task
+BATCH_TYPES = {"single": np.int32, "multi_label": np.bool_, "regression": np.float32}  # of labels, by `label_kind`
 
 
 class PlannedBatch(NamedTuple):

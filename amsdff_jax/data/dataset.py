@@ -14,14 +14,18 @@ from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.validation import build, first_of, require, shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import write_columns
-from amsdff_jax.data.encoded_labels import count_classes, encode_labels, labels_in_order, task_of_labels
+from amsdff_jax.data.encoded_labels import count_classes, encode_labels, label_kind, labels_in_order, task_of_labels
 from amsdff_jax.data.iterative import iterative_parts
 from amsdff_jax.data.rows import listed
 
 MOST_LISTED = 20  # classes in a line of the log
 RANGES = 10  # of numbers, with equally many texts each
 
-KINDS = {"single": "one label a text", "multi_label": "any number of labels a text", "regression": "a number a text"}
+KINDS = {
+    **dict.fromkeys(("single", "ordinal"), "one label a text"),
+    "multi_label": "any number of labels a text",
+    "regression": "a number a text",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +39,8 @@ class TextDataset:
       labels: [N] int32, indices into `class_names`; class names are turned into these. Where a text may have several,
         [N,C] bool, true for its classes; lists of names, or an array of zeros and ones, are turned into these. Where
         labels are numbers, [N] float64, all finite; floating-point numbers beside a single name are such.
-      class_names: the C classes, all different, in the order of the logits; or what the numbers are called, alone.
+      class_names: the C classes, all different, in the order of the logits, which is theirs if they have one; or what
+        the numbers are called, alone.
       text_pairs: the N second texts, or None where a text stands alone.
       ids: N names of the texts for reports, such as their row in a file; by default 0, 1, ...
       name: what messages call the dataset, such as a file's path.
@@ -161,7 +166,7 @@ class TextDataset:
           text_pair: the column, or columns, of second texts; "": texts stand alone.
           class_names: the classes that training knows; (): take them from the labels.
           **settings: of `DataConfig`, on how labels and tables are written: `label_type`, `label_separator`,
-            `label_hierarchy`, `delimiter`, `quoting`, `column_names`.
+            `label_hierarchy`, `label_order`, `delimiter`, `quoting`, `column_names`.
 
         Returns:
           A text for every row; its id is its line, or its row where a file has no lines.
@@ -178,7 +183,7 @@ class TextDataset:
 
     @property
     def task(self) -> str:
-        """The kind of task that the labels are for, one of `TASKS`."""
+        """The kind of task that the labels are for, one of `TASKS`; an order of classes they do not tell: "single"."""
         return task_of_labels(self.labels)
 
     @property
@@ -215,7 +220,7 @@ class TextDataset:
 
     def require_classes(self, class_names: Sequence[str], owner: str, task: str = "single") -> None:
         """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order, as its task is."""
-        if self.task != task:
+        if self.task != label_kind(task):
             raise UserError(f"{self.name}: has {KINDS[self.task]}, but {owner} {KINDS[task]}; expected the same")
         if self.class_names != tuple(class_names):
             raise UserError(

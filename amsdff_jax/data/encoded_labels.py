@@ -39,8 +39,13 @@ def encode_labels(labels: Any, class_names: tuple[str, ...], dataset: str) -> np
 
 
 def task_of_labels(labels: np.ndarray) -> str:
-    """The kind of task, one of `TASKS`, that labels are for which `encode_labels` has made."""
+    """The kind of task that labels are for which `encode_labels` has made; of ordered classes, too, "single"."""
     return {"b": "multi_label", "f": "regression"}.get(labels.dtype.kind, "single")
+
+
+def label_kind(task: str) -> str:
+    """What `task_of_labels` says of the labels of a kind of task, one of `TASKS`; they hold no order of classes."""
+    return "single" if task == "ordinal" else task
 
 
 def count_classes(labels: np.ndarray, number: int) -> np.ndarray:

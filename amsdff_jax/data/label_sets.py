@@ -10,9 +10,10 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of, require, shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
-from amsdff_jax.data.labels import find_class_names, find_indices, label_of
+from amsdff_jax.data.labels import find_class_names, find_indices, is_rising, label_of
 from amsdff_jax.data.rows import Row, is_list, plain, value_of
 
+SEVERAL_LABELS = ("label_columns", "label_separator", "label_hierarchy")  # settings of `DataConfig`
 TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
@@ -44,19 +45,31 @@ def choose_reader(config: DataConfig, task: str, first: Row) -> LabelReader:
     """
     if task == "regression":
         return _Number(config)
+    if task == "ordinal":
+        _require_empty(config, SEVERAL_LABELS, "with task.kind=ordinal, where a text has one label")
+        return _OneLabel(config, ordered=True)
+    tells = is_list(plain(first.values.get(config.label_column)))
+    if task == "multi_label" or tells or any(getattr(config, name) for name in SEVERAL_LABELS):
+        _require_empty(config, ("label_order",), "where a text may have several labels, which have no order")
     if config.label_columns:
         return _ColumnALabel(config)
-    tells = is_list(plain(first.values.get(config.label_column)))
     if task == "multi_label" or config.label_separator or config.label_hierarchy or tells:
         return _ListOfLabels(config, single_names=task == "multi_label" or bool(config.label_hierarchy))
     return _OneLabel(config)
 
 
+def _require_empty(config: DataConfig, names: Sequence[str], where: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        require(not value, f"data.{name}", value, f"nothing {where}")
+
+
 class _OneLabel:
     """Labels [N] int32."""
 
-    def __init__(self, config: DataConfig):
-        self._config = config
+    def __init__(self, config: DataConfig, ordered: bool = False):
+        """Takes the settings, and whether the classes must have an order."""
+        self._config, self._ordered = config, ordered
 
     def read(self, row: Row) -> str:
         column = self._config.label_column
@@ -65,7 +78,14 @@ class _OneLabel:
     def encode(
         self, name: str, labels: list[str], places: list[str], class_names: Sequence[str]
     ) -> tuple[np.ndarray, tuple[str, ...]]:
-        known = tuple(class_names) or tuple(find_class_names(name, labels, places, self._config))
+        known = tuple(class_names) or split_columns(self._config.label_order)
+        if not known:
+            known = tuple(find_class_names(name, labels, places, self._config))
+            if self._ordered and not is_rising(known):
+                raise UserError(
+                    f"{name}: column {self._config.label_column!r} holds {first_of(known)}, whose order names do not "
+                    "tell; give it from the lowest to the highest, as in data.label_order=bad,fair,good"
+                )
         return find_indices(name, labels, places, self._config, known), known
 
 
@@ -73,9 +93,8 @@ class _Number:
     """Labels [N] float64; the only name is that of the column."""
 
     def __init__(self, config: DataConfig):
-        for name in ("label_columns", "label_separator", "label_hierarchy"):
-            value = getattr(config, name)
-            require(not value, f"data.{name}", value, "nothing with task.kind=regression, whose labels are numbers")
+        where = "with task.kind=regression, whose labels are numbers"
+        _require_empty(config, (*SEVERAL_LABELS, "label_order"), where)
         self._column = config.label_column
 
     def read(self, row: Row) -> float:

@@ -1,5 +1,6 @@
 """From the values of a label column to classes and their numbers."""
 
+import itertools
 import logging
 import re
 from collections.abc import Sequence
@@ -87,6 +88,14 @@ def find_class_names(path: str, labels: list[str], places: list[str], config: Da
     return names
 
 
+def is_rising(names: Sequence[str]) -> bool:
+    """Whether names of classes are numbers, each greater than the one before."""
+    if not all(map(_DECIMAL.fullmatch, names)):
+        return False
+    numbers = list(map(Decimal, names))
+    return all(lower < higher for lower, higher in itertools.pairwise(numbers))
+
+
 def find_indices(
     path: str, labels: list[str], places: list[str], config: DataConfig, class_names: Sequence[str]
 ) -> np.ndarray:
@@ -107,10 +116,11 @@ def find_indices(
     for row, (label, place) in enumerate(zip(labels, places, strict=True)):
         index = positions[label] if label in positions else by_value.get(_value(label))
         if index is None:
-            raise UserError(
-                f"{path}: {place}, column {config.label_column!r}: training never saw the label {label!r}, only "
-                f"{first_of(names)}{f'; {HEADER}' if label == config.label_column else nearest(label, names)}"
-            )
+            unknown = f"training never saw the label {label!r}, only {first_of(names)}"
+            if config.label_order:
+                unknown = f"data.label_order does not name the label {label!r}, only {first_of(names)}"
+            hint = f"; {HEADER}" if label == config.label_column else nearest(label, names)
+            raise UserError(f"{path}: {place}, column {config.label_column!r}: {unknown}{hint}")
         indices[row] = index
     return indices
 

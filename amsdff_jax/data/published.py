@@ -95,7 +95,7 @@ def _read_split(
     name = f"{config.dataset} ({split})"
     names = () if config.label_columns else _label_names(features[config.label_feature])
     rows = _rows(examples(list(wanted)), config.label_feature, names, name)
-    if config.label_hierarchy:  # whose names are more than those of the class label
+    if config.label_hierarchy or config.label_order:  # whose names are others, or in another order
         names = ()
     return label_rows(rows, columns, class_names or names, name, task)
 

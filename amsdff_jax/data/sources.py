@@ -73,8 +73,9 @@ def load_source(config: DataConfig, task: str = "single") -> Loaded:
     elif config.source == "bundled" and task == "regression":
         train, validation, test = _movie_snippets(ratings=True)
     elif task != "single":
+        has = "classes without an order" if task == "ordinal" else "one label a text"
         expected = "expected files, tfds or huggingface"
-        raise UserError(f"task.kind={task}: data.source={config.source} has one label a text; {expected}")
+        raise UserError(f"task.kind={task}: data.source={config.source} has {has}; {expected}")
     else:
         loaders = {"bundled": _movie_snippets, "newsgroups20": _newsgroups20}
         train, validation, test = loaders[config.source]()

@@ -17,7 +17,8 @@ FORMAT_VERSION = 1
 
 AnyCalibration: TypeAlias = Calibration | MultiLabelCalibration | RegressionCalibration
 KINDS: dict[str, type[AnyCalibration]] = {
-    kind.task: kind for kind in (Calibration, MultiLabelCalibration, RegressionCalibration)
+    **{kind.task: kind for kind in (Calibration, MultiLabelCalibration, RegressionCalibration)},
+    "ordinal": Calibration,
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from amsdff_jax.interop.sequence_classification import NATIVE_MODEL
+from amsdff_jax.interop.sequence_classification import is_native
 from amsdff_jax.models.model_folder import FolderConfig
 from amsdff_jax.reporting.render import render
 from amsdff_jax.reporting.table import Code, Column, Table, columns
@@ -19,6 +19,16 @@ COLUMNS = {
         "weighted F1": "weighted_f1",
         "cross-entropy": "log_loss",
         "Brier": "brier",
+        "ECE": "ece",
+    },
+    "ordinal": {
+        "texts": "examples",
+        "quadratic weighted kappa": "quadratic_weighted_kappa",
+        "MAE (steps)": "mae",
+        "off-by-one accuracy": "off_by_one_accuracy",
+        "accuracy": "accuracy",
+        "macro F1": "macro_f1",
+        "cross-entropy": "log_loss",
         "ECE": "ece",
     },
     "regression": {
@@ -50,6 +60,11 @@ WEAKEST = 3  # classes that the card names, if there are more
 _F1 = ("f1", "macro F1", "macro_f1")
 _RESULTS = {
     "single": (("accuracy", "accuracy", "accuracy"), _F1),
+    "ordinal": (
+        ("cohen_kappa", "quadratic weighted kappa", "quadratic_weighted_kappa"),
+        ("mae", "MAE (steps)", "mae"),
+        ("accuracy", "accuracy", "accuracy"),
+    ),
     "regression": (("mae", "MAE", "mae"), ("rmse", "RMSE", "rmse"), ("spearmanr", "Spearman", "spearman")),
     "multi_label": (("accuracy", "subset accuracy", "accuracy"), ("f1", "micro F1", "micro_f1"), _F1),
 }
@@ -77,7 +92,7 @@ def card_text(config: FolderConfig, facts: Facts, calibration: Facts | None, has
         metadata=_metadata(title, config, metrics, training),
         title=title,
         config=config,
-        native=config.model.name == NATIVE_MODEL,
+        native=is_native(config.model),
         conversion=facts.get("conversion"),
         training=training,
         data_table=_data_table(config, training) if training else None,
@@ -120,7 +135,7 @@ def _metadata(title: str, config: FolderConfig, metrics: Mapping[str, Facts], tr
         if values[metric] is not None
     ]
     return ModelCardData(
-        library_name="transformers" if config.model.name == NATIVE_MODEL else "amsdff-jax",
+        library_name="transformers" if is_native(config.model) else "amsdff-jax",
         pipeline_tag="text-classification",
         tags=["text-classification", "jax", "pytorch", config.model.name],
         base_model=training.get("base_model") or None,

@@ -61,12 +61,12 @@ class Evaluation:
 
 
 PROBABILITIES = {
-    "single": softmax,
+    **dict.fromkeys(("single", "ordinal"), softmax),
     "multi_label": sigmoid,
     "regression": lambda logits: logits.astype(np.float64),
 }
 PREDICTIONS = {
-    "single": lambda logits: logits.argmax(axis=-1),
+    **dict.fromkeys(("single", "ordinal"), lambda logits: logits.argmax(axis=-1)),
     "multi_label": lambda logits: logits >= 0,
     "regression": lambda logits: logits[:, 0].astype(np.float64),
 }

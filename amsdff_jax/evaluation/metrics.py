@@ -65,9 +65,8 @@ def lower_is_better(metric: str, task: str) -> bool:
 
 
 def best_metric(metric: str, task: str) -> str:
-    """`metric`, or what stands in for the default of `train.best_metric` where a kind of task has no such metric."""
-    kind = METRICS[task]
-    return kind.default if metric == TrainConfig.best_metric and metric not in kind.names else metric
+    """`metric`, or what stands in for the default of `train.best_metric` in a kind of task that has its own."""
+    return METRICS[task].default if metric == TrainConfig.best_metric else metric
 
 
 def _compute(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
@@ -104,6 +103,20 @@ def _compute(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfi
         "per_class": _per_class(labels, predictions, class_names),
     }
     return results
+
+
+def _compute_ordinal(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
+    """The metrics where a text has one class of several in an order: those of `_compute`, and how far off they are."""
+    labels, predictions, order = evaluation.labels, evaluation.predictions, range(len(class_names))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where all texts have, and get, the same class there is none
+        kappa = float(metrics.cohen_kappa_score(labels, predictions, labels=order, weights="quadratic"))
+    results = _compute(evaluation, class_names, loss)
+    del results["mape"]  # a class number is no amount
+    return results | {
+        "quadratic_weighted_kappa": kappa if np.isfinite(kappa) else None,
+        "off_by_one_accuracy": float(np.mean(np.abs(labels - predictions) <= 1)),
+    }
 
 
 def _class_number_errors(labels: Labels, predictions: Labels) -> dict[str, float | None]:
@@ -162,6 +175,8 @@ class TaskMetrics(NamedTuple):
 _TEXTS, _MACRO_F1 = {"texts": "examples"}, {"macro F1": "macro_f1"}
 _ERRORS = {"MAE": "mae", "RMSE": "rmse", "R²": "r2", "Spearman": "spearman"}
 
+_ORDINAL = frozenset({"quadratic_weighted_kappa", "off_by_one_accuracy"})
+
 METRICS = {
     "single": TaskMetrics(
         _compute,
@@ -173,6 +188,26 @@ METRICS = {
             **_TEXTS,
             **{"accuracy": "accuracy", **_MACRO_F1, "loss": "loss", "cross-entropy": "cross_entropy", "ECE": "ece"},
         },
+    ),
+    "ordinal": TaskMetrics(
+        _compute_ordinal,
+        HIGHER_IS_BETTER | _ORDINAL,
+        LOWER_IS_BETTER,
+        (NAMES | _ORDINAL) - {"mape"},
+        {
+            **{name: meaning for name, meaning in MEANINGS.items() if name != "mape"},
+            "mae": "mean absolute difference of true and predicted class in steps of their order",
+            "rmse": "root mean squared difference of true and predicted class in steps of their order",
+            "quadratic_weighted_kappa": "agreement beyond chance, an error weighing its squared steps (Cohen, 1968); "
+            "null where all texts have and get the same class",
+            "off_by_one_accuracy": "share of the texts that get their class or a neighbour of it",
+        },
+        shown={
+            **_TEXTS,
+            **{"quadratic kappa": "quadratic_weighted_kappa", "MAE": "mae", "off by one": "off_by_one_accuracy"},
+            **{"accuracy": "accuracy", **_MACRO_F1, "cross-entropy": "cross_entropy", "ECE": "ece"},
+        },
+        default="quadratic_weighted_kappa",
     ),
     "multi_label": TaskMetrics(
         multi_label_metrics.compute_multi_label_metrics,

@@ -104,12 +104,12 @@ def _draw_pictures(directory: Path, class_names: Sequence[str], evaluation: Eval
 
 
 TABLES = {
-    "single": _write_tables,
+    **dict.fromkeys(("single", "ordinal"), _write_tables),
     "multi_label": multi_label_report.write_tables,
     "regression": regression_report.write_tables,
 }
 PICTURES = {
-    "single": _draw_pictures,
+    **dict.fromkeys(("single", "ordinal"), _draw_pictures),
     "multi_label": multi_label_report.draw_pictures,
     "regression": regression_report.draw_pictures,
 }

@@ -26,7 +26,11 @@ from amsdff_jax.reporting.table import Table, columns, to_rich
 
 
 class Reporter:
-    """Evaluates datasets with a saved model, writes their tables and then, asked for it, draws their pictures."""
+    """Evaluates datasets with a saved model, writes their tables and then, asked for it, draws their pictures.
+
+    Attributes:
+      task: the kind of the model's task.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Reporter:
           buckets: rising padded lengths, such as those of the training; (): chosen from the first dataset.
           calibration: of the model, of which the thresholds count where a text may have several labels.
         """
+        self.task = saved.task
         parallel = DataParallel()
         model = saved.model.for_platform(parallel.platform)
         self._variables = parallel.replicate(Variables.of(model))
@@ -63,7 +68,7 @@ class Reporter:
           UserError: other classes than the model's, or a folder that cannot be written.
           StoppedError: `should_stop` said so.
         """
-        dataset.require_classes(self._class_names, "the model", self._config.task.kind)
+        dataset.require_classes(self._class_names, "the model", self.task)
         evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
         evaluation = dataclasses.replace(evaluation, thresholds=self._thresholds)
         metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from amsdff_jax.evaluation.significance import Bootstrap, Summary, holm, mcnemar, paired_bootstrap, summarize
-from amsdff_jax.experiments.record import METRICS, RunRecord
+from amsdff_jax.experiments.record import METRICS, ORDINAL_METRICS, RunRecord
 from amsdff_jax.experiments.settings import ExperimentConfig
 
 
@@ -92,12 +92,14 @@ def _row(
     def median(field: str) -> float:
         return statistics.median(getattr(record, field) for record in done) if done else 0.0
 
+    ordinal = [name for name in ORDINAL_METRICS if all(name in record.metrics for record in done)]
+    names = (*METRICS, *ordinal)
     return Row(
         dataset=dataset,
         variant=variant,
         runs=len(done),
         errors=tuple(f"seed {record.seed}: {record.error}" for record in records if record.error),
-        metrics={name: summarize([record.metrics[name] for record in done]) for name in METRICS} if done else {},
+        metrics={name: summarize([record.metrics[name] for record in done]) for name in names} if done else {},
         parameters=done[0].parameters if done else 0,
         train_seconds=median("train_seconds"),
         texts_per_second=median("texts_per_second"),

@@ -34,7 +34,7 @@ from amsdff_jax.models.vocabulary import fit_vocabulary
 from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.training.optimizer import make_optimizer
-from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_to_features, with_task
+from amsdff_jax.training.start import SAMPLED_TEXTS, check_run, fit_last_layer, fit_to_features, with_task
 from amsdff_jax.training.step import TrainState, initial_state, make_train_step, split_model
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def run_frozen(
     best, values, curves = sweep.train(should_stop)
     evaluations = sweep.evaluate(best, sweep.test)
     outcomes = []
-    sign = -1 if lower_is_better(config.train.best_metric, data.train.task) else 1
+    sign = -1 if lower_is_better(config.train.best_metric, sweep.task) else 1
     for seed in seeds:
         own = [number for number, (other, _) in enumerate(sweep.members) if other == seed]
         chosen = max(own, key=lambda number: sign * values[number])
@@ -103,6 +103,7 @@ class _Sweep:
 
     Attributes:
       members: (seed, learning rate) of each.
+      task: the kind of task.
       parameters: trainable numbers of one member.
       test: the texts to report.
       seconds: of wall-clock time spent in training steps so far, compilation left out.
@@ -124,6 +125,7 @@ class _Sweep:
             train__head_learning_rate=1.0,
             train__accumulation_steps=1,
         )
+        self.task = config.task.kind
         models = {seed: make_model(config.model, seed=seed) for seed in seeds}
         model = next(iter(models.values()))
         check_run(model, config, data.train, data.validation)
@@ -181,9 +183,12 @@ class _Sweep:
         for seed, model in models.items():
             if not model.needs_data_init:
                 continue
-            texts = self._excerpts(0)
-            batch = texts.make_batch(plan_sample(texts.lengths, SAMPLED_TEXTS, seed))
-            fit_to_features(model, jnp.asarray(batch.features, jnp.float32), jnp.asarray(batch.attention_mask, bool))
+            if model.can_fit_new_layers:
+                texts = self._excerpts(0)
+                batch = texts.make_batch(plan_sample(texts.lengths, SAMPLED_TEXTS, seed))
+                mask = jnp.asarray(batch.attention_mask, bool)
+                fit_to_features(model, jnp.asarray(batch.features, jnp.float32), mask)
+            fit_last_layer(model, self._data.train.labels)
 
     def _initial_state(self, models: dict[int, PretrainedClassifier], rates: dict[str, float]) -> TrainState:
         states = {}
@@ -200,7 +205,7 @@ class _Sweep:
         keys = jnp.stack([jax.random.key(seed) for seed, _ in self.members])
         rates = jnp.array([rate for _, rate in self.members], jnp.float32)
         metric = config.train.best_metric
-        lower = lower_is_better(metric, self._data.train.task)
+        lower = lower_is_better(metric, self.task)
         worst = np.full(len(self.members), np.inf if lower else -np.inf)
         # Copies, because the steps donate what they start from.
         best, best_values = jax.tree.map(jnp.copy, self._state.variables), worst
@@ -239,8 +244,8 @@ class _Sweep:
         logits = self._inference(variables, dataset, self._buckets)  # [N,members,C]
         seconds = (time.perf_counter() - start) / len(self.members)
         labels, truncated = dataset.tokens.labels, int(dataset.tokens.truncated.sum())
-        task = self._config.task.kind
-        return [Evaluation(labels, logits[:, member], truncated, seconds, task) for member in range(len(self.members))]
+        members = range(len(self.members))
+        return [Evaluation(labels, logits[:, member], truncated, seconds, self.task) for member in members]
 
 
 def _read_features(model: PretrainedClassifier, batch: FeatureBatch, dropout_key: jax.Array | None = None) -> Any:

@@ -22,6 +22,7 @@ from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.experiments.settings import RunKey
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
+ORDINAL_METRICS = ("quadratic_weighted_kappa", "off_by_one_accuracy")  # beside them, of ordered classes
 CURVE = ("epoch", "accuracy", "loss")
 
 
@@ -49,7 +50,8 @@ class RunRecord:
     settings: str  # digest of everything that the result depends on; a record of other settings is made again
     error: str = ""  # one line where the run failed, in which case there is nothing else
     correct: str = ""  # a 1 or 0 for each reported text, in the order of the dataset
-    metrics: dict = dataclasses.field(default_factory=dict)  # those of `METRICS`, of the reported texts
+    # of the reported texts those of `METRICS`, and of `ORDINAL_METRICS` those that there are
+    metrics: dict = dataclasses.field(default_factory=dict)
     parameters: int = 0
     train_seconds: float = 0.0
     texts_per_second: float = 0.0  # through the trained model
@@ -60,11 +62,12 @@ class RunRecord:
     def of(cls, key: RunKey, settings: str, outcome: Outcome) -> Self:
         """The record of a run that came to its end."""
         hits = outcome.evaluation.predictions == outcome.evaluation.labels
+        ordinal = [name for name in ORDINAL_METRICS if outcome.metrics.get(name) is not None]
         return cls(
             **dataclasses.asdict(key),
             settings=settings,
             correct="".join("1" if hit else "0" for hit in hits),
-            metrics={name: outcome.metrics[name] for name in METRICS},
+            metrics={name: outcome.metrics[name] for name in (*METRICS, *ordinal)},
             parameters=outcome.parameters,
             train_seconds=round(outcome.train_seconds, 2),
             texts_per_second=round(outcome.metrics["examples_per_second"], 2),
@@ -105,7 +108,8 @@ class RunRecord:
 def _check(record: RunRecord) -> None:
     """Raises `UserError` unless the record has all that tables, curves and tests of significance need."""
     require(set(record.correct) <= {"0", "1"}, "correct", record.correct, "zeros and ones")
-    for values, names in ((record.metrics, METRICS), *((point, CURVE) for point in record.curve)):
+    named = (*METRICS, *(name for name in ORDINAL_METRICS if name in record.metrics))
+    for values, names in ((record.metrics, named), *((point, CURVE) for point in record.curve)):
         numbers = [values.get(name) for name in names]
         complete = all(type(number) in (int, float) for number in numbers)
         require(bool(record.error) or complete, "metrics and curve", numbers, f"numbers for {', '.join(names)}")

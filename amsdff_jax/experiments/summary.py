@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from amsdff_jax.evaluation.significance import Summary
 from amsdff_jax.experiments.analysis import DatasetAnalysis, Row
-from amsdff_jax.reporting.table import Table, columns
+from amsdff_jax.reporting.table import Column, Table, columns
 
 COLUMNS = columns(
     "model",
@@ -24,11 +24,19 @@ COLUMNS = columns(
     "runs",
 )
 
+KAPPA = "quadratic_weighted_kappa"  # which only runs of ordered classes have
+FIRST_ERROR = [column.title for column in COLUMNS].index("MAE")
+
 
 def make_table(analysis: DatasetAnalysis, reference: str) -> Table:
     """The table of a dataset, the best accuracy first; the reference stands out."""
-    cells = [_cells(row) for row in _best_first(analysis)]
-    return Table(COLUMNS, cells, f"{analysis.dataset}: {analysis.texts:,} texts", _place(reference, cells))
+    rows = _best_first(analysis)
+    cells, titles = list(map(_cells, rows)), list(COLUMNS)
+    if any(KAPPA in row.metrics for row in rows):  # in front of the errors
+        titles.insert(FIRST_ERROR, Column("quadratic kappa"))
+        for row, found in zip(rows, cells, strict=True):
+            found.insert(FIRST_ERROR, f"{row.metrics[KAPPA].mean:.4f}" if KAPPA in row.metrics else "")
+    return Table(titles, cells, f"{analysis.dataset}: {analysis.texts:,} texts", _place(reference, cells))
 
 
 def list_failures(analysis: DatasetAnalysis) -> list[str]:
@@ -57,9 +65,9 @@ def _place(name: str, rows: Sequence[Sequence[str]]) -> int:
     return next((place for place, row in enumerate(rows) if row[0] == name), -1)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> list[str]:
     if not row.metrics:
-        return (row.variant, "failed", *[""] * (len(COLUMNS) - 3), "0")
+        return [row.variant, "failed", *[""] * (len(COLUMNS) - 3), "0"]
     percent = (_percent(row.metrics[name]) for name in ("accuracy", "macro_f1", "weighted_f1"))
     errors = (f"{row.metrics[name].mean:.3f}" for name in ("mae", "rmse", "log_loss"))
     comparison = ("", "", "", "")
@@ -73,7 +81,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         )
     parameters = f"{row.parameters / 1e6:.2f} M" if row.parameters >= 1e5 else f"{row.parameters / 1e3:.1f} k"
     speeds = (f"{row.train_seconds:.0f}", f"{row.texts_per_second:.0f}")
-    return (row.variant, *percent, *errors, *comparison, parameters, *speeds, str(row.runs))
+    return [row.variant, *percent, *errors, *comparison, parameters, *speeds, str(row.runs)]
 
 
 def _percent(summary: Summary) -> str:

@@ -19,6 +19,7 @@ from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.experiments.record import Outcome
+from amsdff_jax.training.start import with_task
 
 INVERSE_REGULARIZATION = (1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -39,7 +40,7 @@ def run_tfidf(config: Config, data: DataSplits) -> Outcome:
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     features = vectorizer.fit_transform(_texts(data.train))
     held_out = vectorizer.transform(_texts(data.validation))
-    labels, task = data.train.labels, data.train.task
+    labels, task = data.train.labels, data.train.task  # which of ordered classes is "single", too
     solver = "lbfgs" if task == "single" else "liblinear"  # which takes a fraction of the time for two classes
     regressions = [
         LogisticRegression(C=strength, max_iter=1000, random_state=config.seed, solver=solver)
@@ -62,7 +63,9 @@ def run_tfidf(config: Config, data: DataSplits) -> Outcome:
     logits = np.full((len(test), len(test.class_names)), np.log(np.finfo(np.float32).tiny), np.float32)
     trained = best.classes_ if task == "single" else np.flatnonzero(labels.any(axis=0))
     logits[:, trained] = known if task == "single" else known[:, trained]
-    evaluation = Evaluation(test.labels, logits, truncated=0, seconds=seconds, task=task)
+    evaluation = Evaluation(
+        test.labels, logits, truncated=0, seconds=seconds, task=with_task(config, data.train).task.kind
+    )
     metrics = compute_metrics(evaluation, test.class_names, config.loss)
     parameters = sum(regression.coef_.size + regression.intercept_.size for regression in fitted)
     return Outcome(evaluation, metrics, parameters, train_seconds)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import nearest, require
+from amsdff_jax.data.encoded_labels import label_kind
 from amsdff_jax.data.tokenization import pad_token_id
 from amsdff_jax.evaluation.evaluator import PREDICTIONS, PROBABILITIES
 from amsdff_jax.evaluation.inference import require_finite
@@ -34,7 +35,7 @@ class LeftOut:
     Attributes:
       name: of the part, such as "kernel size 3" or "maximum".
       logits: [C] float32, with the part's features replaced by zeros.
-      task: the kind of the model's task.
+      task: the kind of the model's task; of ordered classes, which are explained each by itself, "single".
     """
 
     name: str
@@ -64,7 +65,7 @@ class Explanation:
       scales: for each of the K scales, the model without it; () for a model without scales.
       pools: the same for the pools that the model has; () for a baseline.
       windows: of a text that is read in windows, the first token of each, special ones left out, and behind its last.
-      task: the kind of the model's task.
+      task: the kind of the model's task; of ordered classes, which are explained each by itself, "single".
     """
 
     model_name: str
@@ -270,7 +271,7 @@ class Explainer:
             target = saved.class_names.index(class_name) if class_name else int(logits.argmax())
             arguments = (self._variables, input_ids, attention_mask, is_word, np.int32(target))
             attributions = integrate_gradients(functools.partial(self._part_integral, *arguments))
-        windows = saved.model.windows
+        windows, task = saved.model.windows, label_kind(saved.task)
         scales = [f"kernel size {size}" for size in saved.model.config.kernel_sizes]
         pools = [POOLS[name] for name in saved.model.config.pools]
         return Explanation(
@@ -283,10 +284,10 @@ class Explainer:
             token_attention=measured["token_attention"][:count] if "token_attention" in measured else None,
             cls_attention=measured["cls_attention"][:, :count] if "cls_attention" in measured else None,
             expert_gates=measured.get("expert_gates"),
-            scales=_name_parts(scales, measured.get("without_scales", ()), saved.task),
-            pools=_name_parts(pools, measured.get("without_pools", ()), saved.task),
+            scales=_name_parts(scales, measured.get("without_scales", ()), task),
+            pools=_name_parts(pools, measured.get("without_pools", ()), task),
             windows=windows.spans(count) if windows is not None and count > windows.size else (),
-            task=saved.task,
+            task=task,
         )
 
     def _padded_length(self, tokens: int) -> int:

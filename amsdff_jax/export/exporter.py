@@ -15,6 +15,7 @@ from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_pa
 from amsdff_jax.base.validation import require, require_choice
 from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
+from amsdff_jax.data.encoded_labels import label_kind
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.tokenization import pad_token_id, save_tokenizer
 from amsdff_jax.evaluation.calibration import Calibration
@@ -93,7 +94,7 @@ def export_model(
     if max_loss is None:
         expected = run_model(saved, read_texts(file, columns.text_column))
     else:
-        if saved.task != "single":
+        if label_kind(saved.task) != "single":
             raise UserError(f"--int8: judges models that give a text one class, and this is {saved.task}; leave it out")
         labelled = read_file(file, columns, saved.class_names)
         expected = run_model(saved, list(labelled.texts), labelled.labels)

@@ -7,18 +7,25 @@ import numpy as np
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import require, require_choice
+from amsdff_jax.config import ModelConfig
 from amsdff_jax.config.encoder_families import transformers_values
 from amsdff_jax.config.encoders import EncoderConfig
 from amsdff_jax.interop.encoder_files import bert_name, encoder_name, fold_segments, reason_to_ignore
 from amsdff_jax.interop.weights_file import ENCODER
 
-# What transformers calls each kind of task.
+# What transformers calls each kind of task. Of an order of classes it knows nothing: their logits are as of single
+# labels, and the model tells by its thresholds.
 PROBLEM_TYPES = {
-    "single": "single_label_classification",
+    **dict.fromkeys(("ordinal", "single"), "single_label_classification"),
     "multi_label": "multi_label_classification",
     "regression": "regression",
 }
 NATIVE_MODEL = "bert"  # what `ModelConfig` calls a classifier with such a head
+
+
+def is_native(config: ModelConfig) -> bool:
+    """Whether transformers' own class holds such a classifier; it has no thresholds between ordered classes."""
+    return config.name == NATIVE_MODEL and not config.ordinal
 
 
 class Native(NamedTuple):
@@ -169,13 +176,14 @@ def labels_of(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def read_task(values: Mapping[str, Any], number: int) -> str:
+def read_task(values: Mapping[str, Any], number: int, ordinal: bool = False) -> str:
     """The kind of the task that a file says by `problem_type`.
 
     One that does not say is, as in transformers, of numbers if there is one logit, and else of single labels.
 
     Args:
       number: of logits.
+      ordinal: whether the model has thresholds between ordered classes.
 
     Raises:
       UserError: it says one that is not known here, or that has another number of logits.
@@ -183,12 +191,19 @@ def read_task(values: Mapping[str, Any], number: int) -> str:
     kinds = {problem_type: task for task, problem_type in PROBLEM_TYPES.items()}
     problem_type = values.get("problem_type") or PROBLEM_TYPES["regression" if number == 1 else "single"]
     require_choice("problem_type", problem_type, tuple(kinds))
-    check_task(kinds[problem_type], number)
-    return kinds[problem_type]
+    task = "ordinal" if ordinal and kinds[problem_type] == "single" else kinds[problem_type]
+    check_task(task, number, ordinal)
+    return task
 
 
-def check_task(task: str, number: int) -> None:
-    """Raises `UserError` unless a model of so many logits can have this task: regression has one, any other more."""
+def check_task(task: str, number: int, ordinal: bool) -> None:
+    """Raises `UserError` unless a model can have this task, by its number of logits and by whether it has thresholds.
+
+    Regression has one logit, any other task more; ordered classes, and only they, have thresholds between them.
+    """
+    expected = "ordinal of" if ordinal else "another than ordinal of"
+    thresholds = "a model with thresholds between its classes" if ordinal else "a model without thresholds"
+    require((task == "ordinal") == ordinal, "task", task, f"{expected} {thresholds}")
     expected = "1, more numbers a text are not supported" if task == "regression" else f"at least 2 with task {task}"
     require((number == 1) == (task == "regression"), "number of labels", number, expected)
 

@@ -20,11 +20,13 @@ from transformers.utils.generic import ModelOutput
 CNN_WIDTHS = (3, 4, 5)
 CNN_FILTERS = 100
 
+SMALLEST_STEP = 1e-6  # between the thresholds of ordered classes
+
 # Encoders whose positions are those of the real tokens alone, from `pad_token_id` + 1 on.
 COUNTS_AFTER_PADDING = ("roberta", "mpnet")
 
-# Of a model folder that was written before parts could be left out.
-ALL_PARTS = {"multi_scale": True, "fusion": True, "pools": ["attention", "query", "max"]}
+# Of a model folder that was written before parts could be left out, and classes be ordered.
+ALL_PARTS = {"multi_scale": True, "fusion": True, "pools": ["attention", "query", "max"], "ordinal": False}
 FORMER_PART = ("model", "encoder", "max_length")  # which once stood beside `amsdff`, as they do in exports
 
 # Of the head `bert`, by transformers' name of its family.
@@ -204,7 +206,7 @@ class EnhancedAMSDFF(TorchClassifier):
         self.classifier = nn.Sequential(
             *(nn.Linear(hidden, hidden // 2), nn.LayerNorm(hidden // 2), nn.GELU(), nn.Dropout(first_rate)),
             *(nn.Linear(hidden // 2, hidden // 4), nn.LayerNorm(hidden // 4), nn.GELU(), nn.Dropout(second_rate)),
-            nn.Linear(hidden // 4, fields.num_classes),
+            make_last_layer(hidden // 4, fields),
         )
         self.complete()
 
@@ -329,6 +331,36 @@ class PoolingStrategy(nn.Module):
         return self.pooling_fusion(torch.cat(pools, dim=-1)), token_attention, cls_attention
 
 
+class CumulativeLogits(nn.Module):
+    """Ordered classes by one score and the thresholds between them, the proportional-odds model.
+
+    Attributes:
+      weight: [1,F].
+      thresholds: [C-1]; the first one, and what softplus makes a step of from each to the next.
+    """
+
+    def __init__(self, features: int, num_classes: int):
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, features)))
+        cumulative = torch.logit(torch.arange(1, num_classes) / num_classes)  # of equally likely classes
+        self.thresholds = nn.Parameter(torch.cat([cumulative[:1], cumulative.diff().expm1().log()]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B,F] -> [B,C], the logarithms of the probabilities."""
+        steps = functional.softplus(self.thresholds[1:]) + SMALLEST_STEP
+        margins = torch.cat([self.thresholds[:1], steps]).cumsum(dim=0) - functional.linear(x, self.weight)
+        below, above = functional.logsigmoid(margins), functional.logsigmoid(-margins)
+        between = below[:, 1:] + above[:, :-1] + (-torch.expm1(-steps)).log()
+        return torch.cat([below[:, :1], between, above[:, -1:]], dim=1)
+
+
+def make_last_layer(features: int, config: Any) -> nn.Module:
+    """From what is summed up of a text to its logits."""
+    if config.ordinal:
+        return CumulativeLogits(features, config.num_classes)
+    return nn.Linear(features, config.num_classes)
+
+
 class TorchBaseline(TorchClassifier):
     """Encoder, `pool`, dropout, `classifier`."""
 
@@ -336,7 +368,7 @@ class TorchBaseline(TorchClassifier):
         super().__init__(config)
         size = self.build(config.model, self.transformer.config.hidden_size)
         self.dropout = nn.Dropout(config.model.dropout_rate)
-        self.classifier = nn.Linear(size, config.model.num_classes)
+        self.classifier = make_last_layer(size, config.model)
         self.complete()
 
     def classify(self, encoder_output: torch.Tensor, mask: torch.Tensor, valid_mask: torch.Tensor) -> TorchOutput:

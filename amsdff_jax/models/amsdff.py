@@ -14,10 +14,11 @@ from amsdff_jax.models.data_dependent_init import (
     standardize_layers,
     start_near_identity,
 )
-from amsdff_jax.models.dispatch import choose_compute_dtype, choose_logits_dtype, default_platform
+from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoders.registry import make_encoder
 from amsdff_jax.models.fusion import DynamicFusion
+from amsdff_jax.models.last_layer import make_last_layer
 from amsdff_jax.models.layers import LayerNorm, Linear, Sequential, gelu
 from amsdff_jax.models.multi_scale import MultiScaleAttention
 from amsdff_jax.models.pooling import PoolingStrategy
@@ -29,7 +30,7 @@ class AMSDFFOutput(NamedTuple):
     """What the classifier computed for a batch, from the logits back to the encoder.
 
     Attributes:
-      logits: before the softmax.
+      logits: before the softmax; of ordered classes the logarithms of the probabilities.
       pooled_features: what the classifier head reads.
       sequence_features: after the experts.
       token_attention: weights of the attention pool; a text's sum to 1.
@@ -68,7 +69,6 @@ class EnhancedAMSDFF(PretrainedClassifier):
         config.check_hidden_size(hidden_size)
         platform = platform or default_platform()
         dtype = choose_compute_dtype(config.compute_dtype, platform)
-        logits_dtype = choose_logits_dtype(config.num_classes, dtype)
 
         def block(in_features: int, out_features: int, dropout_rate: float) -> list:
             linear = Linear(in_features, out_features, dtype=dtype, rngs=rngs)
@@ -87,7 +87,7 @@ class EnhancedAMSDFF(PretrainedClassifier):
             [
                 *block(hidden_size, half, first_rate),
                 *block(half, quarter, second_rate),
-                Linear(quarter, config.num_classes, dtype=logits_dtype, rngs=rngs),
+                make_last_layer(quarter, config, dtype=dtype, rngs=rngs),
             ]
         )
         self._complete(config, encoder_config, platform, rngs)

@@ -13,9 +13,10 @@ from jaxtyping import Array, Float, Float32
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.config.encoders import ModernBertConfig
 from amsdff_jax.models.attention import MultiheadAttention
-from amsdff_jax.models.dispatch import choose_compute_dtype, choose_logits_dtype, default_platform
+from amsdff_jax.models.dispatch import choose_compute_dtype, default_platform
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.encoders.registry import make_encoder
+from amsdff_jax.models.last_layer import make_last_layer
 from amsdff_jax.models.layers import LayerNorm, Linear, Sequential, gelu, masked_mean, torch_conv_uniform
 from amsdff_jax.models.pooling import AttentionPool, max_pool
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -57,11 +58,10 @@ class Baseline(PretrainedClassifier):
         config.check_hidden_size(encoder_config.dim)
         platform = platform or default_platform()
         dtype = choose_compute_dtype(config.compute_dtype, platform)
-        logits_dtype = choose_logits_dtype(config.num_classes, dtype)
         self.transformer = make_encoder(encoder_config, dtype=dtype, rngs=rngs)
         pooled_size = self._build(config, encoder_config.dim, dtype=dtype, rngs=rngs)
         self.dropout = Dropout(config.dropout_rate)
-        self.classifier = Linear(pooled_size, config.num_classes, dtype=logits_dtype, rngs=rngs)
+        self.classifier = make_last_layer(pooled_size, config, dtype=dtype, rngs=rngs)
         self._complete(config, encoder_config, platform, rngs)
 
     def classify(self, encoder_output: Features, mask: Mask, seed: Seed | None = None) -> BaselineOutput:

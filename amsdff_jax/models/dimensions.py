@@ -86,8 +86,13 @@ def read_head_sizes(model_name: str, tensors: Mapping[str, np.ndarray], source: 
     Raises:
       UserError: a tensor that tells a size is missing or has another rank.
     """
-    last_layer = "classifier.8.weight" if model_name == "amsdff" else "classifier.weight"
-    sizes: dict[str, Any] = {"num_classes": require_matrix(tensors, last_layer, source).shape[0]}
+    last_layer = "classifier.8" if model_name == "amsdff" else "classifier"
+    logits = require_matrix(tensors, f"{last_layer}.weight", source).shape[0]
+    thresholds = tensors.get(f"{last_layer}.thresholds")  # between the classes, of ordered ones
+    sizes: dict[str, Any] = {
+        "num_classes": logits if thresholds is None else thresholds.size + 1,
+        "ordinal": thresholds is not None,
+    }
     if model_name != "amsdff":
         return sizes
     scales = count_modules(tensors, SCALES, source)

@@ -103,12 +103,14 @@ class Objective(NamedTuple):
     is_right: Callable[[Array, Any], Array] | None
 
 
+_ONE_CLASS = Objective(
+    loss_parts=lambda logits, labels, config, _: loss_parts(logits, labels, config),
+    text_weights=lambda labels, weights: weights[labels],
+    is_right=lambda logits, labels: logits.argmax(axis=-1) == labels,
+)
 OBJECTIVES = {
-    "single": Objective(
-        loss_parts=lambda logits, labels, config, _: loss_parts(logits, labels, config),
-        text_weights=lambda labels, weights: weights[labels],
-        is_right=lambda logits, labels: logits.argmax(axis=-1) == labels,
-    ),
+    "single": _ONE_CLASS,
+    "ordinal": _ONE_CLASS,
     "multi_label": Objective(
         loss_parts=multi_label_loss_parts,
         text_weights=lambda labels, _: jnp.ones(labels.shape[:1], jnp.float32),

@@ -20,9 +20,9 @@ from amsdff_jax.interop.encoder_files import MODEL_TYPE
 from amsdff_jax.interop.hub import shared_name
 from amsdff_jax.interop.safetensors_file import read_safetensors, write_safetensors
 from amsdff_jax.interop.sequence_classification import (
-    NATIVE_MODEL,
     check_task,
     from_native,
+    is_native,
     label_values,
     labels_of,
     native_values,
@@ -114,8 +114,9 @@ def replace_model_folder(folder: str | Path) -> Iterator[Path]:
 def write_model(folder: Path, saved: SavedModel) -> None:
     """Writes `config.json`, `model.safetensors` (PyTorch's names and layout) and the tokenizer's files into a folder.
 
-    transformers loads it, too: a classifier `bert` as its own class for the encoder's family, any other by the module
-    that the folder carries. Adapters are merged into the weights: whoever reads the folder sees an ordinary model.
+    transformers loads it, too: a classifier `bert` as its own class for the encoder's family, any other, and one of
+    ordered classes, by the module that the folder carries. Adapters are merged into the weights: whoever reads the
+    folder sees an ordinary model.
 
     Raises:
       OSError: they cannot be written.
@@ -123,7 +124,7 @@ def write_model(folder: Path, saved: SavedModel) -> None:
     model, tokenizer = merge_adapters(saved.model), saved.tokenizer
     size = None if model.windows is None else model.windows.size
     fits = size == (saved.max_length if saved.long_texts == "windows" else None)
-    check_task(saved.task, len(saved.class_names))
+    check_task(saved.task, len(saved.class_names), model.config.ordinal)
     require(fits, "long_texts", saved.long_texts, f"windows if, and only if, the model has some ({model.windows})")
     tensors, encoder = to_state_dict(model), model.encoder_config
     own = {
@@ -133,7 +134,7 @@ def write_model(folder: Path, saved: SavedModel) -> None:
         "reads_pairs": saved.reads_pairs,
         "model": dataclasses.asdict(model.config) | {"encoder": shared_name(model.config.encoder)},
     }
-    if model.name == NATIVE_MODEL:
+    if is_native(model.config):
         tensors = to_native(tensors, encoder)
         values = interface_values(saved)
     else:
@@ -218,7 +219,7 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
     model_config = dataclasses.replace(config.model, **fields)
     weights = folder / WEIGHTS
     tensors = read_safetensors(weights)
-    if model_config.name == NATIVE_MODEL:
+    if is_native(model_config):
         tensors = from_native(tensors, config.encoder, str(weights))
     check_sizes(model_config, config.encoder, tensors, str(weights), str(folder / "config.json"))
     model = abstract_model(lambda rngs: MODELS[model_config.name](model_config, config.encoder, rngs=rngs))
@@ -269,7 +270,7 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         if version > 1:
             own = content[MODEL_TYPE]
         model = build(ModelConfig, own["model"], "model.")
-        native = model.name == NATIVE_MODEL
+        native = is_native(model)
         kind = content["model_type"]
         require((kind == MODEL_TYPE) != native, "model_type", kind, f"{MODEL_TYPE!r} or the family of a model 'bert'")
         encoder = read_encoder_values(content) if native else read_saved_encoder(own["encoder"])
@@ -288,7 +289,9 @@ def read_model_config(folder: str | Path) -> FolderConfig:
         require_choice("long_texts", long_texts, LONG_TEXTS)
         windows = read_windows(own.get("windows"), long_texts, max_length)
         reading = (max_length, reads_pairs, long_texts, windows)
-        return FolderConfig(model, encoder, tuple(class_names), *reading, read_task(content, len(class_names)))
+        return FolderConfig(
+            model, encoder, tuple(class_names), *reading, read_task(content, len(class_names), model.ordinal)
+        )
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

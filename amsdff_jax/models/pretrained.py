@@ -56,7 +56,8 @@ class PretrainedClassifier(nnx.Module):
       transformer: the encoder.
       windows: how it reads texts of more tokens than one has; None: it takes none that are longer than its encoder
         does. Set by `read_in_windows`.
-      needs_data_init: whether the layers after the encoder are random and have yet to be fitted by `fit_new_layers`.
+      needs_data_init: whether the layers after the encoder are random and have yet to be fitted, by `fit_new_layers`
+        or, of ordered classes, the thresholds between them.
     """
 
     name: ClassVar[str]
@@ -204,7 +205,7 @@ class PretrainedClassifier(nnx.Module):
     @classmethod
     def _with_new_layers(cls, config: ModelConfig, sizes: EncoderConfig, seed: int) -> Self:
         model = cls(config, sizes, rngs=nnx.Rngs(seed))
-        model.needs_data_init = cls.can_fit_new_layers
+        model.needs_data_init = cls.can_fit_new_layers or config.ordinal
         return model
 
     def for_platform(self, platform: str, **fields: Any) -> Self:

@@ -42,7 +42,10 @@ RECURRENT_WEIGHTS = tuple(
 RECURRENT_BIASES = tuple(name.replace("weight", "bias") for name in RECURRENT_WEIGHTS)
 
 # What is called and laid out alike on both sides.
-ALIKE = ("bias", "cls_token", "in_proj_bias", "running_mean", "running_var", *RECURRENT_WEIGHTS, *RECURRENT_BIASES)
+ALIKE = (
+    *("bias", "cls_token", "in_proj_bias", "running_mean", "running_var", "thresholds"),
+    *RECURRENT_WEIGHTS, *RECURRENT_BIASES,
+)  # fmt: skip
 
 LEAVES = {
     **{name: Leaf(name) for name in ALIKE},
@@ -78,7 +81,7 @@ REGISTRATION_ORDER = """
     in_proj_weight in_proj_bias weight bias running_mean running_var num_batches_tracked out_proj weight_ih_l0
     weight_hh_l0 bias_ih_l0 bias_hh_l0 weight_ih_l0_reverse weight_hh_l0_reverse bias_ih_l0_reverse
     bias_hh_l0_reverse weight_ih_l1 weight_hh_l1 bias_ih_l1 bias_hh_l1 weight_ih_l1_reverse weight_hh_l1_reverse
-    bias_ih_l1_reverse bias_hh_l1_reverse lora_A lora_B
+    bias_ih_l1_reverse bias_hh_l1_reverse lora_A lora_B thresholds
 """
 REGISTRATION_NUMBER = {part: number for number, part in enumerate(REGISTRATION_ORDER.split())}
 

@@ -1,12 +1,12 @@
 """Numbers as a model learns them: with mean 0 and standard deviation 1, and back in their unit."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from amsdff_jax.models.layers import Linear
+from amsdff_jax.models.last_layer import last_layer_of
 
 
 class TargetScale(NamedTuple):
@@ -30,7 +30,6 @@ class TargetScale(NamedTuple):
 
     def fold_into(self, model: nnx.Module) -> None:
         """Makes a model of standardized labels one whose logits are in their unit, by its last layer."""
-        last = getattr(model, "classifier")  # noqa: B009 - every classifier has it
-        layer: Linear = last if isinstance(last, Linear) else last[-1]
+        layer: Any = last_layer_of(model)
         layer.kernel[...] = layer.kernel[...] * self.deviation
         layer.bias[...] = layer.bias[...] * self.deviation + self.mean

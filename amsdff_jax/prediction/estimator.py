@@ -12,9 +12,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import Config
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.dataset import TextDataset, stratified_split
+from amsdff_jax.data.labels import is_rising
 from amsdff_jax.data.rows import is_list, plain
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.texts import Text, checked, numbered
@@ -51,7 +53,8 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
       encoder_learning_rate: peak, of the encoder; 0 freezes it (`train.encoder_learning_rate`).
       max_length: tokens that texts are truncated to (`data.max_length`).
       validation_fraction: share of the texts, between 0 and 1 (`data.validation_fraction`).
-      config: every other setting: a `Config`, or nested names and values such as {"loss": {"ce": 1.0}}.
+      config: every other setting: a `Config`, or nested names and values such as {"loss": {"ce": 1.0}}. With
+        {"task": {"kind": "ordinal"}} the classes are numbers in their order.
       random_state: a seed, or NumPy's `RandomState`; None: `config.seed`, so that two fits are the same.
 
     Attributes:
@@ -108,11 +111,14 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
         classes, indices = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise UserError(f"y: expected at least two classes, got one class or none: {classes.tolist()}")
+        names = tuple(map(str, classes.tolist()))
+        if config.task.kind == "ordinal" and not is_rising(names):
+            raise UserError(f"y: with task.kind=ordinal expected numbers, whose order is known, got {first_of(names)}")
         paired = bool(texts) and isinstance(texts[0], tuple)
         dataset = TextDataset(
             [text[0] for text in texts] if paired else texts,
             indices,
-            tuple(map(str, classes.tolist())),
+            names,
             [text[1] for text in texts] if paired else None,
             name="X",
         )

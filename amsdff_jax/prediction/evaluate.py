@@ -112,9 +112,9 @@ def _evaluate_and_write(
     metrics = reporter.evaluate(dataset, directory)
     if is_first_host():
         with report_errors(directory):
-            write_metrics(directory, {name: metrics}, dataset.task)
+            write_metrics(directory, {name: metrics}, reporter.task)
             if card:
                 record_metrics(card, {name: metrics})
         reporter.draw()
-        print_metrics({name: metrics}, directory, dataset.task)
+        print_metrics({name: metrics}, directory, reporter.task)
     return metrics

@@ -8,6 +8,7 @@ import numpy as np
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import BATCH_TYPES, Batch
+from amsdff_jax.data.encoded_labels import label_kind
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.parallel.data_parallel import DataParallel
@@ -51,7 +52,7 @@ def lower_train_step(
     update = make_train_step(graphs.train, config, optimizer, weights, gather=parallel.gather)
     step: Any = parallel.compile_train_step(update, state)
     texts: Any = jax.ShapeDtypeStruct((config.train.batch_size, length), np.int32)
-    kind = BATCH_TYPES[config.task.kind]
+    kind = BATCH_TYPES[label_kind(config.task.kind)]
     shape = (config.train.batch_size, model.config.num_classes) if kind is np.bool_ else texts.shape[:1]
     labels: Any = jax.ShapeDtypeStruct(shape, kind)
     batch = Batch(texts, texts, labels)

@@ -49,6 +49,8 @@ class RunProgress:
         value = record["validation"][metric]
         if self.best_value is None:
             better = True
+        elif value is None:  # not defined for what the model says
+            better = False
         elif lower_is_better:
             better = value < self.best_value
         else:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -17,9 +18,11 @@ from amsdff_jax.base.validation import nearest
 from amsdff_jax.config import Config, TaskConfig
 from amsdff_jax.data.batches import make_batch, plan_sample
 from amsdff_jax.data.dataset import KINDS, TextDataset
+from amsdff_jax.data.encoded_labels import count_classes, label_kind
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import METRICS, best_metric
 from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.models.last_layer import CumulativeLogits, last_layer_of
 from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
@@ -39,15 +42,18 @@ logger = logging.getLogger(__name__)
 def with_task(config: Config, train_data: TextDataset) -> Config:
     """The settings with the task of a run, which the training data tells where they do not, and a metric that it has.
 
+    That classes are ordered the settings alone can say.
+
     Raises:
       UserError: the settings say another task.
     """
     task = train_data.task
-    if config.task.kind not in ("single", task):
+    if label_kind(config.task.kind) not in ("single", task) or (config.task.kind == "ordinal" and task != "single"):
         raise UserError(
             f"task.kind: {config.task.kind}, but {train_data.name} has {KINDS[task]}; "
             f"read it with task={config.task.kind}"
         )
+    task = "ordinal" if config.task.kind == "ordinal" else task
     metric = best_metric(config.train.best_metric, task)
     train = dataclasses.replace(config.train, best_metric=metric)
     return dataclasses.replace(config, task=TaskConfig(task), train=train)
@@ -65,7 +71,7 @@ def check_run(
     Args:
       metrics: the names of those that the caller computes.
     """
-    task = METRICS[train_data.task]
+    task = METRICS[config.task.kind]
     known = sorted(task.higher_is_better | task.lower_is_better | set(metrics))
     if config.train.best_metric not in known:
         raise UserError(
@@ -88,6 +94,10 @@ def check_run(
     if (train_data.text_pairs is None) != (val_data.text_pairs is None):
         with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)
         raise UserError(f"{without.name}: holds single texts, but {with_pairs.name} pairs of texts; expected the same")
+    if config.task.kind == "ordinal" and not model.config.ordinal:
+        raise UserError(
+            "task.kind: ordinal, but the model has no thresholds between ordered classes; make it with ordinal=True"
+        )
     classes, positions = model.config.num_classes, model.encoder_config.max_tokens
     if classes != len(train_data.class_names):
         raise UserError(
@@ -184,16 +194,25 @@ def require_same_weights(state: TrainState) -> None:
 
 
 def fit_new_layers(model: PretrainedClassifier, tokens: Tokens, seed: int) -> None:
-    """Fits the random layers of `model` to some texts of `tokens`, chosen by `seed`."""
-    batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed))
-    mask = jnp.asarray(batch.attention_mask, bool)
-    fit_to_features(model, _encode(model, jnp.asarray(batch.input_ids), mask), mask)
-    logger.info("new layers fitted to %d training texts", len(batch.labels))
+    """Fits the random layers of `model` to some texts of `tokens`, chosen by `seed`, and thresholds to all labels."""
+    if model.can_fit_new_layers:
+        batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed))
+        mask = jnp.asarray(batch.attention_mask, bool)
+        fit_to_features(model, _encode(model, jnp.asarray(batch.input_ids), mask), mask)
+        logger.info("new layers fitted to %d training texts", len(batch.labels))
+    fit_last_layer(model, tokens.labels)
 
 
 def fit_to_features(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> None:
     """Fits the random layers of `model` to what the encoder has made of some texts: [B,S,H], and mask [B,S] bool."""
     _fit(model, encoder_output, mask)
+
+
+def fit_last_layer(model: PretrainedClassifier, labels: np.ndarray) -> None:
+    """Fits the thresholds of ordered classes, if the model has any, to training labels; the last layer to be fitted."""
+    last = last_layer_of(model)
+    if isinstance(last, CumulativeLogits):
+        last.fit(count_classes(labels, last.out_features))
     model.needs_data_init = False
 
 

@@ -91,18 +91,18 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
         return False
     if is_first_host():
         with report_errors(report):
-            record_training(
-                workdir / "model", config, splits, metrics, steps=trainer.total_steps, best_step=trainer.best_step
-            )
-            write_metrics(report, metrics, data.train.task)
+            resolved = dataclasses.replace(config, train=trainer.config.train)  # with the metric that the task has
+            steps = {"steps": trainer.total_steps, "best_step": trainer.best_step}
+            record_training(workdir / "model", resolved, splits, metrics, **steps)
+            write_metrics(report, metrics, trainer.config.task.kind)
             if data.test is not None:
                 record_test_split(workdir, data.test)
                 last = trainer.history[-1]["step"]
                 with Trackers(trainer.config, workdir, last, resumed=True) as trackers:
                     trackers.log("test", last, metrics["test"])
         reporter.draw()
-        draw_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, config.train.best_metric)
-        print_metrics(metrics, report, data.train.task)
+        draw_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, trainer.config.train.best_metric)
+        print_metrics(metrics, report, trainer.config.task.kind)
     return True
 
 

@@ -348,7 +348,9 @@ class Trainer:
             data, task = self.config.data, self.config.task.kind
             reading = (data.max_length, self._reads_pairs, data.long_texts, task)
             save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, *reading))
-            best = f"{self.config.train.best_metric} {self._progress.best_value:.4f} at step {self.best_step}"
+            value = self._progress.best_value
+            reached = "–" if value is None else f"{value:.4f}"
+            best = f"{self.config.train.best_metric} {reached} at step {self.best_step}"
             memory = f", in at most {peak / 1e6:.0f} MB of memory" if (peak := peak_memory()) else ""
             took = f"{self._progress.seconds:.0f} s{memory}"
             logger.info("trained for %s; best validation %s, saved to %s", took, best, folder)
