@@ -56,13 +56,13 @@ def use_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def filled_folder(folder: Path | None, resumable: bool = False) -> Iterator[Path | None]:
-    """A folder beside `folder` to fill, which replaces it at the end.
+    """A folder beside `folder` to fill, which becomes `folder` at the end.
 
     Nobody finds half of it: until then it has another name. Processes that fill the same one at the same time have one
-    each, and the last to end replaces the others', whose maps stay as they are.
+    each, of which that of the first to end stays; what the others have mapped of theirs they can still read.
 
     Args:
-      folder: None: there is no cache.
+      folder: what is there already is removed, for it is damaged; None: there is no cache.
       resumable: what a killed process, or an error, has left is given to the next that asks for the same `folder`;
         otherwise it is removed.
 
@@ -84,10 +84,10 @@ def filled_folder(folder: Path | None, resumable: bool = False) -> Iterator[Path
             if not resumable:
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, or the same
         try:
             partial.rename(folder)
         except OSError:
+            # Another was sooner. Its folder stays: not every file system leaves a map of a file that is gone.
             shutil.rmtree(partial, ignore_errors=True)
     use_folder(folder)
     evict_oldest(folder.parent, "*/", LARGEST_FOLDERS)
@@ -116,6 +116,7 @@ def remembered(folder: Path | None, question: str, answer: Callable[[], str]) ->
 def _open_partial(folder: Path, resumable: bool) -> tuple[Path, IO[bytes]]:
     """A folder to fill and its lock; one that nobody fills any more is taken over, or removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
     for partial in sorted(folder.parent.glob(f"{folder.name}.*.partial")):
         with contextlib.suppress(OSError):
             lock = (partial / LOCK).open("ab")

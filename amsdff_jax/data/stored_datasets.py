@@ -120,7 +120,7 @@ class TextStore:
 
     def keep(self, dataset: TextDataset) -> None:
         """Lets what was stored be found again as this dataset; raises `UserError` if it cannot be written."""
-        if self._folder is None:
+        if self._folder is None or not self._folder.exists():  # where no locks are known another may have removed it
             return
         with storage_errors(self._folder):
             np.save(self._folder / LABELS, dataset.labels)

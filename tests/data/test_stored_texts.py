@@ -187,6 +187,21 @@ def test_a_file_that_changes_while_it_is_read_is_not_found_again(folder, tmp_pat
         assert list(read_file(str(path), DataConfig()).texts) == expected
 
 
+def test_a_folder_that_is_removed_while_it_is_filled_changes_nothing(folder, tmp_path, monkeypatch):
+    path = write_rows(tmp_path / "data.jsonl", 101)
+    expected = read_file(path, DataConfig())
+    store_soon(monkeypatch.setattr)
+    reading = files._scan_files
+
+    def disturbed(*given):
+        yield from reading(*given)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr(files, "_scan_files", disturbed)
+    for _ in range(2):
+        assert_same(expected, read_file(path, DataConfig()))
+
+
 @pytest.mark.parametrize(
     ("length", "long_texts"), [(9, "truncate"), (9, "head_tail"), (11, "windows"), (500, "truncate")]
 )
