@@ -1,7 +1,8 @@
-"""Labelled texts in memory, and their stratified split."""
+"""Labelled texts, in memory or stored, and their stratified split."""
 
 import dataclasses
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from amsdff_jax.base.cache import remembered
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.validation import build, first_of, require, shown
@@ -17,6 +19,7 @@ from amsdff_jax.config.columns import write_columns
 from amsdff_jax.data.encoded_labels import count_classes, encode_labels, label_kind, labels_in_order, task_of_labels
 from amsdff_jax.data.iterative import iterative_parts
 from amsdff_jax.data.rows import listed
+from amsdff_jax.data.stored_texts import StoredTexts, joined, take
 
 MOST_LISTED = 20  # classes in a line of the log
 RANGES = 10  # of numbers, with equally many texts each
@@ -32,7 +35,8 @@ KINDS = {
 class TextDataset:
     """Texts with their labels: a class each, any number of classes, or a number.
 
-    Lists, arrays and the columns of a data frame are taken by position; they are kept as lists.
+    Lists, arrays and the columns of a data frame are taken by position; they are kept as lists. Texts, pairs and ids
+    that are stored, because they are too many for memory, stay so.
 
     Attributes:
       texts: the N texts.
@@ -58,9 +62,9 @@ class TextDataset:
     name: str = "data"
 
     def __post_init__(self) -> None:
-        texts, labels = listed(self.texts, f"{self.name}: texts"), labels_in_order(self.labels, self.name)
-        pairs = None if self.text_pairs is None else listed(self.text_pairs, f"{self.name}: text_pairs")
-        ids = [] if self.ids is None else listed(self.ids, f"{self.name}: ids")
+        texts, labels = _listed(self.texts, f"{self.name}: texts"), labels_in_order(self.labels, self.name)
+        pairs = None if self.text_pairs is None else _listed(self.text_pairs, f"{self.name}: text_pairs")
+        ids = [] if self.ids is None else _listed(self.ids, f"{self.name}: ids")
         ids = ids or range(len(texts))
         for what, values in (("labels", labels), ("text_pairs", pairs), ("ids", ids)):
             if values is not None and len(values) != len(texts):
@@ -68,7 +72,7 @@ class TextDataset:
         if not texts:
             raise UserError(f"{self.name}: holds no text; expected at least one")
         for what, values in (("texts", texts), ("text_pairs", pairs or [])):
-            for row, text in enumerate(values):
+            for row, text in enumerate(() if isinstance(values, StoredTexts) else values):
                 if not isinstance(text, str):
                     raise UserError(f"{self.name}: {what}[{row}]: expected a string, got {shown(text)}")
         names = _class_names(listed(self.class_names, f"{self.name}: class_names"), self.name)
@@ -77,7 +81,7 @@ class TextDataset:
             "labels": encode_labels(labels, names, self.name),
             "class_names": names,
             "text_pairs": pairs,
-            "ids": list(map(str, ids)),
+            "ids": ids if isinstance(ids, StoredTexts) else list(map(str, ids)),
             "name": str(self.name),
         }
         for field, value in fields.items():
@@ -207,8 +211,17 @@ class TextDataset:
     @property
     def fingerprint(self) -> str:
         """A digest of texts and labels; names of classes, texts and dataset do not count."""
+        texts = [texts for texts in (self.texts, self.text_pairs) if texts is not None]
+        stored = [texts for texts in texts if isinstance(texts, StoredTexts)]
+        if len(stored) < len(texts):
+            return self._fingerprint()
+        labels = hashlib.blake2b(self.labels.tobytes(), digest_size=16).hexdigest()
+        question = " ".join(["fingerprint", labels, *(texts.digest for texts in stored)])
+        return remembered(stored[0].folder, question, self._fingerprint)
+
+    def _fingerprint(self) -> str:
         digest = hashlib.blake2b(self.labels.tobytes(), digest_size=16)
-        for text in (*self.texts, *(self.text_pairs or ())):
+        for text in itertools.chain(self.texts, self.text_pairs or ()):
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
         return digest.hexdigest()
@@ -231,13 +244,13 @@ class TextDataset:
 
     def take(self, indices: np.ndarray, name: str) -> "TextDataset":
         """The texts at `indices`, in that order, or those for which a mask of N truth values says so."""
-        rows: list[int] = np.arange(len(self))[indices].tolist()
+        rows = np.arange(len(self))[indices]
         return TextDataset(
-            texts=[self.texts[row] for row in rows],
+            texts=take(self.texts, rows),
             labels=self.labels[rows],
             class_names=self.class_names,
-            text_pairs=None if self.text_pairs is None else [self.text_pairs[row] for row in rows],
-            ids=[self.ids[row] for row in rows],
+            text_pairs=None if self.text_pairs is None else take(self.text_pairs, rows),
+            ids=take(self.ids, rows),
             name=name,
         )
 
@@ -250,13 +263,13 @@ class TextDataset:
         other.require_classes(self.class_names, self.name, self.task)
         if (self.text_pairs is None) != (other.text_pairs is None):
             raise UserError(f"{self.name} and {other.name}: expected pairs of texts in both or in none")
-        pairs = [*(self.text_pairs or ()), *(other.text_pairs or ())] or None
+        pairs = None if self.text_pairs is None else joined(self.text_pairs, other.text_pairs or ())
         return TextDataset(
-            texts=[*self.texts, *other.texts],
+            texts=joined(self.texts, other.texts),
             labels=np.concatenate([self.labels, other.labels]),
             class_names=self.class_names,
             text_pairs=pairs,
-            ids=[*self.ids, *other.ids],
+            ids=joined(self.ids, other.ids),
             name=self.name,
         )
 
@@ -314,6 +327,10 @@ def by_class(class_names: Sequence[str], values: Iterable[Any]) -> str:
     """A value of every class for the log, such as `neg 41, pos 42`."""
     listed = [f"{name} {value}" for name, value in zip(class_names, values, strict=True)]
     return printable(first_of(listed, most=MOST_LISTED))
+
+
+def _listed(values: Iterable[Any], what: str) -> Sequence[Any]:
+    return values if isinstance(values, StoredTexts) else listed(values, what)
 
 
 def _several(names: str | Sequence[str]) -> list[str]:

@@ -10,12 +10,13 @@ from amsdff_jax.data.rows import is_list, listed, plain
 
 
 def labels_in_order(labels: Any, dataset: str) -> Any:
-    """The labels by position: an array [N,C] as it is, anything else as a list.
+    """The labels by position: an array [N,C], or one of the type that labels have here, as it is, else a list.
 
     Raises:
       UserError: no list; names the dataset.
     """
-    return labels if getattr(labels, "ndim", 1) == 2 else listed(labels, f"{dataset}: labels")
+    as_it_is = getattr(labels, "ndim", 1) == 2 or _is_encoded(labels)
+    return labels if as_it_is else listed(labels, f"{dataset}: labels")
 
 
 def encode_labels(labels: Any, class_names: tuple[str, ...], dataset: str) -> np.ndarray:
@@ -30,6 +31,12 @@ def encode_labels(labels: Any, class_names: tuple[str, ...], dataset: str) -> np
     Raises:
       UserError: a label that is no class; names its row, from 0.
     """
+    if _is_encoded(labels):
+        number = labels.dtype == np.float64
+        fits = np.isfinite(labels) if number else (labels >= 0) & (labels < len(class_names))
+        if fits.all() and (not number or len(class_names) == 1):  # in time and memory that millions have, too
+            return labels.copy()
+        labels = labels.tolist()
     if not isinstance(labels, list):
         return _indicators(np.asarray(labels), class_names, dataset)
     if len(class_names) == 1 and labels and all(isinstance(plain(label), float) for label in labels):
@@ -53,6 +60,10 @@ def count_classes(labels: np.ndarray, number: int) -> np.ndarray:
     if task_of_labels(labels) == "regression":
         return np.array([len(labels)])
     return labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=number)
+
+
+def _is_encoded(labels: Any) -> bool:
+    return type(labels) is np.ndarray and labels.ndim == 1 and labels.dtype in (np.int32, np.float64)
 
 
 def _numbers(labels: list[Any], dataset: str) -> np.ndarray:

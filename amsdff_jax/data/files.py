@@ -1,7 +1,8 @@
 """Reads labelled texts from CSV, TSV, JSON, JSONL and Parquet files, packed or not, one or several."""
 
+import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
@@ -11,17 +12,23 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.file_sets import find_files, format_of
 from amsdff_jax.data.json_rows import json_lines_rows, json_rows
 from amsdff_jax.data.label_sets import label_columns
-from amsdff_jax.data.labelled_rows import label_rows
+from amsdff_jax.data.labelled_rows import label_rows, warn_of_labels
 from amsdff_jax.data.packed import PACKINGS, unpack
 from amsdff_jax.data.parquet import parquet_rows
 from amsdff_jax.data.remote import is_url, open_url
 from amsdff_jax.data.rows import Row
 from amsdff_jax.data.signatures import SIGNATURE_BYTES, name_format
+from amsdff_jax.data.stored_datasets import TextStore, dataset_folder, read_dataset
 from amsdff_jax.data.tables import table_rows
+
+logger = logging.getLogger(__name__)
 
 
 def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), task: str = "single") -> TextDataset:
     """Reads a file into a dataset, or several into one.
+
+    Texts that are too many for memory are stored in the cache, where they are found again as long as the files are the
+    same; without a cache in temporary files.
 
     Args:
       path: a name, or a URL, that ends in one of `FORMATS`, or one of these and .gz or .zst; or several files, as
@@ -37,7 +44,20 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), ta
         how many there are, and the first.
     """
     columns = [*split_columns(config.text_column), *split_columns(config.text_pair_column), *label_columns(config)]
-    return label_rows(scan_rows(path, columns, config), config, class_names, str(path), task)
+    files, name = find_files(path), str(path)
+    folder = dataset_folder(files, config, class_names, task)
+    dataset = read_dataset(folder, name)
+    if dataset is not None:
+        logger.info("%s: %d texts, read by an earlier run", name, len(dataset))
+        if not len(class_names):
+            warn_of_labels(dataset, config)
+        return dataset
+    with TextStore(folder) as store:
+        rows = _scan_files(files, _distinct(columns), config)
+        dataset = label_rows(rows, config, class_names, name, task, store)
+        if store.begun and dataset_folder(files, config, class_names, task) == folder:  # nobody wrote to them meanwhile
+            store.keep(dataset)
+    return dataset
 
 
 def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
@@ -66,10 +86,17 @@ def scan_rows(path: str, columns: Sequence[str] | None = None, config: DataConfi
     Raises:
       UserError: no such file, an unknown format, a table without one of the columns, or a file that cannot be read on.
     """
-    columns = None if columns is None else list(dict.fromkeys(columns))
-    for file, name in find_files(path).items():
-        for row in _scan_file(file, columns, config or DataConfig()):
+    yield from _scan_files(find_files(path), None if columns is None else _distinct(columns), config or DataConfig())
+
+
+def _scan_files(files: Mapping[str, str], columns: Sequence[str] | None, config: DataConfig) -> Iterator[Row]:
+    for file, name in files.items():
+        for row in _scan_file(file, columns, config):
             yield Row(f"{name}: {row.place}", row.values, row.error and f"{name}: {row.error}") if name else row
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(columns))
 
 
 def _scan_file(path: str, columns: Sequence[str] | None, config: DataConfig) -> Iterator[Row]:

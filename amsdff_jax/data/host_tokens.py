@@ -11,7 +11,7 @@ import numpy as np
 
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.saved_tokenizer import Tokenizer
-from amsdff_jax.data.token_cache import content_digest, tokenize_once
+from amsdff_jax.data.token_cache import content_digest, tokens_for_batches
 from amsdff_jax.data.tokenization import tokenize_rows
 from amsdff_jax.data.tokens import Tokens, TokensOnDemand, fingerprint
 from amsdff_jax.parallel.hosts import (
@@ -26,13 +26,13 @@ from amsdff_jax.parallel.hosts import (
 def tokenize_on_hosts(
     dataset: TextDataset, tokenizer: Tokenizer, max_length: int, long_texts: str = "truncate"
 ) -> Tokens:
-    """What `tokenize_once` gives; of several hosts each tokenizes its share, and they exchange the lengths.
+    """What `tokens_for_batches` gives; of several hosts each tokenizes its share, and they exchange the lengths.
 
     Raises:
       UserError: the tokenizer fails on a text, or the hosts have other texts, labels or tokenizers.
     """
     if jax.process_count() == 1:
-        return tokenize_once(dataset, tokenizer, max_length, long_texts)
+        return tokens_for_batches(dataset, tokenizer, max_length, long_texts)
     require_same_on_all_hosts(f"texts or labels in {dataset.name}", dataset.fingerprint)
     require_same_on_all_hosts("tokenizer", content_digest(dataset, tokenizer, max_length, long_texts))
     own = copy.deepcopy(tokenizer)  # tokens are made in a thread, while others may set theirs to another length

@@ -12,6 +12,7 @@ from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.labels import find_class_names, find_indices, is_rising, label_of
 from amsdff_jax.data.rows import Row, is_list, plain, value_of
+from amsdff_jax.data.stored_texts import take
 
 SEVERAL_LABELS = ("label_columns", "label_separator", "label_hierarchy")  # settings of `DataConfig`
 TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
@@ -25,7 +26,7 @@ class LabelReader(Protocol):
         ...
 
     def encode(
-        self, name: str, labels: list[Any], places: list[str], class_names: Sequence[str]
+        self, name: str, labels: list[Any], places: Sequence[str], class_names: Sequence[str]
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         """The labels of all rows as numbers, and the classes, which are taken from the labels if none are given."""
         ...
@@ -76,7 +77,7 @@ class _OneLabel:
         return label_of(value_of(row, column), f"{row.place}, column {column!r}")
 
     def encode(
-        self, name: str, labels: list[str], places: list[str], class_names: Sequence[str]
+        self, name: str, labels: list[str], places: Sequence[str], class_names: Sequence[str]
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         known = tuple(class_names) or split_columns(self._config.label_order)
         if not known:
@@ -110,7 +111,7 @@ class _Number:
         return number
 
     def encode(
-        self, name: str, labels: list[float], places: list[str], class_names: Sequence[str]
+        self, name: str, labels: list[float], places: Sequence[str], class_names: Sequence[str]
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         if not class_names and min(labels) == max(labels):
             raise UserError(
@@ -141,16 +142,16 @@ class _ListOfLabels:
         return self._expand([label_of(each, place) for each in values])
 
     def encode(
-        self, name: str, labels: list[list[str]], places: list[str], class_names: Sequence[str]
+        self, name: str, labels: list[list[str]], places: Sequence[str], class_names: Sequence[str]
     ) -> tuple[np.ndarray, tuple[str, ...]]:
-        rows = [row for row, names in enumerate(labels) for _ in names]
-        flat, flat_places = [each for names in labels for each in names], [places[row] for row in rows]
+        rows = np.repeat(np.arange(len(labels)), np.fromiter(map(len, labels), np.int64, len(labels)))
+        flat, flat_places = [each for names in labels for each in names], take(places, rows)
         known = tuple(class_names) or self._class_names(name, flat, flat_places)
         encoded = np.zeros((len(labels), len(known)), bool)
         encoded[rows, find_indices(name, flat, flat_places, self._config, known)] = True
         return encoded, known
 
-    def _class_names(self, name: str, labels: list[str], places: list[str]) -> tuple[str, ...]:
+    def _class_names(self, name: str, labels: list[str], places: Sequence[str]) -> tuple[str, ...]:
         if not labels:
             raise UserError(f"{name}: column {self._config.label_column!r}: no row has a label; expected at least two")
         return tuple(find_class_names(name, labels, places, self._config))
@@ -175,7 +176,7 @@ class _ColumnALabel(_ListOfLabels):
         return self._expand([column for column in self._columns if _truth(row, column)])
 
     def encode(
-        self, name: str, labels: list[list[str]], places: list[str], class_names: Sequence[str]
+        self, name: str, labels: list[list[str]], places: Sequence[str], class_names: Sequence[str]
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         known: tuple[str, ...] = tuple(dict.fromkeys(self._expand(list(self._columns))))
         if class_names and set(class_names) != set(known):

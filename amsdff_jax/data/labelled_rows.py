@@ -1,7 +1,7 @@
 """Rows with texts and labels, of files or of tables in memory, become a dataset; what is wrong names its row."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
@@ -11,6 +11,7 @@ from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.label_sets import choose_reader
 from amsdff_jax.data.rows import Row, listed, plain, require_columns, table_columns, text_of
+from amsdff_jax.data.stored_datasets import LARGEST_IN_MEMORY, PIECE, ROW, TextStore
 from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,12 @@ ERRORS_SHOWN = 3
 
 
 def label_rows(
-    rows: Iterable[Row], config: DataConfig, class_names: Sequence[str], name: str, task: str = "single"
+    rows: Iterable[Row],
+    config: DataConfig,
+    class_names: Sequence[str],
+    name: str,
+    task: str = "single",
+    store: TextStore | None = None,
 ) -> TextDataset:
     """The dataset that rows are.
 
@@ -31,6 +37,7 @@ def label_rows(
         numbers.
       name: of the dataset, such as a file's path.
       task: the kind that the labels are read for; a first label that is a list makes it "multi_label".
+      store: takes the texts once they are too many for memory; None: they stay there.
 
     Raises:
       UserError: names the dataset, the row and the column, and what was expected there; of several bad rows how many
@@ -38,7 +45,8 @@ def label_rows(
     """
     text_columns, pair_columns = split_columns(config.text_column), split_columns(config.text_pair_column)
     texts, pairs, labels, places, problems, number, first_bad = [], [], [], [], [], 0, 0
-    reader = None
+    columns = {"texts": texts, "ids": places} | ({"text_pairs": pairs} if pair_columns else {})
+    reader, size, limit, known_labels = None, 0, LARGEST_IN_MEMORY, {}
     for row in rows:
         if problems and number == first_bad + ROWS_AFTER_ERROR:
             break
@@ -54,27 +62,44 @@ def label_rows(
             problems.append(str(problem))
             first_bad = first_bad or number
         else:
+            if not isinstance(label, float):  # the same label is held once, but 0.0 is not -0.0
+                label = known_labels.setdefault(tuple(label) if isinstance(label, list) else label, label)
             texts.append(text)
-            pairs.append(pair)
+            if pair_columns:
+                pairs.append(pair)
             labels.append(label)
             places.append(row.place)
+            size += len(text) + len(pair) + ROW
+            if size > limit and store is not None:
+                store.append(columns)
+                size, limit = 0, PIECE
     if problems:
         raise UserError(f"{name}: {_summary(problems, number, number == first_bad + ROWS_AFTER_ERROR)}")
-    if not texts or reader is None:
+    if reader is None:
         raise UserError(f"{name}: holds no rows; expected at least one text")
-    encoded, known = reader.encode(name, labels, places, class_names)
+    found: Mapping[str, Sequence[str]] = columns
+    if store is not None and store.begun:
+        store.append(columns)
+        found = store.finish()
+    encoded, known = reader.encode(name, labels, found["ids"], class_names)
     dataset = TextDataset(
-        texts=texts,
+        texts=found["texts"],
         labels=encoded,
         class_names=known,
-        text_pairs=pairs if pair_columns else None,
-        ids=places,
+        text_pairs=found.get("text_pairs"),
+        ids=found["ids"],
         name=name,
     )
-    if not len(class_names) and dataset.task != "regression":  # which else have been looked at before
-        for sentence in (*suspect_classes(dataset), *repeated_headers(dataset, config)):
-            logger.warning("%s: %s", name, sentence)
+    if not len(class_names):  # which else have been looked at before
+        warn_of_labels(dataset, config)
     return dataset
+
+
+def warn_of_labels(dataset: TextDataset, config: DataConfig) -> None:
+    """Tells in the log of classes and rows that look like slips."""
+    if dataset.task != "regression":
+        for sentence in (*suspect_classes(dataset), *repeated_headers(dataset, config)):
+            logger.warning("%s: %s", dataset.name, sentence)
 
 
 def column_rows(table: Any, columns: Iterable[str], name: str) -> Iterator[Row]:

@@ -48,7 +48,7 @@ def label_of(value: Any, where: str) -> str:
     return label
 
 
-def find_class_names(path: str, labels: list[str], places: list[str], config: DataConfig) -> list[str]:
+def find_class_names(path: str, labels: list[str], places: Sequence[str], config: DataConfig) -> list[str]:
     """The classes of a file's labels.
 
     Numbers are ordered as numbers, and 1.0 is 1, with a warning where a file holds both. Names are ordered as text.
@@ -97,7 +97,7 @@ def is_rising(names: Sequence[str]) -> bool:
 
 
 def find_indices(
-    path: str, labels: list[str], places: list[str], config: DataConfig, class_names: Sequence[str]
+    path: str, labels: list[str], places: Sequence[str], config: DataConfig, class_names: Sequence[str]
 ) -> np.ndarray:
     """Where the labels stand in `class_names`, [N] int32.
 

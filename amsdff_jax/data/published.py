@@ -18,6 +18,7 @@ from amsdff_jax.data.file_sets import find_files
 from amsdff_jax.data.label_sets import label_columns
 from amsdff_jax.data.labelled_rows import label_rows
 from amsdff_jax.data.rows import Row, is_list, plain
+from amsdff_jax.data.stored_datasets import TextStore
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,8 @@ def _read_split(
     rows = _rows(examples(list(wanted)), config.label_feature, names, name)
     if config.label_hierarchy or config.label_order:  # whose names are others, or in another order
         names = ()
-    return label_rows(rows, columns, class_names or names, name, task)
+    with TextStore(None) as store:  # the library has a cache of its own
+        return label_rows(rows, columns, class_names or names, name, task, store)
 
 
 def _rows(examples: Iterable[Mapping[str, Any]], label: str, names: Sequence[str], split: str) -> Iterator[Row]:

@@ -277,7 +277,30 @@ def tokenize_rows(
     long_texts: str = "truncate",
 ) -> TokenizedDataset:
     """What `tokenize` gives for some of the texts, or for none, in the order of `rows`."""
-    padding, nothing = pad_token_id(tokenizer), [unknown_id(tokenizer)]
+    token_ids, lengths, truncated = array("i"), [], []
+    for piece, piece_lengths, piece_truncated in token_pieces(dataset, rows, tokenizer, max_length, long_texts):
+        # An array grows in place, where joining pieces would hold all tokens twice.
+        token_ids.frombytes(piece.tobytes())
+        lengths += piece_lengths
+        truncated += piece_truncated
+    return TokenizedDataset(
+        token_ids=np.asarray(token_ids),
+        offsets=np.cumsum([0, *lengths], dtype=np.int64),
+        labels=dataset.labels[np.asarray(rows, int)],
+        truncated=np.array(truncated, bool),
+        pad_token_id=pad_token_id(tokenizer),
+    )
+
+
+def token_pieces(
+    dataset: TextDataset, rows: Sequence[int], tokenizer: Tokenizer, max_length: int, long_texts: str
+) -> Iterator[tuple[np.ndarray, list[int], list[bool]]]:
+    """What `tokenize_rows` gives, as many texts at a time as one call of the tokenizer encodes.
+
+    Yields:
+      The token ids of all of them, [t] int32, how many each has, and which are truncated.
+    """
+    nothing = [unknown_id(tokenizer)]
     if long_texts == "windows":
         if dataset.text_pairs is not None:
             raise UserError(
@@ -288,21 +311,11 @@ def tokenize_rows(
     encoded = _encode(dataset, rows, tokenizer, max_length if long_texts == "truncate" else None)
     if len(rows) > TEXTS_PER_CALL:
         encoded = prefetch(encoded, depth=1)  # Rust encodes the next texts while Python takes the ids of these
-    token_ids, lengths, truncated = array("i"), [], []
     for encodings in encoded:
         ids = [_ids(encoding, max_length) or nothing for encoding in encodings]
-        lengths += map(len, ids)
         pairs = zip(encodings, ids, strict=True)
-        truncated += [bool(encoding.overflowing) or len(kept) < len(encoding) for encoding, kept in pairs]
-        # An array grows in place, where joining pieces would hold all tokens twice.
-        token_ids.frombytes(np.fromiter(itertools.chain.from_iterable(ids), np.int32).tobytes())
-    return TokenizedDataset(
-        token_ids=np.asarray(token_ids),
-        offsets=np.cumsum([0, *lengths], dtype=np.int64),
-        labels=dataset.labels[np.asarray(rows, int)],
-        truncated=np.array(truncated, bool),
-        pad_token_id=padding,
-    )
+        truncated = [bool(encoding.overflowing) or len(kept) < len(encoding) for encoding, kept in pairs]
+        yield np.fromiter(itertools.chain.from_iterable(ids), np.int32), list(map(len, ids)), truncated
 
 
 def _ids(encoding: Encoding, max_length: int) -> list[int]:

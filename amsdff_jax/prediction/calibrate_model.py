@@ -65,7 +65,7 @@ def calibrate_model(
     dataset = read_file(file, data, saved.class_names, saved.task)
     dataset.require_classes(saved.class_names, "the model", saved.task)
     pairs = dataset.text_pairs
-    texts = dataset.texts if pairs is None else list(zip(dataset.texts, pairs, strict=True))
+    texts = dataset.texts if pairs is None else zip(dataset.texts, pairs, strict=True)
     classifier = Classifier(saved, batch_size=batch_size)
     try:
         logits = classifier.logits(texts)

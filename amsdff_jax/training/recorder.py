@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from amsdff_jax.base.files import to_json, user_errors
@@ -41,7 +42,7 @@ def log_data(class_names: Sequence[str], train_tokens: Tokens, val_tokens: Token
         counts = count_classes(train_tokens.labels, len(class_names))
         logger.info("%d classes, with so many training texts: %s", len(counts), by_class(class_names, counts))
     for name, tokens in (("training", train_tokens), ("validation", val_tokens)):
-        median, divided = sorted(tokens.lengths)[len(tokens) // 2], tokens.lengths > max_length
+        median, divided = np.sort(tokens.lengths)[len(tokens) // 2], tokens.lengths > max_length
         longer, what = (divided, "read in windows of") if divided.any() else (tokens.truncated, "truncated to")
         message = "%s: %d texts, median length %d tokens, %d (%.1f%%) %s %d"
         logger.info(message, name, len(tokens), median, longer.sum(), 100 * longer.mean(), what, max_length)
