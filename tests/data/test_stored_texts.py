@@ -1,5 +1,6 @@
 """Texts and tokens that are stored are, in every respect but memory, those that lists and arrays hold."""
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from amsdff_jax import Config, TextDataset, Trainer, UserError, load_data
 from amsdff_jax.base import cache
 from amsdff_jax.base.cache import evict_oldest, filled_folder, remembered
 from amsdff_jax.config import DataConfig
-from amsdff_jax.data import files, labelled_rows, token_cache
+from amsdff_jax.data import files, labelled_rows, stored_datasets, token_cache
 from amsdff_jax.data.dataset import stratified_split
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.folds import stratified_folds
@@ -148,6 +149,14 @@ def test_a_second_start_reads_no_file_until_one_changes(both, tmp_path, monkeypa
         calls.pop()
     assert len(read_file(str(path), DataConfig(), ("a", "b", "c", "d")).class_names) == 4
     calls.pop()
+
+
+def test_every_setting_that_a_file_is_read_by_is_among_those_that_it_is_found_by():
+    which = {"source", "train_file", "validation_file", "test_file", "dataset", "data_dir", "validation_fraction"}
+    published = {"text_features", "text_pair_feature", "label_feature", "train_split", "validation_split", "test_split"}
+    afterwards = {"tokenizer", "max_length", "long_texts", "window_overlap", "max_windows", "num_buckets", "buckets"}
+    known = {field.name for field in dataclasses.fields(DataConfig)}
+    assert known - which - published - afterwards == set(stored_datasets._FIELDS)
 
 
 def test_several_files_are_found_again_by_all_of_them(folder, tmp_path, monkeypatch):
