@@ -15,6 +15,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from amsdff_jax import Classifier, Config, TextDataset, UserError, load_data
 from amsdff_jax.conversion.convert import from_torch, to_torch
+from amsdff_jax.conversion.verify import verify
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.experiment_report import write_experiment_report
 from amsdff_jax.experiments.frozen import run_frozen
@@ -181,6 +182,7 @@ def test_pytorch_and_transformers_give_the_same_logits_and_weights_go_both_ways(
         assert back.task == "ordinal" and back.class_names == NAMES
         for key, tensor in to_state_dict(again.model).items():
             np.testing.assert_array_equal(to_state_dict(back.model)[key], tensor, err_msg=key)
+    assert all(stage.equal for stage in verify(folder, tmp_path / "model.pt", texts[:2]))
     with pytest.raises(UserError, match="task: expected ordinal of a model with thresholds between its classes"):
         from_torch(tmp_path / "model.pt", tmp_path / "other", encoder_config=folder, tokenizer=folder, task="single")
 
