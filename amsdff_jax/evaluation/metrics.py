@@ -205,7 +205,7 @@ METRICS = {
         shown={
             **_TEXTS,
             **{"quadratic kappa": "quadratic_weighted_kappa", "MAE": "mae", "off by one": "off_by_one_accuracy"},
-            **{"accuracy": "accuracy", **_MACRO_F1, "cross-entropy": "cross_entropy", "ECE": "ece"},
+            **{"accuracy": "accuracy", "cross-entropy": "cross_entropy", "ECE": "ece"},
         },
         default="quadratic_weighted_kappa",
     ),

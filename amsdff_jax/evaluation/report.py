@@ -46,10 +46,11 @@ def read_metrics(directory: Path) -> dict[str, Any]:
 def write_report(directory: Path, dataset: TextDataset, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:
     """Writes the tables of one split.
 
-    `confusion_matrix.csv`, `per_class.csv`, `predictions.csv` (every text's id, truth, prediction,
-    probability) and `errors.csv` (the most confident mistakes). The last is for reading: in it, what a
-    spreadsheet would compute as a formula stands behind an apostrophe. In the others names are exact. Where a text may
-    have several classes there is no confusion matrix; where labels are numbers, `per_class.csv` is missing as well.
+    `confusion_matrix.csv`, `per_class.csv`, `predictions.csv` (every text's id, truth, prediction, probability) and
+    `errors.csv` (the most confident mistakes; of ordered classes those that are most steps off come first). The last is
+    for reading: in it, what a spreadsheet would compute as a formula stands behind an apostrophe. In the others names
+    are exact. Where a text may have several classes there is no confusion matrix; where labels are numbers,
+    `per_class.csv` is missing as well.
     """
     directory.mkdir(parents=True, exist_ok=True)
     TABLES[evaluation.task](directory, dataset, evaluation, metrics)
@@ -89,7 +90,8 @@ def _write_tables(directory: Path, dataset: TextDataset, evaluation: Evaluation,
         return [*itertools.chain(*cells), *map(spreadsheet_cell, texts)]
 
     wrong = np.flatnonzero(truth != predictions)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_ERRORS]
+    steps = np.abs(truth - predictions)[wrong] if evaluation.task == "ordinal" else np.zeros(len(wrong))
+    wrong = wrong[np.lexsort((-confidence[wrong], -steps))][:MAX_ERRORS]
     header += ["probability_of_truth", "text", *([] if dataset.text_pairs is None else ["text_pair"])]
     write_csv(directory / "errors.csv", header, map(error, wrong.tolist()))
 

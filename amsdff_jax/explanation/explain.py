@@ -66,6 +66,7 @@ class Explanation:
       pools: the same for the pools that the model has; () for a baseline.
       windows: of a text that is read in windows, the first token of each, special ones left out, and behind its last.
       task: the kind of the model's task; of ordered classes, which are explained each by itself, "single".
+      ordered: whether the classes have an order, in which tables show them.
     """
 
     model_name: str
@@ -81,6 +82,7 @@ class Explanation:
     pools: tuple[LeftOut, ...] = ()
     windows: tuple[tuple[int, int], ...] = ()
     task: str = "single"
+    ordered: bool = False
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -288,6 +290,7 @@ class Explainer:
             pools=_name_parts(pools, measured.get("without_pools", ()), task),
             windows=windows.spans(count) if windows is not None and count > windows.size else (),
             task=task,
+            ordered=saved.model.config.ordinal,
         )
 
     def _padded_length(self, tokens: int) -> int:

@@ -126,6 +126,8 @@ def _classes(explanation: Explanation) -> Table:
     chosen = _strongest(probabilities)[:MOST_CLASSES]
     if explanation.target not in chosen:
         chosen.append(explanation.target)
+    if explanation.ordered:
+        chosen.sort()
     rows = []
     for index in chosen:
         share = float(probabilities[index])

@@ -47,7 +47,7 @@ class Verification(NamedTuple):
     texts: int  # how many were compared
     shortest: int  # tokens of the shortest text, after truncation
     longest: int  # of the longest
-    logits: float  # largest absolute difference; of numbers in units of the largest, if that is above 1
+    logits: float  # largest absolute difference; of numbers and ordered classes by the largest, if above 1
     probabilities: float  # the same, at temperature 1
     failure: str = ""  # what is wrong with the loader, if it gave nothing to compare; "": nothing
     quantization: Quantization | None = None  # what int8 made of it, if it was asked for
@@ -122,7 +122,8 @@ def run_model(saved: SavedModel, texts: Sequence[str], labels: np.ndarray | None
     variables = parallel.replicate(Variables.of(model))
     logits = inference(variables, tokens, training_buckets(tokens.lengths, config))
     require_finite(logits, lambda row: f"text {row + 1}")
-    unit = max(float(np.abs(logits).max()), 1.0) if saved.task == "regression" else 1.0
+    # A number, and the score behind ordered classes, is rounded the more the larger it is.
+    unit = max(float(np.abs(logits).max()), 1.0) if saved.task in ("regression", "ordinal") else 1.0
     return Expectation(texts, tokens.lengths, logits, unit, None if labels is None else labels[fitting])
 
 

@@ -56,6 +56,8 @@ def change_config(folder, section, **values):
         ("model", "kernel_sizes", [1] * 10**5, r"model\.kernel_sizes: expected"),
         ("model", "num_attention_heads", 7, r"model\.num_attention_heads: expected"),
         ("model", "num_classes", 10**18, r"model\.num_classes: expected"),
+        ("model", "ordinal", True, r"ordinal is True, but .* has False$"),
+        ("model", "ordinal", "yes", r"model\.ordinal: expected"),
         ("model", "name", "x" * 10**6, r"model\.name: expected one of"),
         ("model", "x" * 10**6, 1, "no such field"),
         ("own", "encoder", 3, "encoder: expected names and values, got 3"),

@@ -15,11 +15,13 @@ from sklearn.metrics import cohen_kappa_score
 
 from amsdff_jax import Classifier, Config, TextDataset, UserError, load_data
 from amsdff_jax.conversion.convert import from_torch, to_torch
+from amsdff_jax.conversion.verify import verify
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.experiment_report import write_experiment_report
 from amsdff_jax.experiments.frozen import run_frozen
 from amsdff_jax.experiments.settings import ExperimentConfig
 from amsdff_jax.experiments.tfidf import run_tfidf
+from amsdff_jax.explanation.write import make_page
 from amsdff_jax.export.exporter import export_model
 from amsdff_jax.inspection.inspect import inspect_data
 from amsdff_jax.models.last_layer import last_layer_of
@@ -85,6 +87,9 @@ def test_a_run_learns_the_order_and_reports_it_in_every_table(config, run):
     assert [NAMES[label] for label in truth] == [label for _, label in make_rows(60, 2)]
     kappa = cohen_kappa_score(truth, predicted, weights="quadratic")
     assert metrics["quadratic_weighted_kappa"] == pytest.approx(kappa, abs=1e-12)
+    errors = list(csv.DictReader((run / "report" / "errors.csv").open()))
+    steps = [abs(NAMES.index(row["truth"]) - NAMES.index(row["prediction"])) for row in errors]
+    assert steps == sorted(steps, reverse=True) and steps[-1] > 0
     with (run / "report" / "confusion_matrix.csv").open() as file:
         header, *counts = csv.reader(file)
     assert (*header[1:],) == tuple(row[0] for row in counts) == NAMES
@@ -136,6 +141,8 @@ def test_answers_are_classes_with_probabilities_and_can_be_calibrated(config, ru
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["label"] for line in lines] == [answer.label for answer in answers[:2]]
     explanation = classifier.explain(texts[0])
+    page = make_page([explanation], "stars").split("Probability")[1]
+    assert sorted(NAMES, key=lambda name: page.index(f">{name}<")) == list(NAMES)
     assert explanation.to_dict()["label"] == answers[0].label and explanation.attributions.relative_error < 0.05
     try:
         calibration = calibrate_model(str(folder), config.data.test_file, coverage=0.8)
@@ -181,6 +188,7 @@ def test_pytorch_and_transformers_give_the_same_logits_and_weights_go_both_ways(
         assert back.task == "ordinal" and back.class_names == NAMES
         for key, tensor in to_state_dict(again.model).items():
             np.testing.assert_array_equal(to_state_dict(back.model)[key], tensor, err_msg=key)
+    assert all(stage.equal for stage in verify(folder, tmp_path / "model.pt", texts[:2]))
     with pytest.raises(UserError, match="task: expected ordinal of a model with thresholds between its classes"):
         from_torch(tmp_path / "model.pt", tmp_path / "other", encoder_config=folder, tokenizer=folder, task="single")
 
