@@ -293,7 +293,7 @@ def test_a_full_disk_is_one_line_that_names_the_folder(folder, tmp_path, tiny_en
     process = start(folder, tmp_path, "answer", path, tiny_encoder, "full")
     process.join(100)
     answer = (tmp_path / "answer").read_text()
-    assert answer.startswith(f"UserError: {folder / 'texts'}")
+    assert answer.startswith(f"UserError: {folder / 'texts'}: cannot be written (")
     assert answer.endswith("make room, or name another folder in the environment variable AMSDFF_CACHE")
     assert "\n" not in answer
     assert not list(folder.glob("*/*"))
