@@ -155,5 +155,5 @@ def joined(first: Sequence[str], second: Sequence[str]) -> Sequence[str]:
 
 def storage_errors(folder: Path | None) -> contextlib.AbstractContextManager[None]:
     """Turns texts or tokens that cannot be written into one line."""
-    place, other = folder or tempfile.gettempdir(), VARIABLE if folder else "TMPDIR"
+    place, other = (folder.parent, VARIABLE) if folder else (tempfile.gettempdir(), "TMPDIR")
     return user_errors(place, "written", f"make room, or name another folder in the environment variable {other}")

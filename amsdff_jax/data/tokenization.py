@@ -277,6 +277,7 @@ def tokenize_rows(
     long_texts: str = "truncate",
 ) -> TokenizedDataset:
     """What `tokenize` gives for some of the texts, or for none, in the order of `rows`."""
+    padding = pad_token_id(tokenizer)
     token_ids, lengths, truncated = array("i"), [], []
     for piece, piece_lengths, piece_truncated in token_pieces(dataset, rows, tokenizer, max_length, long_texts):
         # An array grows in place, where joining pieces would hold all tokens twice.
@@ -288,7 +289,7 @@ def tokenize_rows(
         offsets=np.cumsum([0, *lengths], dtype=np.int64),
         labels=dataset.labels[np.asarray(rows, int)],
         truncated=np.array(truncated, bool),
-        pad_token_id=pad_token_id(tokenizer),
+        pad_token_id=padding,
     )
 
 

@@ -257,9 +257,12 @@ def _cross_fitted(logits: Logits, labels: Labels) -> Probabilities:
 
 def softmax(logits: Float[np.ndarray, "*N C"], temperature: float = 1.0) -> Float64[np.ndarray, "*N C"]:
     """The probabilities of the classes."""
-    scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    numbers = logits.astype(np.float64)  # in place from here on: of millions of texts there is one such array
+    numbers /= temperature
+    numbers -= numbers.max(axis=-1, keepdims=True)
+    np.exp(numbers, out=numbers)
+    numbers /= numbers.sum(axis=-1, keepdims=True)
+    return numbers
 
 
 def sigmoid(logits: Float[np.ndarray, "*N C"]) -> Float64[np.ndarray, "*N C"]:
@@ -275,8 +278,9 @@ def log_loss(probabilities: Probabilities, labels: Labels) -> float:
 
 def brier_score(probabilities: Probabilities, labels: Labels) -> float:
     """Mean squared distance of the probabilities from the indicators of the true classes, summed over classes."""
-    indicator = np.eye(probabilities.shape[-1])[labels]
-    return float(np.square(probabilities - indicator).sum(axis=-1).mean())
+    differences = probabilities.astype(np.float64)
+    differences[np.arange(len(labels)), labels] -= 1
+    return float(np.square(differences, out=differences).sum(axis=-1).mean())
 
 
 def calibration_table(

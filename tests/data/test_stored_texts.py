@@ -260,6 +260,7 @@ def start(folder, tmp_path, name, path, encoder, disturbance=""):
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["reading", "tokenizing"])
 def test_what_a_killed_process_has_written_is_taken_for_what_it_is(folder, tmp_path, tiny_encoder, monkeypatch, phase):
     path = write_rows(tmp_path / "data.jsonl", 5101)
@@ -278,6 +279,7 @@ def test_what_a_killed_process_has_written_is_taken_for_what_it_is(folder, tmp_p
     assert not list(folder.glob("*/*.partial"))
 
 
+@pytest.mark.slow
 def test_processes_at_the_same_time_get_the_same(folder, tmp_path, tiny_encoder, monkeypatch):
     path = write_rows(tmp_path / "data.jsonl", 1101)
     dataset, fingerprint = tokens_of(path, tiny_encoder)
@@ -294,12 +296,13 @@ def test_processes_at_the_same_time_get_the_same(folder, tmp_path, tiny_encoder,
     assert tokens_of(path, tiny_encoder)[1] == fingerprint
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_that_names_the_folder(folder, tmp_path, tiny_encoder):
     path = write_rows(tmp_path / "data.jsonl", 1101)
     process = start(folder, tmp_path, "answer", path, tiny_encoder, "full")
     process.join(100)
     answer = (tmp_path / "answer").read_text()
-    assert answer.startswith(f"UserError: {folder / 'texts'}")
+    assert answer.startswith(f"UserError: {folder / 'texts'}: cannot be written (")
     assert answer.endswith("make room, or name another folder in the environment variable AMSDFF_CACHE")
     assert "\n" not in answer
     assert not list(folder.glob("*/*"))
@@ -390,6 +393,7 @@ def test_texts_that_are_no_files_are_stored_for_this_process_alone(folder, tmp_p
     assert not list((tmp_path / "temporary").iterdir())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_texts(folder, tmp_path, tiny_encoder, monkeypatch):
     tokenizer = load_tokenizer(tiny_encoder)
     long = [f"{'w1 ' * 200}{row}" for row in range(9000)]
@@ -447,6 +451,7 @@ def test_answers_are_remembered_by_their_question(tmp_path):
     assert len(calls) == 4
 
 
+@pytest.mark.slow
 def test_a_run_and_its_report_are_those_on_lists(tiny_config, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path / "cache"))
     config = tiny_config.replace(model__name="linear")
