@@ -170,7 +170,7 @@ def test_pytorch_and_transformers_give_the_same_logits_and_weights_go_both_ways(
     texts = [text for text, _ in make_rows(7, 4)]
     expected = Classifier(again).logits(texts)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
-    tokens = saved.tokenizer(texts, padding=True, return_tensors="pt")
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     inputs = {key: tokens[key] for key in ("input_ids", "attention_mask")}
     labels = torch.tensor([0, 1, 2, 3, 4, 0, 1])
     with torch.no_grad():
