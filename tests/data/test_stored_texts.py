@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import tracemalloc
+from multiprocessing.util import get_temp_dir
 
 import jax
 import numpy as np
@@ -45,6 +46,7 @@ def folder(tmp_path, monkeypatch):
     """The cache, and no other temporary files than what lies in `tmp_path / "temporary"`."""
     monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path / "cache"))
     (tmp_path / "temporary").mkdir()
+    get_temp_dir()  # which a process has once: there the names of its sockets would be too long
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     return tmp_path / "cache"
 
