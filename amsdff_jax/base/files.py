@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +30,12 @@ def user_path(path: str | Path) -> Path:
     """`path` with a leading `~` or `~user` for the home folder; a shell leaves it alone in `--workdir=~/runs/mine`.
 
     As for a shell, a user that does not exist leaves the path as it is.
+
+    Raises:
+      UserError: a URL, of which a path would make a folder that is called `s3:`.
     """
+    if is_url(path):
+        raise UserError(f"{path}: expected a path of this machine, got a URL; files of data alone may be behind one")
     return Path(os.path.expanduser(path))
 
 
@@ -37,6 +43,11 @@ def model_name(folder: str | Path) -> str:
     """What a model folder is called: by its own name, or, where training has written RUN/model, by that of the run."""
     folder = user_path(folder).resolve()
     return folder.parent.name if folder.name == "model" else folder.name
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a path begins with a protocol, as s3://, gs://, hf:// or https:// do."""
+    return bool(re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", str(path)))
 
 
 @contextlib.contextmanager

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import user_errors, user_path
+from amsdff_jax.base.files import is_url, user_errors, user_path
 from amsdff_jax.base.validation import first_of
 from amsdff_jax.data.packed import PACKINGS
-from amsdff_jax.data.remote import expand_url, is_url
+from amsdff_jax.data.remote import expand_url
 
 logger = logging.getLogger(__name__)
 

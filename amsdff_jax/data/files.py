@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import user_path
+from amsdff_jax.base.files import is_url, user_path
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
@@ -15,7 +15,7 @@ from amsdff_jax.data.label_sets import label_columns
 from amsdff_jax.data.labelled_rows import label_rows, warn_of_labels
 from amsdff_jax.data.packed import PACKINGS, unpack
 from amsdff_jax.data.parquet import parquet_rows
-from amsdff_jax.data.remote import is_url, open_url
+from amsdff_jax.data.remote import open_url
 from amsdff_jax.data.rows import Row
 from amsdff_jax.data.signatures import SIGNATURE_BYTES, name_format
 from amsdff_jax.data.stored_datasets import TextStore, dataset_folder, read_dataset

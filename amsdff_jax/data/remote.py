@@ -3,18 +3,12 @@
 import contextlib
 import glob
 import io
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 from amsdff_jax.base.errors import UserError
 
 BLOCK = 1 << 20  # bytes that are asked for at once, so that a reader of lines makes few requests
-
-
-def is_url(path: str) -> bool:
-    """Whether a path begins with a protocol, as s3://, gs://, hf:// or https:// do."""
-    return bool(re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", path))
 
 
 def expand_url(url: str) -> tuple[str, list[str]]:

@@ -8,6 +8,7 @@ import tokenizers
 from amsdff_jax.base.files import read_json, write_json
 
 DEFINITION, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+SPECIAL = ("pad_token", "unk_token", "cls_token", "sep_token")
 
 
 class SavedTokenizer:
@@ -18,16 +19,16 @@ class SavedTokenizer:
       settings: what `tokenizer_config.json` says.
       truncation_side: "right", or "left" where the last tokens of a long text are read.
       split_special_tokens: whether `[SEP]` in a text is letters, and not the token.
-      pad_token, unk_token, cls_token, sep_token: None: there is none.
+      pad_token: what fills a row up; None: there is none.
+      pad_token_id, unk_token_id, cls_token_id, sep_token_id: None: there is no such token.
     """
 
     def __init__(self, backend_tokenizer: tokenizers.Tokenizer, settings: dict[str, Any]):
         self.backend_tokenizer, self.settings = backend_tokenizer, settings
         self.truncation_side: str = settings.get("truncation_side", "right")
         self.split_special_tokens: bool = settings.get("split_special_tokens", False)
-        self.pad_token, self.unk_token, self.cls_token, self.sep_token = (
-            _content(settings.get(f"{name}_token")) for name in ("pad", "unk", "cls", "sep")
-        )
+        self.pad_token = _content(settings, "pad_token")
+        self.pad_token_id, self.unk_token_id, self.cls_token_id, self.sep_token_id = map(self._id, SPECIAL)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -41,37 +42,17 @@ class SavedTokenizer:
             return None
         settings = read_json(folder / SETTINGS, "a tokenizer's configuration")
         found = cls(tokenizers.Tokenizer.from_file(str(folder / DEFINITION)), settings)
-        named = (found.pad_token, found.unk_token, found.cls_token, found.sep_token)
-        known = all(token is None or found.backend_tokenizer.token_to_id(token) is not None for token in named)
+        known = all(_content(settings, name) is None or found._id(name) is not None for name in SPECIAL)
         plain = found.truncation_side in ("left", "right") and isinstance(found.split_special_tokens, bool)
         return found if "tokenizer_class" in settings and found.pad_token is not None and known and plain else None
-
-    @property
-    def pad_token_id(self) -> int | None:
-        """What fills a row up."""
-        return self._id(self.pad_token)
-
-    @property
-    def unk_token_id(self) -> int | None:
-        """What stands for words that the vocabulary lacks."""
-        return self._id(self.unk_token)
-
-    @property
-    def cls_token_id(self) -> int | None:
-        """What begins a text."""
-        return self._id(self.cls_token)
-
-    @property
-    def sep_token_id(self) -> int | None:
-        """What ends a text."""
-        return self._id(self.sep_token)
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes the files again that it was read from; raises `OSError`."""
         write_json(folder / SETTINGS, self.settings)
         self.backend_tokenizer.save(str(folder / DEFINITION))
 
-    def _id(self, token: str | None) -> int | None:
+    def _id(self, name: str) -> int | None:
+        token = _content(self.settings, name)
         return None if token is None else self.backend_tokenizer.token_to_id(token)
 
 
@@ -83,7 +64,8 @@ else:  # transformers would have to be imported
     Tokenizer = Any
 
 
-def _content(token: Any) -> str | None:
+def _content(settings: dict[str, Any], name: str) -> str | None:
     """A special token, which transformers writes by itself or as an object."""
+    token = settings.get(name)
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else None

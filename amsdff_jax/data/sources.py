@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import user_path
+from amsdff_jax.base.files import is_url, user_path
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.files import read_file, read_rows
 from amsdff_jax.data.prepare import DATASETS
 from amsdff_jax.data.published import read_published
-from amsdff_jax.data.remote import is_url
 
 
 class DataSplits(NamedTuple):

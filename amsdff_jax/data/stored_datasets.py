@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from amsdff_jax.base.cache import cache_folder, filled_folder, use_folder
-from amsdff_jax.base.files import read_json, user_path, write_json
+from amsdff_jax.base.files import is_url, read_json, user_path, write_json
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.mapped_rows import map_rows
@@ -40,7 +40,7 @@ def dataset_folder(files: Mapping[str, str], config: DataConfig, class_names: Se
       config, class_names, task: that they are read with, as for `read_file`.
     """
     root = cache_folder("texts")
-    if root is None:
+    if root is None or any(map(is_url, files)):  # nothing tells whether what is behind one has changed
         return None
     facts: list[Any] = [VERSION, list(class_names), task]
     settings = dataclasses.asdict(config)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import read_json, user_path, write_json, write_text
+from amsdff_jax.base.files import is_url, read_json, user_path, write_json, write_text
 from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.base.validation import flatten
 from amsdff_jax.config import Config, DataConfig, LossConfig
 from amsdff_jax.config.field_roles import PATHS
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.remote import is_url
 from amsdff_jax.data.tokenization import has_tokenizer
 from amsdff_jax.evaluation.calibration_file import CALIBRATION
 from amsdff_jax.interop.hub import PACKAGED
@@ -45,9 +44,7 @@ def write_model_card(folder: str | Path) -> None:
     config = read_model_config(folder)
     file = folder / CALIBRATION
     calibration = read_json(file, "a calibration; calibrate again") if file.exists() else None
-    from amsdff_jax.evaluation.card_text import card_text  # takes 0.1 s to import, and a prediction needs no card
-
-    write_text(folder / CARD, card_text(config, _read_facts(folder), calibration, has_tokenizer(folder)))
+    write_text(folder / CARD, _card_text(config, _read_facts(folder), calibration, has_tokenizer(folder)))
 
 
 def record_training(
@@ -159,14 +156,18 @@ def record_conversion(folder: str | Path, file: str | Path, kind: str) -> None:
     write_model_card(folder)
 
 
+def _card_text(*arguments: Any, **options: Any) -> str:
+    from amsdff_jax.evaluation.card_text import card_text  # takes 0.1 s to import, and a prediction needs no card
+
+    return card_text(*arguments, **options)
+
+
 def _read_facts(folder: Path) -> dict[str, Any]:
     """What `card.json` holds; nothing where there is none, or one of which no card can be made has been set aside."""
-    from amsdff_jax.evaluation.card_text import card_text  # only here, as above
-
     file, config = folder / FACTS, read_model_config(folder)
     facts = read_record(file, "what a model card is made of")
     try:
-        card_text(config, facts, None, has_tokenizer=True)
+        _card_text(config, facts, None, has_tokenizer=True)
     except Exception as error:  # it can be wrong in any way
         set_aside(file, UserError(f"{file}: no model card can be made of it ({error!r})"))
         return {}
@@ -212,7 +213,7 @@ def without_paths(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, dict):
             cleaned[name] = without_paths(value, f"{prefix}{name}.")
-        elif prefix + name in PATHS and any(_is_local(part) or is_url(part) for part in value.split(",")):
+        elif prefix + name in PATHS and any(is_url(part) or _is_local(part) for part in value.split(",")):
             cleaned[name] = ",".join(Path(part).name for part in value.split(","))
         else:
             cleaned[name] = value

@@ -12,7 +12,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import csv, parquet
 
-from amsdff_jax import UserError
+from amsdff_jax import Classifier, UserError
+from amsdff_jax.base.files import model_name, user_path
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.file_sets import find_files, name_of
 from amsdff_jax.data.files import read_file, scan_rows
@@ -139,6 +140,14 @@ def test_over_http(folder):
         with pytest.raises(UserError, match=r"none\.csv: no such file; check the URL"):
             read_file(f"{address}/none.csv", DataConfig())
         server.shutdown()
+
+
+def test_a_url_where_a_path_belongs_is_one_line_and_makes_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (user_path, Classifier.from_pretrained, model_name):
+        with pytest.raises(UserError, match=r"^s3://bucket/run: expected a path of this machine, got a URL"):
+            use("s3://bucket/run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_published_model_keeps_the_name_alone():
