@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from sklearn import metrics
+from etils import epy
 
 from amsdff_jax.config import LossConfig, TrainConfig
 from amsdff_jax.evaluation import multi_label_metrics, regression_metrics
@@ -20,6 +20,9 @@ from amsdff_jax.evaluation.calibration import (
 )
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.models.losses import combine, loss_parts
+
+with epy.lazy_imports():  # it takes two seconds to load, which the first step of a run need not wait for
+    from sklearn import metrics
 
 # What a run may choose its best checkpoint by.
 LOWER_IS_BETTER = frozenset(

@@ -6,14 +6,17 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epy
 from jaxtyping import Bool, Float
-from sklearn import metrics
 
 from amsdff_jax.config import LossConfig
 from amsdff_jax.data.encoded_labels import count_classes
 from amsdff_jax.evaluation.calibration import calibration_table, expected_calibration_error
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.models.losses import combine, multi_label_loss_parts
+
+with epy.lazy_imports():  # as in `metrics`
+    from sklearn import metrics
 
 LOWER_IS_BETTER = frozenset(
     {"loss", "cross_entropy", "log_loss", "brier", "ece", "hamming_loss", "coverage_error", "label_ranking_loss"}

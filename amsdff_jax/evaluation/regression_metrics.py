@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics
+from etils import epy
 
 from amsdff_jax.config import LossConfig
 from amsdff_jax.evaluation.evaluator import Evaluation
+
+with epy.lazy_imports():  # as in `metrics`
+    from scipy import stats
+    from sklearn import metrics
 
 LOWER_IS_BETTER = frozenset({"mae", "rmse", "mse", "median_absolute_error"})
 HIGHER_IS_BETTER = frozenset({"r2", "spearman"})

@@ -1,13 +1,15 @@
 """Trackers, programs that show and compare runs: they get the numbers that `metrics.jsonl` gets."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import logging
 import os
 import secrets
 import socket
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,9 +71,10 @@ class TensorBoard:
     """
 
     def __init__(self, run: TrackedRun) -> None:
-        from tensorboardX import RecordWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore  (made when it is run)
-        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
+        with _without_torch():
+            from tensorboardX import RecordWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore  (made when it is run)
+            from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
 
         self.run_id, self._event, self._summary = "", Event, Summary
         folder = run.workdir / "tensorboard"
@@ -172,6 +175,19 @@ class Trackio:
     def finish(self, failed: bool) -> None:
         """See `Tracker`."""
         self._trackio.finish()
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Imports as where PyTorch is not installed, unless it is loaded: it takes 4 seconds, and is used for nothing."""
+    hidden: Any = None
+    if sys.modules.setdefault("torch", hidden) is not None:
+        yield
+        return
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 # By the name in `train.trackers`: what is imported, what is installed, what is called.

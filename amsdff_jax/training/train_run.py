@@ -11,8 +11,6 @@ from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.model_card import record_training
-from amsdff_jax.evaluation.report import draw_learning_curves, read_metrics, write_metrics
-from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.models.registry import make_model
 from amsdff_jax.parallel.data_parallel import Device
@@ -70,13 +68,21 @@ def make_trainer(
 
 
 def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should_stop: Callable[[], bool]) -> bool:
-    workdir = trainer.workdir
     trainer.train(should_stop=should_stop)
     if not trainer.finished:
         logger.info("stopped and saved; run the same command again to resume")
         return False
+    return _write_report(trainer, data, config, should_stop)
+
+
+def _write_report(trainer: Trainer, data: DataSplits, config: Config, should_stop: Callable[[], bool]) -> bool:
+    # Here, because Matplotlib takes a second to load, which the first step need not wait for.
+    from amsdff_jax.evaluation.report import draw_learning_curves, read_metrics, write_metrics
+    from amsdff_jax.evaluation.reporter import Reporter, print_metrics, report_errors
+
+    workdir = trainer.workdir
     report = workdir / "report"
-    if _is_written(report):
+    if "validation" in read_metrics(report):  # written to the end, and `evaluate_run` may have added to it
         logger.info("%s is finished already, its report is in %s; train again with another --workdir", workdir, report)
         return True
     splits = {name: dataset for name, dataset in data._asdict().items() if dataset is not None}
@@ -104,8 +110,3 @@ def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should
         draw_learning_curves(report, workdir / "metrics.jsonl", trainer.best_step, trainer.config.train.best_metric)
         print_metrics(metrics, report, trainer.config.task.kind)
     return True
-
-
-def _is_written(report: Path) -> bool:
-    """Whether training has written its report to the end, which `evaluate_run` may have added to."""
-    return "validation" in read_metrics(report)

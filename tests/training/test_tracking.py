@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -169,3 +170,16 @@ def test_no_tracker_is_imported_unless_it_is_asked_for():
     modules = [module for module, *_ in tracking._TRACKERS.values()]
     code = f"import sys, amsdff_jax.training.trainer; print({{*{modules}}} & {{*sys.modules}})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_the_first_step_waits_for_nothing_that_only_the_report_needs(tmp_path):
+    code = f"""
+        import sys
+        from pathlib import Path
+        import amsdff_jax.training.train_run
+        from amsdff_jax.training.tracking import TensorBoard, TrackedRun
+
+        TensorBoard(TrackedRun(Path({str(tmp_path)!r}), {{}}, 0, "")).finish(failed=False)
+        print({{"torch", "sklearn", "scipy", "matplotlib", "pandas"}} & {{*sys.modules}})
+    """
+    assert subprocess.check_output([sys.executable, "-c", textwrap.dedent(code)], text=True).strip() == "set()"
