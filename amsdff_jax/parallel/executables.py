@@ -51,6 +51,8 @@ class ExecutableCache:
     ) -> tuple[jax.stages.Compiled, bool]:
         """The function that was kept for such arguments, or else a new one, which is kept; and whether it is new.
 
+        Where other code of this package has lowered to the same program before, as after an upgrade, that is taken.
+
         Args:
           identity: all that the function depends on beside its arguments and the code of this package.
           arguments: of a call, arrays or what `jax.ShapeDtypeStruct` says of them; their shapes, types and places on
@@ -60,14 +62,19 @@ class ExecutableCache:
         devices = _devices_of(arguments)
         key = executable_key(identity, arguments, devices)
         executable = self._read(key, devices)
+        if executable is not None:
+            return executable, False
+        lowered = lower()
+        program = program_key(lowered, arguments, devices)
+        executable = self._read(program, devices)
         is_new = executable is None
         if is_new:
-            lowered = lower()
             _thread.hit = False
             executable = lowered.compile()
             # What JAX has loaded from its own cache lacks the code of its kernels when it is serialized again.
             if not _thread.hit:
-                self._write(key, executable)
+                self._write(program, executable)
+        self._link(program, key)
         return executable, is_new
 
     def _read(self, key: str, devices: list) -> jax.stages.Compiled | None:
@@ -100,6 +107,14 @@ class ExecutableCache:
             stream.write(digest + content)
 
 
+    def _link(self, kept: str, key: str) -> None:
+        """Lets what is kept under a key, if it is, be found under another, too."""
+        file = self._folder / (key + SUFFIX)
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)  # damaged, or it would have been read
+            os.link(self._folder / (kept + SUFFIX), file)
+
+
 _thread = threading.local()
 
 
@@ -115,10 +130,19 @@ def _listen() -> None:
 
 
 def executable_key(identity: str, arguments: tuple, devices: list) -> str:
-    """The key of a function that is compiled for such arguments, on these devices."""
+    """The key of a function that is compiled for such arguments, on these devices, with the code of this package."""
+    return _key(f"{_source()} {identity}", arguments, devices)
+
+
+def program_key(lowered: jax.stages.Lowered, arguments: tuple, devices: list) -> str:
+    """The key of what a function has been lowered to, whatever the code that it comes from."""
+    return _key(f"{lowered.out_tree} {lowered.as_text()}", arguments, devices)
+
+
+def _key(function: str, arguments: tuple, devices: list) -> str:
     digest = hashlib.blake2b(digest_size=20)
     leaves, structure = jax.tree.flatten(arguments)
-    digest.update(f"{_surroundings(devices)}\n{identity}\n{structure}\n".encode())
+    digest.update(f"{_surroundings(devices)}\n{function}\n{structure}\n".encode())
     for leaf in leaves:
         array = jax.typeof(leaf)
         digest.update(f"{array.str_short()} {array.weak_type} {getattr(leaf, 'sharding', None)!r}\n".encode())
@@ -151,12 +175,18 @@ def _surroundings(devices: list) -> str:
 
 @functools.cache
 def _versions() -> tuple:
+    libraries = [importlib.metadata.version(name) for name in LIBRARIES]
+    return (sys.version, libraries, os.environ.get("XLA_FLAGS"), os.environ.get("LIBTPU_INIT_ARGS"))
+
+
+@functools.cache
+def _source() -> str:
+    """A digest of the code of this package."""
     package = Path(__file__).parents[1]
     source = hashlib.blake2b(digest_size=20)
     for file in sorted(package.rglob("*.py")):
         source.update(str(file.relative_to(package)).encode() + file.read_bytes())
-    libraries = [importlib.metadata.version(name) for name in LIBRARIES]
-    return (sys.version, libraries, source.hexdigest(), os.environ.get("XLA_FLAGS"), os.environ.get("LIBTPU_INIT_ARGS"))
+    return source.hexdigest()
 
 
 def _is_private(status: os.stat_result) -> bool:
