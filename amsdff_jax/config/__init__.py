@@ -172,6 +172,7 @@ class DataConfig:
     test_split: str = "test"  # "": no test split
 
     validation_fraction: float = 0.1  # of the training split, where no validation split is named
+    shots: int = 0  # texts of each class that are trained on, drawn by `seed`, for few-shot learning; 0: all
     tokenizer: str = ""  # folder or hub id; "": the encoder's own
     max_length: int = 256  # tokens, special ones included
     # What is read of longer ones: the first tokens (truncate), the first and the last (head_tail), or all (windows), so
@@ -201,6 +202,7 @@ class DataConfig:
         require(
             0 < self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "between 0 and 1"
         )
+        require(self.shots >= 0, "data.shots", self.shots, "0, for all texts, or more")
         require(self.max_length >= 3, "data.max_length", self.max_length, "at least 3 tokens")
         require_choice("data.long_texts", self.long_texts, LONG_TEXTS)
         require(self.window_overlap >= 0, "data.window_overlap", self.window_overlap, "0 or more")
@@ -257,6 +259,7 @@ class TrainConfig:
 
     init_from: str = ""  # .pt or safetensors of PyTorch to begin with, optimizer's state included; "": a new head
     data_dependent_init: bool = True  # begin with new layers fitted to the training texts
+    linear_probe: bool = False  # begin with the last layer solved for the training texts
     epochs: int = 3
     max_steps: int = 0  # updates of the whole run, where `epochs` would make more; 0: as many as `epochs` make
     batch_size: int = 32  # texts an update, over all devices
@@ -277,6 +280,7 @@ class TrainConfig:
     # On the validation split; decides the best checkpoint and early stopping. For this default rmse stands in with
     # task.kind=regression, and quadratic_weighted_kappa with task.kind=ordinal
     best_metric: str = "macro_f1"
+    keep_best: bool = True  # False: the last weights are kept, whichever evaluation was best
     patience: int = 0  # evaluations without improvement before stopping; 0: never stop early
     evaluate_every: int = 0  # steps between evaluations; 0: once an epoch
     checkpoint_every: int = 200  # steps between checkpoints, beside the one at each evaluation
@@ -290,6 +294,8 @@ class TrainConfig:
         for name in (*rates, "max_steps", "patience", "evaluate_every"):
             value = getattr(self, name)
             require(value >= 0 and math.isfinite(value), f"train.{name}", value, "0 or more")
+        expected = "0 with train.keep_best=false, which waits for no improvement"
+        require(self.keep_best or not self.patience, "train.patience", self.patience, expected)
         pieces, expected = self.accumulation_steps, f"a divisor of train.batch_size={self.batch_size}"
         require(self.batch_size % pieces == 0, "train.accumulation_steps", pieces, expected)
         for name in ("warmup_ratio", "encoder_delay", "beta1", "beta2"):

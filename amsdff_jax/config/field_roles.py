@@ -23,7 +23,7 @@ SESSION_FIELDS = (
 TRACKING_FIELDS = ("train.trackers",)
 
 # Nothing reads these once a run has a checkpoint.
-START_FIELDS = ("train.init_from", "train.data_dependent_init", "model.reinit_encoder")
+START_FIELDS = ("train.init_from", "train.data_dependent_init", "train.linear_probe", "model.reinit_encoder")
 
 # All others that begin so say where the inputs come from, and the inputs themselves are compared.
 INPUT_PREFIXES = ("data.", "task.", "model.encoder")
@@ -37,6 +37,7 @@ NEWER_THAN_RECORDS = (
     *("data.column_names", "data.delimiter", "data.quoting"),
     *("data.long_texts", "data.window_overlap", "data.max_windows"),
     *("data.label_separator", "data.label_columns", "data.label_hierarchy", "data.label_order"),
+    *("data.shots", "train.keep_best", "train.linear_probe"),
     *("task.kind", "model.ordinal"),
     *("loss.mse", "loss.huber", "loss.huber_delta"),
     *("train.max_steps", "model.resize_embeddings", "model.encoder_attention_dropout_rate"),

@@ -113,6 +113,16 @@ _RULES = (
         "task.kind is not regression (--config.task.kind=regression)",
     ),
     _Rule(("loss.huber_delta",), lambda config: not config.loss.huber, "loss.huber=0"),
+    _Rule(
+        ("train.data_dependent_init", "train.linear_probe"),
+        lambda config: bool(config.train.init_from),
+        "train.init_from has all layers to begin with",
+    ),
+    _Rule(
+        ("train.best_metric",),
+        lambda config: not config.train.keep_best,
+        "train.keep_best=False, which keeps the last weights",
+    ),
     _Rule(("train.decay_all",), lambda config: not config.train.weight_decay, "train.weight_decay=0"),
     _Rule(
         ("train.encoder_delay",),

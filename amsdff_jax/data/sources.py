@@ -13,6 +13,7 @@ from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.files import read_file, read_rows
 from amsdff_jax.data.prepare import DATASETS
 from amsdff_jax.data.published import read_published
+from amsdff_jax.data.shots import draw_shots
 
 
 class DataSplits(NamedTuple):
@@ -42,7 +43,7 @@ def load_data(config: DataConfig, seed: int = 0, task: str = "single") -> DataSp
     Where no validation split is named, a stratified part of the training split is taken.
 
     Args:
-      seed: of that stratified part.
+      seed: of that stratified part, and of `config.shots`.
       task: the kind of task, as for `read_file`.
 
     Raises:
@@ -86,12 +87,16 @@ def load_source(config: DataConfig, task: str = "single") -> Loaded:
 def complete_splits(loaded: Loaded, config: DataConfig, seed: int) -> DataSplits:
     """The splits with a validation split, which is taken from the training split where there is none.
 
+    Of what is left of the training split, `config.shots` of each class are kept.
+
     Raises:
-      UserError: no class has the two texts that this needs.
+      UserError: no class has the two texts that a validation split needs; shots of labels that are not classes.
     """
     train, validation, test = loaded
     if validation is None:
         train, validation = stratified_split(train, config.validation_fraction, seed)
+    if config.shots:
+        train = draw_shots(train, config.shots, seed)
     return DataSplits(train, validation, test)
 
 

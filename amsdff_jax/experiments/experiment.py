@@ -142,6 +142,9 @@ def _prepare(config: ExperimentConfig, key: RunKey) -> tuple[Config, DataSplits,
 def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSplits:
     # The seeds of a sweep on a frozen encoder share the features, and so the splits.
     seed = 0 if config.mode == "frozen" or config.folds else key.seed
+    if config.folds and run_config.data.shots:
+        problem = f"{run_config.data.shots}, but folds take all training and validation texts; expected 0, or folds=0"
+        raise UserError(f"datasets.{key.dataset}.data.shots: {problem}")
     data = _load_once(run_config.data, seed, run_config.task.kind)
     data.train.require_single("amsdff experiments")
     if config.folds:

@@ -75,6 +75,16 @@ def last_layer_of(model: nnx.Module) -> Linear | CumulativeLogits:
     return last if isinstance(last, (Linear, CumulativeLogits)) else last[-1]
 
 
+def last_layer_inputs(model: nnx.Module, pooled_features: Float[Array, "B F"]) -> Float[Array, "B G"]:
+    """What the last layer of a classifier reads in eval mode, where it has summed its texts up so."""
+    if last_layer_of(model) is getattr(model, "classifier"):  # noqa: B009
+        return pooled_features
+    *layers, _ = getattr(model, "classifier")  # noqa: B009
+    for layer in layers:
+        pooled_features = layer(pooled_features)
+    return pooled_features
+
+
 def _thresholds_of(counts: Float[np.ndarray, " C"] | Int[np.ndarray, " C"]) -> Float32[np.ndarray, " K"]:
     """Those, as `CumulativeLogits` keeps them, that give a score of 0 these shares; no count is 0."""
     below = np.cumsum(counts[:-1]) / counts.sum()

@@ -106,7 +106,6 @@ class ExecutableCache:
         ):
             stream.write(digest + content)
 
-
     def _link(self, kept: str, key: str) -> None:
         """Lets what is kept under a key, if it is, be found under another, too."""
         file = self._folder / (key + SUFFIX)

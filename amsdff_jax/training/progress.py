@@ -14,7 +14,8 @@ class RunProgress:
       total_steps: updates of the whole run.
       class_names: in the order of the logits.
       history: a record for every evaluation: step, epoch, training and validation metrics.
-      best_step: step of the best evaluation, 0 before the first.
+      best_step: step of the evaluation whose weights are kept, which is the best one, or, with
+        `train.keep_best=false`, the last one; 0 before the first.
       best_value: its metric, None before the first.
       stale_evaluations: evaluations since then.
       since_evaluation: sums over the texts since the last evaluation.
@@ -43,11 +44,17 @@ class RunProgress:
                 added = examples if name == "examples" else value * examples
                 sums[name] = sums.get(name, 0.0) + added
 
-    def add_evaluation(self, record: dict[str, Any], metric: str, lower_is_better: bool) -> bool:
-        """Adds a record to the history; whether it is the best so far by `metric` on validation."""
+    def add_evaluation(
+        self, record: dict[str, Any], metric: str, lower_is_better: bool, keep_best: bool = True
+    ) -> bool:
+        """Adds a record to the history; whether it is the best so far by `metric` on validation.
+
+        Args:
+          keep_best: False: the last one is always taken for the best (`train.keep_best`).
+        """
         self.history.append(record)
         value = record["validation"][metric]
-        if self.best_value is None:
+        if self.best_value is None or not keep_best:
             better = True
         elif value is None:  # not defined for what the model says
             better = False

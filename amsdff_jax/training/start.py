@@ -98,6 +98,8 @@ def check_run(
         raise UserError(
             "task.kind: ordinal, but the model has no thresholds between ordered classes; make it with ordinal=True"
         )
+    if config.task.kind == "ordinal" and config.train.linear_probe:
+        raise UserError("train.linear_probe: True, but ordered classes have one score and thresholds; expected False")
     classes, positions = model.config.num_classes, model.encoder_config.max_tokens
     if classes != len(train_data.class_names):
         raise UserError(
@@ -152,6 +154,10 @@ def start_run(
     file = config.train.init_from if is_new else ""
     if is_new and not file and config.train.data_dependent_init and model.needs_data_init:
         fit_new_layers(model, train_tokens, config.seed)
+    if is_new and not file and config.train.linear_probe:
+        from amsdff_jax.training.linear_probe import fit_linear_probe  # loads scikit-learn, which takes two seconds
+
+        fit_linear_probe(model, train_tokens, config.seed)
     with parallel.making_state():
         if parallel.mode == "fsdp":
             update_model(model, Variables.of(model))  # it, too, leaves the device, which may have no room for both

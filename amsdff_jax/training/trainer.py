@@ -66,7 +66,7 @@ class Trainer:
 
     Attributes:
       model: the one given; after `train` in eval mode, with the weights of the best evaluation where the run has come
-        to its end, else with those of the last step that was made.
+        to its end (of the last with `train.keep_best=false`), else with those of the last step that was made.
       config: as given, with the model's own settings and the task of the training data.
       workdir: the run's folder.
       stream: the training data in batches, on the devices.
@@ -182,7 +182,7 @@ class Trainer:
 
     @property
     def best_step(self) -> int:
-        """Step of the best evaluation so far."""
+        """Step of the best evaluation so far; of the last with `train.keep_best=false`."""
         return self._progress.best_step
 
     @property
@@ -320,11 +320,12 @@ class Trainer:
         metrics.pop("per_class", None)
         train_metrics, epoch = take_means(self._progress.since_evaluation), step / self.steps_per_epoch
         record: dict[str, Any] = {"step": step, "epoch": epoch, "train": train_metrics, "validation": metrics}
-        metric = self.config.train.best_metric
-        better = self._progress.add_evaluation(record, metric, lower_is_better(metric, self.config.task.kind))
+        metric, keep_best = self.config.train.best_metric, self.config.train.keep_best
+        lower = lower_is_better(metric, self.config.task.kind)
+        better = self._progress.add_evaluation(record, metric, lower, keep_best)
         if better:
             self._checkpoints.save_best(step, self.state.variables)
-        recorder.record_evaluation(record, self.config.train.best_metric, better)
+        recorder.record_evaluation(record, metric, better and keep_best)
         self._progress.ended = self._hooks.after_evaluation(record, self)
 
     def _ends_early(self) -> bool:
@@ -350,10 +351,11 @@ class Trainer:
             save_model(folder, SavedModel(self.model, self.tokenizer, self.class_names, *reading))
             value = self._progress.best_value
             reached = "–" if value is None else f"{value:.4f}"
-            best = f"{self.config.train.best_metric} {reached} at step {self.best_step}"
+            which = "best" if self.config.train.keep_best else "last"
+            kept = f"{which} validation {self.config.train.best_metric} {reached} at step {self.best_step}"
             memory = f", in at most {peak / 1e6:.0f} MB of memory" if (peak := peak_memory()) else ""
             took = f"{self._progress.seconds:.0f} s{memory}"
-            logger.info("trained for %s; best validation %s, saved to %s", took, best, folder)
+            logger.info("trained for %s; %s, saved to %s", took, kept, folder)
         wait_for_all_hosts("model saved")
 
     def _update_model(self) -> None:

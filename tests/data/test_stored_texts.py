@@ -156,7 +156,16 @@ def test_a_second_start_reads_no_file_until_one_changes(both, tmp_path, monkeypa
 def test_every_setting_that_a_file_is_read_by_is_among_those_that_it_is_found_by():
     which = {"source", "train_file", "validation_file", "test_file", "dataset", "data_dir", "validation_fraction"}
     published = {"text_features", "text_pair_feature", "label_feature", "train_split", "validation_split", "test_split"}
-    afterwards = {"tokenizer", "max_length", "long_texts", "window_overlap", "max_windows", "num_buckets", "buckets"}
+    afterwards = {
+        "shots",
+        "tokenizer",
+        "max_length",
+        "long_texts",
+        "window_overlap",
+        "max_windows",
+        "num_buckets",
+        "buckets",
+    }
     known = {field.name for field in dataclasses.fields(DataConfig)}
     assert known - which - published - afterwards == set(stored_datasets._FIELDS)
 

@@ -159,6 +159,13 @@ def test_every_fold_is_trained_and_every_text_is_reported_once(make_experiment, 
     assert len({record.settings for record in found.values()}) == 3
 
 
+def test_folds_and_shots_are_one_line(make_experiment, tmp_path, caplog):
+    config = make_experiment(("tfidf",), folds=2, reference="tfidf")
+    config.datasets["tiny"] = config.datasets["tiny"].replace(data__shots=4)
+    run_experiment(config, tmp_path)
+    assert "datasets.tiny.data.shots: 4, but folds take all training and validation texts" in caplog.text
+
+
 def test_names_are_shown_as_they_are(make_experiment, tmp_path):
     name = "<script>|$A$ [x](y) \u202e"
     config = make_experiment(("tfidf",), seeds=1, reference="tfidf")

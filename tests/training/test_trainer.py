@@ -118,16 +118,18 @@ def test_stop_request_saves_and_returns(tiny_trainer, tmp_path, monkeypatch):
     assert int(again.state.step) == 3
 
 
-def test_best_checkpoint_is_really_the_best(tiny_config, tiny_data, tmp_path):
+@pytest.mark.parametrize("keep_best", [True, False])
+def test_the_weights_that_are_kept_are_really_the_best_or_the_last(keep_best, tiny_config, tiny_data, tmp_path):
     # Labels are turned round in the texts to choose by: the more is learned, the worse.
     turned = dataclasses.replace(tiny_data.validation, labels=1 - tiny_data.validation.labels)
-    config = tiny_config.replace(train__evaluate_every=3, train__best_metric="loss")
+    config = tiny_config.replace(train__evaluate_every=3, train__best_metric="loss", train__keep_best=keep_best)
     model = LinearClassifier.from_pretrained(config.model.encoder, 2)
     trainer = Trainer(model, config, tiny_data.train, turned, tmp_path / "run", devices=jax.devices()[:1])
     losses = [record["validation"]["loss"] for record in trainer.train()]
     assert losses[-1] > min(losses)
-    assert trainer.best_step == 3 * (1 + int(np.argmin(losses)))
-    np.testing.assert_allclose(trainer.evaluate(turned)["loss"], min(losses), rtol=1e-5)
+    kept = int(np.argmin(losses)) if keep_best else len(losses) - 1
+    assert trainer.best_step == 3 * (1 + kept)
+    np.testing.assert_allclose(trainer.evaluate(turned)["loss"], losses[kept], rtol=1e-5)
 
 
 def test_early_stopping_ends_the_run(tiny_trainer):

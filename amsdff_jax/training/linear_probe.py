@@ -1,0 +1,93 @@
+"""A last layer to begin with: a regression on what the layers below it make of training texts, a linear probe.
+
+A random last layer would first teach the layers below it what it happens to be; one that is solved for lets a run begin
+where its pretrained features already lead. See Kumar et al., "Fine-Tuning can Distort Pretrained Features and
+Underperform Out-of-Distribution", 2022.
+"""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from amsdff_jax.data.batches import Batch, choose_buckets, plan_sample
+from amsdff_jax.data.encoded_labels import count_classes, task_of_labels
+from amsdff_jax.data.tokens import Tokens
+from amsdff_jax.evaluation.inference import Inference
+from amsdff_jax.models.last_layer import last_layer_inputs, last_layer_of
+from amsdff_jax.models.layers import Linear
+from amsdff_jax.models.pretrained import PretrainedClassifier
+from amsdff_jax.models.variables import Variables
+from amsdff_jax.parallel.data_parallel import DataParallel
+
+PROBED_TEXTS = 2048
+TEXTS_PER_BATCH = 64
+BUCKETS = 4
+INVERSE_REGULARIZATION = 10.0  # of features of unit norm
+
+logger = logging.getLogger(__name__)
+
+
+def fit_linear_probe(model: PretrainedClassifier, tokens: Tokens, seed: int) -> None:
+    """Solves the last layer of `model` for some texts of `tokens`, chosen by `seed`; all other layers stay.
+
+    The solution is a logistic regression, of one class against the rest where a text may have several, or a ridge
+    regression where labels are numbers. A class that no chosen text has begins as the least likely of all.
+    """
+    texts = tokens.select(plan_sample(tokens.lengths, PROBED_TEXTS, seed).indices)
+    inputs = _read(model, texts)
+    mean = inputs.mean(axis=0)
+    scale = np.sqrt(np.square(inputs - mean).sum(axis=1).mean()) or 1.0
+    kernel, bias = _solve((inputs - mean) / scale, texts.labels, model.config.num_classes)
+    layer = last_layer_of(model)
+    assert isinstance(layer, Linear)  # `check_run` refuses others
+    layer.kernel[...] = jnp.asarray(kernel / scale, jnp.float32)
+    layer.bias[...] = jnp.asarray(bias - mean @ kernel / scale, jnp.float32)
+    logger.info("last layer solved for %d training texts", len(texts))
+
+
+def _read(model: PretrainedClassifier, texts: Tokens) -> np.ndarray:
+    """[N,F] float64, what the last layer reads of every text."""
+    graph = nnx.graphdef(model)
+
+    def read(variables: Variables, batch: Batch) -> jax.Array:
+        merged = nnx.merge(graph, *variables)
+        output = merged(batch.input_ids, batch.attention_mask)
+        return last_layer_inputs(merged, output.pooled_features)
+
+    inference = Inference(read, DataParallel(devices=jax.local_devices()[:1]), TEXTS_PER_BATCH, "linear probe",
+                          windows=model.windows)  # fmt: skip
+    lengths = texts.lengths if model.windows is None else np.minimum(texts.lengths, model.windows.size)
+    return inference(Variables.of(model), texts, choose_buckets(lengths, BUCKETS, int(lengths.max()))).astype(
+        np.float64
+    )
+
+
+def _solve(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [F,C] and bias [C] of the regression of `labels` on `inputs` [N,F]."""
+    if task_of_labels(labels) == "regression":
+        ridge = Ridge(alpha=1 / INVERSE_REGULARIZATION).fit(inputs, labels)
+        return np.reshape(ridge.coef_, (-1, 1)), np.reshape(ridge.intercept_, (1,))
+    regression = LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=1000)
+    counts = count_classes(labels, num_classes)
+    kernel, bias = np.zeros((inputs.shape[1], num_classes)), np.zeros(num_classes)
+    if labels.ndim == 2:
+        bias = np.log((counts + 0.5) / (len(labels) - counts + 0.5))
+        for label in np.flatnonzero((counts > 0) & (counts < len(labels))):
+            regression.fit(inputs, labels[:, label])
+            kernel[:, label], bias[label] = np.asarray(regression.coef_)[0], np.asarray(regression.intercept_)[0]
+        return kernel, bias
+    known = np.flatnonzero(counts)
+    if len(known) == 1:
+        bias[counts == 0] = -np.log(len(labels))
+        return kernel, bias
+    regression.fit(inputs, labels)
+    # Of two classes there is one score, of the second against the first.
+    shares = np.array([[-0.5], [0.5]]) if len(known) == 2 else np.eye(len(known))
+    coefficients, intercepts = np.asarray(regression.coef_), np.asarray(regression.intercept_)
+    kernel[:, known], bias[known] = (shares @ coefficients).T, shares @ intercepts
+    bias[counts == 0] = (inputs @ kernel + bias)[:, known].min()
+    return kernel, bias
