@@ -143,7 +143,7 @@ def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSpli
     # The seeds of a sweep on a frozen encoder share the features, and so the splits.
     seed = 0 if config.mode == "frozen" or config.folds else key.seed
     data = _load_once(run_config.data, seed, run_config.task.kind)
-    data.train.require_single("amsdff experiments")
+    data.train.require_single("amsdff experiments", certain=False)
     if config.folds:
         train, held_out = stratified_folds(data.train.join(data.validation), config.folds, seed=0)[key.fold]
         return DataSplits(*stratified_split(train, run_config.data.validation_fraction, key.seed), held_out)
