@@ -52,8 +52,8 @@ def loss_parts(
     ce = -given  # [B], or of each class [B,C]
     wrong = jnp.maximum(1 - jnp.exp(-ce), SMALLEST_BASE)
     focal = config.focal_alpha * wrong**config.focal_gamma * ce
-    uniform = log_probabilities.mean(axis=-1, keepdims=distribution)
-    smoothed = (1 - config.smoothing) * ce - config.smoothing * uniform
+    smoothed = (1 - config.smoothing) * ce
+    smoothed -= config.smoothing * log_probabilities.mean(axis=-1, keepdims=distribution)
     parts = {"ce": ce, "focal": focal, "label_smoothing": smoothed}
     if not distribution:
         return parts
