@@ -43,7 +43,7 @@ _interrupts: list[int] = []
 
 DEFINE_CONFIG = define_config
 
-LABEL_FLAGS = ("label_column", "label_separator", "label_columns")
+LABEL_FLAGS = ("label_column", "label_separator", "label_columns", "rater_columns")
 DATA_FLAGS = ("text_column", "text_pair_column", *LABEL_FLAGS, "column_names", "delimiter", "quoting")
 
 
@@ -168,6 +168,7 @@ def define_data_flags(labels: bool = False) -> Callable[[str], DataConfig]:
             flags.DEFINE_string("label_column", None, f"Column with the names of the classes; {trained}"),
             flags.DEFINE_string("label_separator", None, f"Between several labels of a text, as in a|b; {trained}"),
             flags.DEFINE_string("label_columns", None, f"Columns that hold a label each, such as a,b,c; {trained}"),
+            flags.DEFINE_string("rater_columns", None, f"Columns that hold a rater's class each; {trained}"),
         ]
 
     def read(model: str) -> DataConfig:

@@ -43,9 +43,10 @@ POOL_NAMES = ("attention", "query", "max")  # in the order in which `pooling_fus
 class TaskConfig:
     """What is asked of a text."""
 
-    # single: its one class; multi_label: any number of classes, or none. Labels that are lists say so by themselves, as
-    # do data.label_separator, data.label_columns and data.label_hierarchy. ordinal: its one class, of classes in an
-    # order, such as stars (data.label_order). regression: a number, of data.label_column.
+    # single: its one class, certain or not; multi_label: any number of classes, or none. Labels that are lists say so
+    # by themselves, as do data.label_separator, data.label_columns of zeros and ones, and data.label_hierarchy.
+    # ordinal: its one class, of classes in an order, such as stars (data.label_order). regression: a number, of
+    # data.label_column.
     kind: str = "single"
 
     def __post_init__(self) -> None:
@@ -152,7 +153,8 @@ class DataConfig:
     text_pair_column: str = ""  # a second text, for tasks on pairs; or several, joined likewise
     label_column: str = "label"
     label_separator: str = ""  # between the labels of a text that has several, as "|" in a|b; "": a label is one name
-    label_columns: str = ""  # such as a,b,c: a column a label, 1 where a text has it, else 0; "": label_column has them
+    label_columns: str = ""  # such as a,b,c: a column a label, 1 where a text has it, else 0; or its probability
+    rater_columns: str = ""  # such as ann1,ann2: a column a rater, a class or nothing; the label is the share of votes
     label_hierarchy: str = ""  # between the parts of names: with "." a text of rec.sport has rec too; "": no parts
     column_names: tuple[str, ...] = ()  # of CSV and TSV files without a header, in order; (): the header has them
     delimiter: str = ""  # of CSV and TSV files, one character or \t; "": as the ending and the header say
@@ -194,6 +196,12 @@ class DataConfig:
         both = not (self.label_columns and self.label_separator)
         expected = "nothing beside data.label_columns, which hold a label each"
         require(both, "data.label_separator", self.label_separator, expected)
+        raters = split_columns(self.rater_columns, "data.rater_columns")
+        fits, expected = len(set(raters)) == len(raters) != 1, "two or more different columns, such as ann1,ann2"
+        require(fits, "data.rater_columns", self.rater_columns, expected)
+        for name in ("label_columns", "label_separator", "label_hierarchy"):
+            value, expected = getattr(self, name), "nothing beside data.rater_columns, which hold a vote each"
+            require(not (raters and value), f"data.{name}", value, expected)
         require_choice("data.quoting", self.quoting, QUOTING)
         one_character = len(self.delimiter) == 1 and self.delimiter not in '"\\\r\n'
         fits, expected = one_character or self.delimiter in ("", "\\t"), "one character, such as ';', or \\t for a tab"

@@ -21,7 +21,7 @@ _FILES = (
 )
 _LABELS = (
     *("data.label_type", "data.label_separator", "data.label_columns", "data.label_hierarchy"),
-    "data.label_order",
+    *("data.label_order", "data.rater_columns"),
 )
 _PUBLISHED = (
     *("data.dataset", "data.data_dir", "data.text_features", "data.text_pair_feature", "data.label_feature"),
@@ -58,6 +58,7 @@ _RULES = (
         lambda config: bool(config.data.label_columns),
         "data.label_columns hold the labels",
     ),
+    _Rule(("data.label_column",), lambda config: bool(config.data.rater_columns), "data.rater_columns hold the labels"),
     _Rule(
         ("data.validation_fraction",),
         lambda config: _has_validation_split(config),

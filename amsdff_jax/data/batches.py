@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from amsdff_jax.config import Config
-from amsdff_jax.data.encoded_labels import task_of_labels
+from amsdff_jax.data.encoded_labels import is_distribution, task_of_labels
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.data.windows import Windows
 
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
       input_ids: [B,S] int32.
       attention_mask: [B,S] int32, 1 on real tokens.
       labels: [B] int32, 0 on filler; or [B,C] bool where a text may have several classes, none on filler; or [B]
-        float32 where they are numbers.
+        float32 where they are numbers; or [B,C] float32 where they are distributions, all 0 on filler.
     """
 
     input_ids: np.ndarray
@@ -183,7 +183,7 @@ def make_batch(dataset: Tokens, planned: PlannedBatch, rows: slice = slice(None)
     attention_mask[real] = np.arange(planned.length) < texts.lengths[:, None]
     input_ids = np.full_like(attention_mask, dataset.pad_token_id)
     input_ids[attention_mask == 1] = texts.token_ids
-    kind = BATCH_TYPES[task_of_labels(texts.labels)]
+    kind = np.float32 if is_distribution(texts.labels) else BATCH_TYPES[task_of_labels(texts.labels)]
     labels = np.zeros((len(indices), *texts.labels.shape[1:]), kind)
     labels[real] = texts.labels
     return Batch(input_ids, attention_mask, labels)

@@ -16,7 +16,17 @@ from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.validation import build, first_of, require, shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import write_columns
-from amsdff_jax.data.encoded_labels import count_classes, encode_labels, label_kind, labels_in_order, task_of_labels
+from amsdff_jax.data.encoded_labels import (
+    count_classes,
+    encode_labels,
+    is_distribution,
+    join_labels,
+    label_kind,
+    labels_in_order,
+    likeliest_classes,
+    task_of_labels,
+    with_certainty,
+)
 from amsdff_jax.data.iterative import iterative_parts
 from amsdff_jax.data.rows import listed
 from amsdff_jax.data.stored_texts import StoredTexts, joined, take
@@ -33,7 +43,7 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class TextDataset:
-    """Texts with their labels: a class each, any number of classes, or a number.
+    """Texts with their labels: a class each, a distribution over the classes, any number of classes, or a number.
 
     Lists, arrays and the columns of a data frame are taken by position; they are kept as lists. Texts, pairs and ids
     that are stored, because they are too many for memory, stay so.
@@ -42,12 +52,17 @@ class TextDataset:
       texts: the N texts.
       labels: [N] int32, indices into `class_names`; class names are turned into these. Where a text may have several,
         [N,C] bool, true for its classes; lists of names, or an array of zeros and ones, are turned into these. Where
-        labels are numbers, [N] float64, all finite; floating-point numbers beside a single name are such.
+        labels are numbers, [N] float64, all finite; floating-point numbers beside a single name are such. Where the
+        class of a text is not certain, [N,C] float32, the probability of each, such as the share of raters who chose
+        it or what another model says; an array of numbers from 0 to 1, not all of them 0 or 1, is such. Its rows add up
+        to 1 within 1/1000, and are kept as they are given. A part of the texts whose classes are all certain has [N].
       class_names: the C classes, all different, in the order of the logits, which is theirs if they have one; or what
         the numbers are called, alone.
       text_pairs: the N second texts, or None where a text stands alone.
       ids: N names of the texts for reports, such as their row in a file; by default 0, 1, ...
       name: what messages call the dataset, such as a file's path.
+      ratings: [N,R] int32, the class that each of R raters gave, an index, or -1 where one gave none; None where labels
+        are not those of raters. For reports alone: what is learnt from are the labels.
 
     Raises:
       UserError: a text that is no string, a label that is no class, fields of other lengths; names the dataset and the
@@ -60,13 +75,14 @@ class TextDataset:
     text_pairs: Sequence[str] | None = None
     ids: Sequence[str] = ()
     name: str = "data"
+    ratings: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         texts, labels = _listed(self.texts, f"{self.name}: texts"), labels_in_order(self.labels, self.name)
         pairs = None if self.text_pairs is None else _listed(self.text_pairs, f"{self.name}: text_pairs")
         ids = [] if self.ids is None else _listed(self.ids, f"{self.name}: ids")
         ids = ids or range(len(texts))
-        for what, values in (("labels", labels), ("text_pairs", pairs), ("ids", ids)):
+        for what, values in (("labels", labels), ("text_pairs", pairs), ("ids", ids), ("ratings", self.ratings)):
             if values is not None and len(values) != len(texts):
                 raise UserError(f"{self.name}: {len(values)} {what} for {len(texts)} texts")
         if not texts:
@@ -83,6 +99,7 @@ class TextDataset:
             "text_pairs": pairs,
             "ids": ids if isinstance(ids, StoredTexts) else list(map(str, ids)),
             "name": str(self.name),
+            "ratings": None if self.ratings is None else _ratings(self.ratings, len(names), self.name),
         }
         for field, value in fields.items():
             object.__setattr__(self, field, value)
@@ -95,6 +112,7 @@ class TextDataset:
         label: str | Sequence[str] = "label",
         *,
         text_pair: str | Sequence[str] = "",
+        raters: Sequence[str] = (),
         class_names: Sequence[str] = (),
         label_type: str = "auto",
         name: str = "data",
@@ -105,8 +123,11 @@ class TextDataset:
           columns: lists, arrays or columns of a data frame, by name.
           text: the column of the texts, or several, joined with a space without those that are empty.
           label: the column of the labels, which are names or numbers, or lists of them where a text may have several;
-            or several columns, each 1 where a text has the label that the column is named after, else 0.
+            or several columns, each 1 where a text has the label that the column is named after, else 0, or all of them
+            the probabilities of these labels, of which a text has one.
           text_pair: the column, or columns, of second texts; "": texts stand alone.
+          raters: columns in the place of `label`, one a rater, each with a class or nothing; the label is the share of
+            the votes for each class.
           class_names: the classes that training knows; (): take them from the labels, names sorted as text and numbers
             as numbers. Labels that are places in a list of names are for `TextDataset(texts, labels, class_names)`.
           label_type: "name": labels as they are written; "integer": whole numbers; "auto": numbers if most are.
@@ -122,7 +143,7 @@ class TextDataset:
         from amsdff_jax.data.labelled_rows import column_rows, label_rows  # which make datasets
 
         texts, pairs = _several(text), _several(text_pair)
-        config = _columns(texts, pairs, label, label_type=label_type)
+        config = _columns(texts, pairs, label, raters, label_type=label_type)
         rows = column_rows(columns, [*texts, *pairs, *label_columns(config)], name)
         return label_rows(rows, config, class_names, name)
 
@@ -158,6 +179,7 @@ class TextDataset:
         label: str | Sequence[str] = "label",
         *,
         text_pair: str | Sequence[str] = "",
+        raters: Sequence[str] = (),
         class_names: Sequence[str] = (),
         **settings: Any,
     ) -> "TextDataset":
@@ -168,6 +190,7 @@ class TextDataset:
           text: the column of the texts, or several, as for `from_dict`.
           label: the column of the labels, or several, as for `from_dict`.
           text_pair: the column, or columns, of second texts; "": texts stand alone.
+          raters: columns in the place of `label`, one a rater, as for `from_dict`.
           class_names: the classes that training knows; (): take them from the labels.
           **settings: of `DataConfig`, on how labels and tables are written: `label_type`, `label_separator`,
             `label_hierarchy`, `label_order`, `delimiter`, `quoting`, `column_names`.
@@ -180,7 +203,8 @@ class TextDataset:
         """
         from amsdff_jax.data.files import read_file  # which makes datasets
 
-        return read_file(str(path), _columns(_several(text), _several(text_pair), label, **settings), class_names)
+        config = _columns(_several(text), _several(text_pair), label, raters, **settings)
+        return read_file(str(path), config, class_names)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -191,19 +215,24 @@ class TextDataset:
         return task_of_labels(self.labels)
 
     @property
+    def classes(self) -> np.ndarray:
+        """`labels`, with its likeliest class, [N] int32, in the place of each distribution; of equals the first."""
+        return likeliest_classes(self.labels)
+
+    @property
     def class_counts(self) -> np.ndarray:
-        """[C] int64, how many texts there are of each class; where labels are numbers, of all."""
+        """[C] int64, how many texts there are of each class, by `classes`; where labels are numbers, of all."""
         return count_classes(self.labels, len(self.class_names))
 
     def of_class(self, index: int) -> np.ndarray:
-        """[N] bool, which texts are of a class."""
-        return self.labels[:, index] if self.task == "multi_label" else self.labels == index
+        """[N] bool, which texts are of a class, by `classes`."""
+        return self.labels[:, index] if self.task == "multi_label" else self.classes == index
 
     @property
     def strata(self) -> np.ndarray:
         """[N] int, whose shares a split keeps where a text has one label: the classes, or ten ranges of the numbers."""
         if self.task != "regression":
-            return self.labels
+            return self.classes
         ranks = np.empty(len(self), np.int64)
         ranks[np.argsort(self.labels, kind="stable")] = np.arange(len(self))
         return ranks * min(RANGES, len(self)) // len(self)
@@ -226,10 +255,16 @@ class TextDataset:
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
         return digest.hexdigest()
 
-    def require_single(self, what: str) -> None:
-        """Raises `UserError` unless each text has one class, which is all that `what` knows."""
-        if self.task != "single":
-            raise UserError(f"{self.name}: has {KINDS[self.task]}; {what} takes one class a text")
+    def require_single(self, what: str, certain: bool = True) -> None:
+        """Raises `UserError` unless each text has one class, which is all that `what` knows.
+
+        Args:
+          certain: it is no distribution over the classes.
+        """
+        uncertain = certain and is_distribution(self.labels)
+        if self.task != "single" or uncertain:
+            has = "a distribution over the classes a text" if uncertain else KINDS[self.task]
+            raise UserError(f"{self.name}: has {has}; {what} takes one class a text")
 
     def require_classes(self, class_names: Sequence[str], owner: str, task: str = "single") -> None:
         """Raises `UserError` unless the classes are `class_names`, which `owner` has, in that order, as its task is."""
@@ -247,11 +282,12 @@ class TextDataset:
         rows = np.arange(len(self))[indices]
         return TextDataset(
             texts=take(self.texts, rows),
-            labels=self.labels[rows],
+            labels=with_certainty(self.labels[rows]),
             class_names=self.class_names,
             text_pairs=None if self.text_pairs is None else take(self.text_pairs, rows),
             ids=take(self.ids, rows),
             name=name,
+            ratings=None if self.ratings is None else self.ratings[rows],
         )
 
     def join(self, other: "TextDataset") -> "TextDataset":
@@ -266,7 +302,7 @@ class TextDataset:
         pairs = None if self.text_pairs is None else joined(self.text_pairs, other.text_pairs or ())
         return TextDataset(
             texts=joined(self.texts, other.texts),
-            labels=np.concatenate([self.labels, other.labels]),
+            labels=join_labels(self.labels, other.labels, len(self.class_names)),
             class_names=self.class_names,
             text_pairs=pairs,
             ids=joined(self.ids, other.ids),
@@ -340,12 +376,22 @@ def _several(names: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _columns(texts: Sequence[str], pairs: Sequence[str], label: str | Sequence[str], **settings: Any) -> DataConfig:
+def _columns(
+    texts: Sequence[str], pairs: Sequence[str], label: str | Sequence[str], raters: Sequence[str], **settings: Any
+) -> DataConfig:
     """The settings of a dataset's columns; raises `UserError` for a label that is no name, or no such setting."""
     columns = {"text_column": write_columns(texts), "text_pair_column": write_columns(pairs)}
+    columns["rater_columns"] = write_columns(_several(raters))
     several = isinstance(label, (list, tuple))
     columns |= {"label_columns": write_columns(_several(label))} if several else {"label_column": label}
     return build(DataConfig, settings | columns, "")
+
+
+def _ratings(ratings: Any, classes: int, dataset: str) -> np.ndarray:
+    ratings = np.asarray(ratings, np.int32)
+    fits = ratings.ndim == 2 and bool(((ratings >= -1) & (ratings < classes)).all())
+    require(fits, f"{dataset}: ratings", ratings.tolist(), f"a column a rater, of -1 or 0 to {classes - 1}")
+    return ratings
 
 
 def _class_names(names: list[Any], dataset: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from amsdff_jax.data.tables import table_rows
 logger = logging.getLogger(__name__)
 
 
-def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), task: str = "single") -> TextDataset:
+def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), task: str = "") -> TextDataset:
     """Reads a file into a dataset, or several into one.
 
     Texts that are too many for memory are stored in the cache, where they are found again as long as the files are the
@@ -37,7 +37,9 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), ta
       class_names: the classes that training knows; (): take them from the file, names sorted as
         text and integers as numbers.
       task: the kind of task that the labels are for: "multi_label" where a text may have several. Lists of labels, and
-        the settings for several labels, say so by themselves.
+        the settings for several labels, say so by themselves. With `class_names` "single" says that a text has one
+        label, whose probabilities the columns of `config.label_columns` then hold, be they zeros and ones alone; "":
+        these are several labels.
 
     Raises:
       UserError: names the file, the row and the column, and what was expected there; of several bad rows

@@ -25,7 +25,7 @@ def label_rows(
     config: DataConfig,
     class_names: Sequence[str],
     name: str,
-    task: str = "single",
+    task: str = "",
     store: TextStore | None = None,
 ) -> TextDataset:
     """The dataset that rows are.
@@ -36,7 +36,8 @@ def label_rows(
       class_names: the classes that training knows; (): take them from the labels, names sorted as text and integers as
         numbers.
       name: of the dataset, such as a file's path.
-      task: the kind that the labels are read for; a first label that is a list makes it "multi_label".
+      task: the kind that the labels are read for, as for `read_file`; a first label that is a list makes it
+        "multi_label".
       store: takes the texts once they are too many for memory; None: they stay there.
 
     Raises:
@@ -62,7 +63,8 @@ def label_rows(
             problems.append(str(problem))
             first_bad = first_bad or number
         else:
-            if not isinstance(label, float):  # the same label is held once, but 0.0 is not -0.0
+            # The same label is held once, but 0.0 is not -0.0, and probabilities are hardly ever the same.
+            if not isinstance(label, (float, bytes)):
                 label = known_labels.setdefault(tuple(label) if isinstance(label, list) else label, label)
             texts.append(text)
             if pair_columns:
@@ -81,14 +83,15 @@ def label_rows(
     if store is not None and store.begun:
         store.append(columns)
         found = store.finish()
-    encoded, known = reader.encode(name, labels, found["ids"], class_names)
+    encoded = reader.encode(name, labels, found["ids"], class_names)
     dataset = TextDataset(
         texts=found["texts"],
-        labels=encoded,
-        class_names=known,
+        labels=encoded.labels,
+        class_names=encoded.class_names,
         text_pairs=found.get("text_pairs"),
         ids=found["ids"],
         name=name,
+        ratings=encoded.ratings,
     )
     if not len(class_names):  # which else have been looked at before
         warn_of_labels(dataset, config)

@@ -96,6 +96,15 @@ def is_rising(names: Sequence[str]) -> bool:
     return all(lower < higher for lower, higher in itertools.pairwise(numbers))
 
 
+def require_rising(path: str, column: str, names: Sequence[str]) -> None:
+    """Raises `UserError` unless the names of a column's classes tell their order, as `is_rising` says."""
+    if not is_rising(names):
+        raise UserError(
+            f"{path}: column {column!r} holds {first_of(names)}, whose order names do not "
+            "tell; give it from the lowest to the highest, as in data.label_order=bad,fair,good"
+        )
+
+
 def find_indices(
     path: str, labels: list[str], places: Sequence[str], config: DataConfig, class_names: Sequence[str]
 ) -> np.ndarray:

@@ -23,6 +23,7 @@ from amsdff_jax.data.stored_datasets import TextStore
 logger = logging.getLogger(__name__)
 
 ROWS_READ = 1024  # at once
+COLUMNS = ("label_columns", "rater_columns")  # settings that name features in the place of `label_feature`
 _HUB_ID = re.compile(r"(?P<id>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<revision>.+))?")
 
 
@@ -83,7 +84,7 @@ def _read_split(
     )
     labels = label_columns(columns)
     wanted = {
-        **dict.fromkeys(labels, "label_columns" if config.label_columns else "label_feature"),
+        **dict.fromkeys(labels, next((name for name in COLUMNS if getattr(config, name)), "label_feature")),
         **({config.text_pair_feature: "text_pair_feature"} if config.text_pair_feature else {}),
         **dict.fromkeys(config.text_features, "text_features"),
     }
@@ -94,30 +95,43 @@ def _read_split(
                 f"{nearest(feature, features)}"
             )
     name = f"{config.dataset} ({split})"
-    names = () if config.label_columns else _label_names(features[config.label_feature])
-    rows = _rows(examples(list(wanted)), config.label_feature, names, name)
-    if config.label_hierarchy or config.label_order:  # whose names are others, or in another order
+    named = {} if config.label_columns else {feature: _label_names(features[feature]) for feature in labels}
+    rows = _rows(examples(list(wanted)), named, name, none="" if config.rater_columns else None)
+    names = next(iter(named.values()), ())
+    # Names that are others, or in another order; raters may have different ones.
+    if config.label_hierarchy or config.label_order or len(set(named.values())) > 1:
         names = ()
     with TextStore(None) as store:  # the library has a cache of its own
         return label_rows(rows, columns, class_names or names, name, task, store)
 
 
-def _rows(examples: Iterable[Mapping[str, Any]], label: str, names: Sequence[str], split: str) -> Iterator[Row]:
-    """The examples as rows, a label with its name where there are `names`."""
+def _rows(
+    examples: Iterable[Mapping[str, Any]], names: Mapping[str, Sequence[str]], split: str, none: str | None
+) -> Iterator[Row]:
+    """The examples as rows, labels with their names.
 
-    def named(value: Any, place: str) -> Any:
+    Args:
+      names: of the classes of each feature that holds labels; (): its labels stay as they are.
+      none: what stands for a label that is not there; None: it must be.
+    """
+
+    def named(value: Any, label: str, place: str) -> Any:
         value = plain(value)
         if is_list(value):
-            return [named(each, place) for each in value]
-        if value == -1:
+            return [named(each, label, place) for each in value]
+        if value == -1 and none is None:
             raise UserError(f"{split}: {place} has no label (the split is published without); use another split")
-        if isinstance(value, int) and not 0 <= value < len(names):
-            raise UserError(f"{split}: {place}, feature {label!r}: {value} is no label of the {len(names)} there are")
-        return names[value] if isinstance(value, int) else value
+        if value == -1:
+            return none
+        if isinstance(value, int) and not 0 <= value < len(names[label]):
+            there = f"{value} is no label of the {len(names[label])} there are"
+            raise UserError(f"{split}: {place}, feature {label!r}: {there}")
+        return names[label][value] if isinstance(value, int) else value
 
+    labels = [label for label in names if names[label]]
     for number, example in enumerate(examples):
         place = f"row {number}"
-        yield Row(place, {**example, label: named(example[label], place)} if names else dict(example))
+        yield Row(place, {**example, **{label: named(example[label], label, place) for label in labels}})
 
 
 def _label_names(feature: Any) -> tuple[str, ...]:
@@ -151,7 +165,7 @@ def _tfds(config: DataConfig) -> _Published:
             "--config.data.data_dir at a TFDS data directory that holds it"
         ) from None
     features = builder.info.features
-    given = config.label_feature in features and not config.label_columns
+    given = config.label_feature in features and not any(getattr(config, name) for name in COLUMNS)
     if given and not _label_names(features[config.label_feature]):
         raise UserError(f"data.label_feature: {config.label_feature!r} of {config.dataset} is not a class label")
 

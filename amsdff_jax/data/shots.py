@@ -18,5 +18,5 @@ def draw_shots(dataset: TextDataset, shots: int, seed: int) -> TextDataset:
         problem = f"{shots}, but {dataset.name} has {KINDS[dataset.task]}, and shots are texts of a class"
         raise UserError(f"data.shots: {problem}; expected 0")
     order = np.random.default_rng(seed).permutation(len(dataset))
-    drawn = [order[dataset.labels[order] == label][:shots] for label in range(len(dataset.class_names))]
+    drawn = [order[dataset.classes[order] == label][:shots] for label in range(len(dataset.class_names))]
     return dataset.take(np.sort(np.concatenate(drawn)), f"{dataset.name} ({shots} a class)")

@@ -79,7 +79,8 @@ def load_source(config: DataConfig, task: str = "single") -> Loaded:
     else:
         loaders = {"bundled": _movie_snippets, "newsgroups20": _newsgroups20}
         train, validation, test = loaders[config.source]()
-    if train.task != "regression" and np.count_nonzero(train.class_counts) < 2:
+    occurring = train.labels.any(axis=0) if train.labels.ndim == 2 else train.class_counts
+    if train.task != "regression" and np.count_nonzero(occurring) < 2:
         raise UserError(f"{train.name}: holds a single class; expected at least two")
     return train, validation, test
 

@@ -23,13 +23,15 @@ LARGEST_IN_MEMORY = 1 << 28  # characters of the texts of a dataset, and `ROW` f
 ROW = 100  # about what Python adds to a text in a list and its id
 PIECE = 1 << 24  # characters that are written at once, counted likewise
 FILE = "dataset.json"
-LABELS = "labels.npy"
+LABELS, RATINGS = "labels.npy", "ratings.npy"
 
 # What decides which texts and labels are read from files.
 _FIELDS = (
     *("text_column", "text_pair_column", "label_column", "label_separator", "label_columns", "label_hierarchy"),
     *("column_names", "delimiter", "quoting", "label_type", "label_order"),
+    "rater_columns",
 )
+_NEWER = ("rater_columns",)  # than the first folders, which are found as before where these are empty
 
 
 def dataset_folder(files: Mapping[str, str], config: DataConfig, class_names: Sequence[str], task: str) -> Path | None:
@@ -42,9 +44,11 @@ def dataset_folder(files: Mapping[str, str], config: DataConfig, class_names: Se
     root = cache_folder("texts")
     if root is None or any(map(is_url, files)):  # nothing tells whether what is behind one has changed
         return None
+    # Without a task zeros and ones in columns are several labels, and else what they are with "single".
+    task = task or ("" if config.label_columns and len(class_names) else "single")
     facts: list[Any] = [VERSION, list(class_names), task]
     settings = dataclasses.asdict(config)
-    facts.append([settings[field] for field in _FIELDS])
+    facts.append([settings[field] for field in _FIELDS if settings[field] or field not in _NEWER])
     for file, name in files.items():
         path = os.path.abspath(user_path(file))
         try:
@@ -70,10 +74,11 @@ def read_dataset(folder: Path | None, name: str) -> TextDataset | None:
             for column, digest in facts["columns"].items()
         }
         labels = np.load(folder / LABELS, allow_pickle=False)
-        if _digest(labels) != facts["labels"]:
+        ratings = np.load(folder / RATINGS, allow_pickle=False) if "ratings" in facts else None
+        if _digest(labels) != facts["labels"] or (ratings is not None and _digest(ratings) != facts["ratings"]):
             return None
         pairs = columns.get("text_pairs")
-        dataset = TextDataset(columns["texts"], labels, facts["class_names"], pairs, columns["ids"], name)
+        dataset = TextDataset(columns["texts"], labels, facts["class_names"], pairs, columns["ids"], name, ratings)
     except Exception:  # numpy, JSON and the dataset itself raise many kinds for damaged files
         return None
     use_folder(folder)
@@ -127,6 +132,9 @@ class TextStore:
             columns = {"texts": dataset.texts, "text_pairs": dataset.text_pairs, "ids": dataset.ids}
             digests = {name: texts.digest for name, texts in columns.items() if isinstance(texts, StoredTexts)}
             facts = {"class_names": dataset.class_names, "columns": digests, "labels": _digest(dataset.labels)}
+            if dataset.ratings is not None:
+                np.save(self._folder / RATINGS, dataset.ratings)
+                facts["ratings"] = _digest(dataset.ratings)
             write_json(self._folder / FILE, facts)
 
     def __enter__(self) -> Self:

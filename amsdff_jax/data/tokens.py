@@ -16,7 +16,7 @@ class TokenizedDataset:
     Attributes:
       token_ids: [T] int32, all texts one after the other.
       offsets: [N+1] int64; text i is `token_ids[offsets[i]:offsets[i + 1]]`, at least one token.
-      labels: [N] int32, or [N,C] bool where a text may have several classes.
+      labels: as of `TextDataset`.
       truncated: [N] bool, whether the text was truncated to the maximal length.
       pad_token_id: what fills a row up.
     """

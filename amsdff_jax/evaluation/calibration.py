@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import require
+from amsdff_jax.data.encoded_labels import is_distribution
 
 CALIBRATION_BINS = 15
 TEMPERATURES = (0.01, 100.0)  # between which the best one is sought
@@ -270,10 +271,13 @@ def sigmoid(logits: Float[np.ndarray, "*N C"]) -> Float64[np.ndarray, "*N C"]:
     return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
 
 
-def log_loss(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean negative natural logarithm of the probability given to the true class."""
+def log_loss(probabilities: Probabilities, labels: Labels | Probabilities) -> float:
+    """Mean negative natural logarithm of the probability given to the true class, or against distributions."""
+    tiny = np.finfo(np.float64).tiny
+    if is_distribution(labels):
+        return float(-(labels * np.log(np.clip(probabilities, tiny, 1))).sum(axis=-1).mean())
     of_truth = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(of_truth, np.finfo(np.float64).tiny, 1)).mean())
+    return float(-np.log(np.clip(of_truth, tiny, 1)).mean())
 
 
 def brier_score(probabilities: Probabilities, labels: Labels) -> float:

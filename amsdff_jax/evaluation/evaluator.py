@@ -10,6 +10,7 @@ from flax import nnx
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import choose_buckets, training_buckets
 from amsdff_jax.data.dataset import TextDataset
+from amsdff_jax.data.encoded_labels import likeliest_classes
 from amsdff_jax.data.host_tokens import tokenize_on_hosts
 from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.tokens import Tokens
@@ -25,8 +26,8 @@ class Evaluation:
     """What a model said of N texts, in the order of the dataset.
 
     Attributes:
-      labels: the truth, as of `TextDataset`: [N] int32, [N,C] bool where a text may have several classes, or [N]
-        float64 where labels are numbers.
+      labels: the truth, as of `TextDataset`: [N] int32, [N,C] float32 where they are distributions, [N,C] bool where a
+        text may have several classes, or [N] float64 where labels are numbers.
       logits: [N,C] float32; where labels are numbers [N,1], the predicted ones in the same unit.
       truncated: number of texts that were truncated to the maximal length.
       seconds: wall-clock time, tokenizing and compilation excluded.
@@ -40,6 +41,11 @@ class Evaluation:
     seconds: float
     task: str = "single"
     thresholds: tuple[float, ...] = ()
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The truth with the likeliest class in the place of each distribution, as `TextDataset.classes`."""
+        return likeliest_classes(self.labels)
 
     @property
     def probabilities(self) -> np.ndarray:

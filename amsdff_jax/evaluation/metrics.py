@@ -40,8 +40,9 @@ _loss_parts = jax.jit(loss_parts, static_argnames="config")
 ZERO: Any = 0  # scikit-learn's `zero_division`, which it declares to be a string
 
 MEANINGS = {
-    "loss": "the training loss without class weights, mean over texts",
-    "cross_entropy": "mean negative natural logarithm of the probability given to the true class, whatever the loss",
+    "loss": "the training loss without class weights, mean over texts; where labels are distributions, against these",
+    "cross_entropy": "mean negative natural logarithm of the probability given to the true class, whatever the loss; "
+    "where labels are distributions, against these",
     "mae": "mean absolute difference of true and predicted class NUMBER; meaningful only for ordered classes",
     "rmse": "root mean squared difference of true and predicted class number; meaningful only for ordered classes",
     "mape": "mean of |difference| / true class number in percent, over texts whose class number is not 0",
@@ -73,14 +74,14 @@ def best_metric(metric: str, task: str) -> str:
 
 
 def _compute(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
-    """The metrics where a text has one class.
+    """The metrics where a text has one class. Of a distribution that is the likeliest, but for the losses.
 
     Averages ("macro") run over the classes that occur in the truth or in the predictions.
 
     Returns:
       Numbers by name; `per_class` is a list with a dict for every class.
     """
-    labels, predictions, probabilities = evaluation.labels, evaluation.predictions, evaluation.probabilities
+    labels, predictions, probabilities = evaluation.classes, evaluation.predictions, evaluation.probabilities
     results: dict[str, Any] = {"examples": len(labels), "accuracy": float(metrics.accuracy_score(labels, predictions))}
     for average in ("macro", "weighted", "micro"):
         precision, recall, f1, _ = metrics.precision_recall_fscore_support(
@@ -91,9 +92,9 @@ def _compute(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfi
             f"{average}_precision": float(precision),
             f"{average}_recall": float(recall),
         }
-    losses = jax.device_get(_loss_parts(evaluation.logits, labels, loss))
+    losses = jax.device_get(_loss_parts(evaluation.logits, evaluation.labels, loss))
     parts = {name: float(values.mean(dtype=np.float64)) for name, values in losses.items()}
-    cross_entropy = log_loss(probabilities, labels)
+    cross_entropy = log_loss(probabilities, evaluation.labels)
     results |= {"loss": float(combine(parts, loss)), "cross_entropy": cross_entropy}
     results |= {f"loss_{name}": value for name, value in parts.items()}
     results |= _class_number_errors(labels, predictions)
@@ -110,7 +111,7 @@ def _compute(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfi
 
 def _compute_ordinal(evaluation: Evaluation, class_names: Sequence[str], loss: LossConfig) -> dict[str, Any]:
     """The metrics where a text has one class of several in an order: those of `_compute`, and how far off they are."""
-    labels, predictions, order = evaluation.labels, evaluation.predictions, range(len(class_names))
+    labels, predictions, order = evaluation.classes, evaluation.predictions, range(len(class_names))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where all texts have, and get, the same class there is none
         kappa = float(metrics.cohen_kappa_score(labels, predictions, labels=order, weights="quadratic"))

@@ -26,7 +26,7 @@ FACTS, CARD = "card.json", "README.md"
 # Settings of the data that say where a file has texts and labels.
 COLUMNS = (
     *("text_column", "text_pair_column", "label_column"),
-    *("label_separator", "label_columns", "label_hierarchy"),
+    *("label_separator", "label_columns", "label_hierarchy", "rater_columns"),
 )
 
 

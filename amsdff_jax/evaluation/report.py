@@ -66,7 +66,7 @@ def draw_report(directory: Path, class_names: Sequence[str], evaluation: Evaluat
 
 def _write_tables(directory: Path, dataset: TextDataset, evaluation: Evaluation, metrics: Mapping[str, Any]) -> None:
     names = dataset.class_names
-    truth, predictions, probabilities = evaluation.labels, evaluation.predictions, evaluation.probabilities
+    truth, predictions, probabilities = evaluation.classes, evaluation.predictions, evaluation.probabilities
     confidence = probabilities.max(axis=-1)
 
     counts = confusion_matrix(truth, predictions, labels=range(len(names)))
@@ -97,7 +97,7 @@ def _write_tables(directory: Path, dataset: TextDataset, evaluation: Evaluation,
 
 
 def _draw_pictures(directory: Path, class_names: Sequence[str], evaluation: Evaluation) -> None:
-    truth, predictions, probabilities = evaluation.labels, evaluation.predictions, evaluation.probabilities
+    truth, predictions, probabilities = evaluation.classes, evaluation.predictions, evaluation.probabilities
     counts = confusion_matrix(truth, predictions, labels=range(len(class_names)))
     draw(directory / "confusion_matrix.png", class_names, plot_confusion_matrix, counts, class_names)
     table = calibration_table(truth, predictions, probabilities)

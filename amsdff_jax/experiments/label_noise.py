@@ -84,7 +84,7 @@ def _measure(config: ExperimentConfig, name: str, measured: Mapping[str, Any]) -
     limits = settings.data.max_length, settings.data.long_texts
     vectors, held_out = (embed_once(model, tokenize_once(split, tokenizer, *limits)) for split in (train, test))
     clean = rank_labels(train, vectors)
-    head = _Head(clean, held_out, test.labels)
+    head = _Head(clean, held_out, test.classes)
     right = head.hits(train.labels)
     for condition in missing:
         flipped = flip_labels(train.labels, clean.probe.held_out, condition)

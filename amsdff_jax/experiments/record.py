@@ -61,7 +61,7 @@ class RunRecord:
     @classmethod
     def of(cls, key: RunKey, settings: str, outcome: Outcome) -> Self:
         """The record of a run that came to its end."""
-        hits = outcome.evaluation.predictions == outcome.evaluation.labels
+        hits = outcome.evaluation.predictions == outcome.evaluation.classes
         ordinal = [name for name in ORDINAL_METRICS if outcome.metrics.get(name) is not None]
         return cls(
             **dataclasses.asdict(key),

@@ -40,7 +40,7 @@ def run_tfidf(config: Config, data: DataSplits) -> Outcome:
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     features = vectorizer.fit_transform(_texts(data.train))
     held_out = vectorizer.transform(_texts(data.validation))
-    labels, task = data.train.labels, data.train.task  # which of ordered classes is "single", too
+    labels, task = data.train.classes, data.train.task  # which of ordered classes is "single", too
     solver = "lbfgs" if task == "single" else "liblinear"  # which takes a fraction of the time for two classes
     regressions = [
         LogisticRegression(C=strength, max_iter=1000, random_state=config.seed, solver=solver)
@@ -48,7 +48,7 @@ def run_tfidf(config: Config, data: DataSplits) -> Outcome:
     ]
     if task == "single":
         models: list[Any] = [regression.fit(features, labels) for regression in regressions]
-        best = max(models, key=lambda model: model.score(held_out, data.validation.labels))  # the first of equals
+        best = max(models, key=lambda model: model.score(held_out, data.validation.classes))  # the first of equals
         scores, fitted = best.predict_log_proba, [best]
     else:
         models = [OneVsRestClassifier(regression).fit(features, labels) for regression in regressions]

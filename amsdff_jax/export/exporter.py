@@ -96,8 +96,8 @@ def export_model(
     else:
         if label_kind(saved.task) != "single":
             raise UserError(f"--int8: judges models that give a text one class, and this is {saved.task}; leave it out")
-        labelled = read_file(file, columns, saved.class_names)
-        expected = run_model(saved, list(labelled.texts), labelled.labels)
+        labelled = read_file(file, columns, saved.class_names, saved.task)
+        expected = run_model(saved, list(labelled.texts), labelled.classes)
     with user_errors(output, "written", "make room or choose another folder"), atomic_folder(output) as partial:
         write(saved, partial)
         _write_config(partial / CONFIG, saved, format, calibration)

@@ -31,7 +31,7 @@ def count_classes(corpus: Corpus) -> ClassBalance:
     return ClassBalance(
         tuple(map(printable, names)),
         {
-            split: tuple(np.bincount(dataset.labels, minlength=len(names)).tolist())
+            split: tuple(dataset.class_counts.tolist())
             for split, dataset in zip(corpus.names, corpus.datasets, strict=True)
         },
     )

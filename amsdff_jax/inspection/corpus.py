@@ -33,7 +33,7 @@ class Corpus:
       names: the S splits.
       datasets: the splits themselves.
       split_of: [N] int, the split of each text, an index into `names`.
-      labels: [N] int32.
+      labels: [N] int32, the class of each text, of distributions the likeliest.
     """
 
     def __init__(self, splits: DataSplits):
@@ -43,7 +43,7 @@ class Corpus:
         sizes = [len(dataset) for dataset in self.datasets]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self.split_of = np.repeat(np.arange(len(sizes)), sizes)
-        self.labels = np.concatenate([dataset.labels for dataset in self.datasets])
+        self.labels = np.concatenate([dataset.classes for dataset in self.datasets])
 
     def __len__(self) -> int:
         return len(self.split_of)

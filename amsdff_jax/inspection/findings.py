@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
+from amsdff_jax.inspection.agreement import LOWEST_ALPHA, Agreement
 from amsdff_jax.inspection.class_balance import ClassBalance
 from amsdff_jax.inspection.corpus import TITLES, Corpus
 from amsdff_jax.inspection.duplicates import Duplicates, Match
@@ -27,7 +28,8 @@ class Finding:
     """One sentence for the top of a report."""
 
     kind: str  # `warning`: figures will mislead or data is broken; `note`: worth knowing
-    section: str  # of the report that has the details: duplicates, labels, classes, lengths, encodings or scripts
+    # of the report that has the details: duplicates, labels, classes, agreement, lengths, encodings or scripts
+    section: str
     message: str
     examples: tuple[Match, ...] = ()  # the most telling ones
 
@@ -36,6 +38,7 @@ def collect_warnings(
     config: Config,
     corpus: Corpus,
     classes: ClassBalance,
+    agreement: tuple[Agreement, ...],
     lengths: tuple[Lengths, ...],
     duplicates: Duplicates,
     text_issues: tuple[TextIssue, ...],
@@ -49,6 +52,7 @@ def collect_warnings(
         *_labels(corpus, config.data),
         *_label_issues(labels),
         *_classes(classes),
+        *_agreement(agreement),
         *_text_issues(text_issues),
         *_lengths(lengths, config.data),
         *_scripts(writing_systems),
@@ -135,6 +139,13 @@ def _classes(classes: ClassBalance) -> Iterator[Finding]:
         if distance > SHARES_DIFFER:
             what = f"classes are mixed otherwise in {_of(split)} than in {_of('train')}"
             yield Finding("warning", "classes", f"{what}: {100 * distance:.0f} % of its texts would need another class")
+
+
+def _agreement(agreement: tuple[Agreement, ...]) -> Iterator[Finding]:
+    for one in agreement:
+        if one.alpha is not None and one.alpha < LOWEST_ALPHA:
+            what = f"the raters of {_of(one.split)} agree little: Krippendorff's alpha ({one.metric}) {one.alpha:.3f}"
+            yield Finding("warning", "agreement", f"{what}, below {LOWEST_ALPHA}")
 
 
 def _text_issues(text_issues: tuple[TextIssue, ...]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.sources import DataSplits, complete_splits, load_source
 from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.inspection.agreement import measure_agreement
 from amsdff_jax.inspection.class_balance import count_classes
 from amsdff_jax.inspection.corpus import Corpus
 from amsdff_jax.inspection.duplicates import find_duplicates
@@ -73,7 +74,7 @@ def inspect_data(
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, config.model.encoder))
     source = load_source(config.data, config.task.kind)
-    source[0].require_single("amsdff inspect")
+    source[0].require_single(f"amsdff inspect{' --labels' * labels}", certain=labels)
     issues = check_labels(config, source[0], tokenizer, ranking, cleaned, fraction) if labels else None
     splits = complete_splits(source, config.data, config.seed)
     inspection = inspect_splits(splits, tokenizer, config, name, similarity, issues)
@@ -108,12 +109,15 @@ def inspect_splits(
     logger.info("looking at encodings and scripts")
     classes, text_issues = count_classes(corpus), find_text_issues(corpus)
     writing_systems = find_writing_systems(corpus)
+    agreement = measure_agreement(corpus, ordered=config.task.kind == "ordinal")
     return Inspection(
         name=printable(name),
         sources={split: printable(data.name) for split, data in zip(corpus.names, corpus.datasets, strict=True)},
         tokenizer=printable(config.data.tokenizer or config.model.encoder),
         max_length=config.data.max_length,
-        findings=collect_warnings(config, corpus, classes, lengths, duplicates, text_issues, writing_systems, labels),
+        findings=collect_warnings(
+            config, corpus, classes, agreement, lengths, duplicates, text_issues, writing_systems, labels
+        ),
         classes=classes,
         lengths=lengths,
         buckets=buckets,
@@ -121,4 +125,5 @@ def inspect_splits(
         text_issues=text_issues,
         writing_systems=writing_systems,
         labels=labels,
+        agreement=agreement,
     )

@@ -110,8 +110,27 @@ def label_table(inspection: Inspection) -> Table:
     return Table(titles, rows, "Labels that are probably wrong")
 
 
+def agreement_table(inspection: Inspection) -> Table:
+    """How far the raters of each split agree; no rows where there are no raters."""
+    agreement = inspection.agreement
+    if not agreement:
+        return Table(columns(""), ())
+    rows = [
+        ("raters", *(f"{one.raters:,}" for one in agreement)),
+        ("ratings of a text, on average", *(f"{one.ratings / one.texts:.2f}" for one in agreement)),
+        ("texts with two ratings or more", *(f"{one.shared:,} ({share(one.shared, one.texts)})" for one in agreement)),
+        ("of these unanimous", *(f"{one.unanimous:,} ({share(one.unanimous, one.shared)})" for one in agreement)),
+        (
+            f"Krippendorff's alpha ({agreement[0].metric})",
+            *("–" if one.alpha is None else f"{one.alpha:.3f}" for one in agreement),
+        ),
+    ]
+    return Table(columns("", *(TITLES[one.split] for one in agreement)), rows, "Agreement of the raters")
+
+
 TABLES = {
     "classes": class_table,
+    "agreement": agreement_table,
     "labels": label_table,
     "lengths": length_table,
     "truncation": truncation_table,

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from amsdff_jax.inspection.agreement import Agreement
 from amsdff_jax.inspection.class_balance import ClassBalance
 from amsdff_jax.inspection.duplicates import Duplicates
 from amsdff_jax.inspection.encodings import TextIssue
@@ -27,3 +28,4 @@ class Inspection:
     text_issues: tuple[TextIssue, ...]
     writing_systems: tuple[WritingSystems, ...]
     labels: LabelIssues | None = None  # None: they were not looked at
+    agreement: tuple[Agreement, ...] = ()  # of raters, in every split that has any

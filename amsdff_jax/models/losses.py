@@ -16,7 +16,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of, nearest
 from amsdff_jax.config import LOSS_PARTS, REGRESSION_LOSS_PARTS, LossConfig
 from amsdff_jax.data.dataset import by_class
-from amsdff_jax.data.encoded_labels import count_classes
+from amsdff_jax.data.encoded_labels import count_classes, is_distribution, likeliest_classes, task_of_labels
 
 logger = logging.getLogger(__name__)
 
@@ -27,22 +27,41 @@ SMALLEST_BASE = 1e-30  # of a power, whose gradient at 0 may be infinite
 
 
 def loss_parts(
-    logits: Float32[Array | np.ndarray, "B C"], labels: Int[Array | np.ndarray, " B"], config: LossConfig
+    logits: Float32[Array | np.ndarray, "B C"],
+    labels: Int[Array | np.ndarray, " B"] | Float32[Array | np.ndarray, "B C"],
+    config: LossConfig,
+    weights: Float32[Array | np.ndarray, " C"] | None = None,
 ) -> dict[str, Float32[Array, " B"]]:
     """The three losses that a text has by itself.
 
     Cross-entropy; focal loss (Lin et al., 2017); cross-entropy against labels smoothed by
     `config.smoothing / C` for every class (Szegedy et al., 2016).
 
+    Args:
+      labels: classes, or distributions over them: a loss is then the mean of those that the text would have with each
+        class, weighted by its probability. Of `ce` and `label_smoothing` that is PyTorch's `cross_entropy`.
+      weights: of each class in that mean; None: 1. Of classes they change nothing here: `Objective.text_weights`.
+
     Returns:
       `ce`, `focal` and `label_smoothing` of each text.
     """
-    log_probabilities = jax.nn.log_softmax(logits, axis=-1)
-    ce = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+    log_probabilities, distribution = jax.nn.log_softmax(logits, axis=-1), is_distribution(labels)
+    given = (
+        log_probabilities if distribution else jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+    )
+    ce = -given  # [B], or of each class [B,C]
     wrong = jnp.maximum(1 - jnp.exp(-ce), SMALLEST_BASE)
     focal = config.focal_alpha * wrong**config.focal_gamma * ce
-    smoothed = (1 - config.smoothing) * ce - config.smoothing * log_probabilities.mean(axis=-1)
-    return {"ce": ce, "focal": focal, "label_smoothing": smoothed}
+    smoothed = (1 - config.smoothing) * ce
+    smoothed -= config.smoothing * log_probabilities.mean(axis=-1, keepdims=distribution)
+    parts = {"ce": ce, "focal": focal, "label_smoothing": smoothed}
+    if not distribution:
+        return parts
+    shares = jnp.asarray(labels)
+    if weights is not None:  # what is left of a text's weight, which `text_weights` has
+        weighted = shares * jnp.asarray(weights)
+        shares = weighted / jnp.maximum(weighted.sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    return {name: (part * shares).sum(axis=-1) for name, part in parts.items()}
 
 
 def multi_label_loss_parts(
@@ -104,9 +123,11 @@ class Objective(NamedTuple):
 
 
 _ONE_CLASS = Objective(
-    loss_parts=lambda logits, labels, config, _: loss_parts(logits, labels, config),
-    text_weights=lambda labels, weights: weights[labels],
-    is_right=lambda logits, labels: logits.argmax(axis=-1) == labels,
+    loss_parts=loss_parts,
+    text_weights=lambda labels, weights: (
+        (labels * weights).sum(axis=-1) if is_distribution(labels) else weights[labels]
+    ),
+    is_right=lambda logits, labels: logits.argmax(axis=-1) == likeliest_classes(labels),
 )
 OBJECTIVES = {
     "single": _ONE_CLASS,
@@ -163,25 +184,29 @@ def combine(parts: Mapping[str, Loss], config: LossConfig) -> Loss:
 
 def class_weights(
     config: LossConfig,
-    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N C"] | Float[np.ndarray, " N"],
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N C"] | Float[np.ndarray, " N"] | Float32[np.ndarray, "N C"],
     class_names: Sequence[str],
 ) -> Float32[np.ndarray, " C"]:
     """The weight of each class in the training loss, which are logged if they differ.
 
     Args:
-      labels: all training labels; "balanced" gives class c the weight N / (C * N_c), or, where a text may have several,
-        (N - N_c) / N_c, so that those that have it weigh as much as those that have not. Numbers all weigh the same.
+      labels: all training labels; "balanced" gives class c the weight N / (C * N_c), where N_c is the sum of its
+        probabilities if labels are distributions, or, where a text may have several, (N - N_c) / N_c, so that those
+        that have it weigh as much as those that have not. Numbers all weigh the same.
       class_names: the C classes.
 
     Raises:
       UserError: not one weight for each class, or only weights of 0.
     """
     given, number = config.class_weights, len(class_names)
-    if not given or labels.dtype.kind == "f":
+    task = task_of_labels(labels)
+    if not given or task == "regression":
         return np.ones(number, np.float32)
     if given == "balanced":
-        counts = np.maximum(count_classes(labels, number), 1)
-        weights = len(labels) / (number * counts) if labels.ndim == 1 else np.maximum(len(labels) - counts, 1) / counts
+        texts = labels.sum(axis=0, dtype=np.float64) if is_distribution(labels) else count_classes(labels, number)
+        counts = np.maximum(texts, 1)
+        several = task == "multi_label"
+        weights = np.maximum(len(labels) - counts, 1) / counts if several else len(labels) / (number * counts)
     elif isinstance(given[0], tuple):
         weights = _in_order(dict(given), class_names)
     else:

@@ -69,7 +69,7 @@ def calibrate_model(
     classifier = Classifier(saved, batch_size=batch_size)
     try:
         logits = classifier.logits(texts)
-        known, name = (logits, dataset.labels, saved.class_names), Path(file).name
+        known, name = (logits, dataset.classes, saved.class_names), Path(file).name
         if number:
             calibration = calibrate_intervals(*known, coverage, file=name)
         else:

@@ -14,7 +14,7 @@ from flax import nnx
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from amsdff_jax.data.batches import Batch, choose_buckets, plan_sample
-from amsdff_jax.data.encoded_labels import count_classes, task_of_labels
+from amsdff_jax.data.encoded_labels import count_classes, is_distribution, task_of_labels
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.inference import Inference
 from amsdff_jax.models.last_layer import last_layer_inputs, last_layer_of
@@ -72,22 +72,27 @@ def _solve(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np
         ridge = Ridge(alpha=1 / INVERSE_REGULARIZATION).fit(inputs, labels)
         return np.reshape(ridge.coef_, (-1, 1)), np.reshape(ridge.intercept_, (1,))
     regression = LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=1000)
-    counts = count_classes(labels, num_classes)
     kernel, bias = np.zeros((inputs.shape[1], num_classes)), np.zeros(num_classes)
-    if labels.ndim == 2:
+    if task_of_labels(labels) == "multi_label":
+        counts = count_classes(labels, num_classes)
         bias = np.log((counts + 0.5) / (len(labels) - counts + 0.5))
         for label in np.flatnonzero((counts > 0) & (counts < len(labels))):
             regression.fit(inputs, labels[:, label])
             kernel[:, label], bias[label] = np.asarray(regression.coef_)[0], np.asarray(regression.intercept_)[0]
         return kernel, bias
-    known = np.flatnonzero(counts)
+    weights = None
+    if is_distribution(labels):  # a text counts as if it stood there with each of its classes
+        rows, classes = np.nonzero(labels)
+        inputs, labels, weights = inputs[rows], classes, labels[rows, classes]
+    known = np.unique(labels)
     if len(known) == 1:
-        bias[counts == 0] = -np.log(len(labels))
+        bias[known] = np.log(len(labels))
         return kernel, bias
-    regression.fit(inputs, labels)
+    regression.fit(inputs, labels, weights)
     # Of two classes there is one score, of the second against the first.
     shares = np.array([[-0.5], [0.5]]) if len(known) == 2 else np.eye(len(known))
-    coefficients, intercepts = np.asarray(regression.coef_), np.asarray(regression.intercept_)
-    kernel[:, known], bias[known] = (shares @ coefficients).T, shares @ intercepts
-    bias[counts == 0] = (inputs @ kernel + bias)[:, known].min()
+    kernel[:, known] = (shares @ np.asarray(regression.coef_)).T
+    bias[known] = shares @ np.asarray(regression.intercept_)
+    missing = np.setdiff1d(np.arange(num_classes), known)
+    bias[missing] = (inputs @ kernel + bias)[:, known].min()
     return kernel, bias

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from amsdff_jax.base.files import to_json, user_errors
 from amsdff_jax.base.records import read_log, write_log
 from amsdff_jax.data.dataset import by_class
-from amsdff_jax.data.encoded_labels import count_classes, task_of_labels
+from amsdff_jax.data.encoded_labels import count_classes, is_distribution, task_of_labels
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import METRICS
 from amsdff_jax.parallel.hosts import is_first_host
@@ -40,7 +40,9 @@ def log_data(class_names: Sequence[str], train_tokens: Tokens, val_tokens: Token
     """Logs how many texts there are of each class, how long they are, and how many are longer than `max_length`."""
     if task_of_labels(train_tokens.labels) != "regression":
         counts = count_classes(train_tokens.labels, len(class_names))
-        logger.info("%d classes, with so many training texts: %s", len(counts), by_class(class_names, counts))
+        likeliest = " of which each is the likeliest" if is_distribution(train_tokens.labels) else ""
+        message = "%d classes, with so many training texts%s: %s"
+        logger.info(message, len(counts), likeliest, by_class(class_names, counts))
     for name, tokens in (("training", train_tokens), ("validation", val_tokens)):
         median, divided = np.sort(tokens.lengths)[len(tokens) // 2], tokens.lengths > max_length
         longer, what = (divided, "read in windows of") if divided.any() else (tokens.truncated, "truncated to")

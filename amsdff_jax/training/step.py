@@ -11,6 +11,7 @@ from flax import nnx, traverse_util
 
 from amsdff_jax.config import Config
 from amsdff_jax.data.batches import Batch
+from amsdff_jax.data.encoded_labels import likeliest_classes
 from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.losses import OBJECTIVES, Objective, combine, contrastive_loss
@@ -110,8 +111,9 @@ def make_train_step(
         valid_mask: Any = batch.attention_mask.any(axis=-1)
         parts = objective.loss_parts(output.logits, batch.labels, config.loss, weights)
         if config.loss.contrastive:
+            classes: Any = likeliest_classes(batch.labels)
             parts["contrastive"] = contrastive_loss(
-                output.pooled_features, batch.labels, valid_mask, config.loss.temperature, axis_name
+                output.pooled_features, classes, valid_mask, config.loss.temperature, axis_name
             )
         sums = {name: jnp.sum(part * weight) for name, part in parts.items()}
         sums["examples"] = valid_mask.sum().astype(jnp.float32)

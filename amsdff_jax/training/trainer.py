@@ -104,9 +104,9 @@ class Trainer:
           tokenizer: None: the encoder's own, or `config.data.tokenizer`.
           devices: None: all there are.
           metrics: further metrics by name, computed on every host at each evaluation and by `evaluate`, and shown like
-            the others: functions of the labels ([N], or [N,C] where a text may have several) and the probabilities
-            [N,C] of all texts, NumPy arrays, that give a number. `train.best_metric` may name one: greater is better,
-            so give the negative of an error.
+            the others: functions of the labels ([N], or [N,C] where a text may have several, or its one is not certain)
+            and the probabilities [N,C] of all texts, NumPy arrays, that give a number. `train.best_metric` may name
+            one: greater is better, so give the negative of an error.
           on_evaluation: called on every host after each evaluation in training, with its record in the history and this
             trainer. If it gives True on any host, the run ends: it is finished, with the best weights so far.
 

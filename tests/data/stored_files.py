@@ -33,12 +33,14 @@ def store_soon(patch=setattr) -> None:
 
 
 def write_rows(path: Path, number: int, label=lambda row: "ab"[row % 2], seed: int = 0) -> str:
-    """JSON lines with the columns `text`, `pair` and `label`."""
+    """JSON lines with the columns `text`, `pair` and `label`, or those of the dict that `label` gives."""
     choice = random.Random(seed)
     with path.open("w") as stream:
         for row in range(number):
             text, pair = (" ".join(choice.choices(LETTERS + HALVES, k=choice.randint(1, 4))) for _ in range(2))
-            stream.write(json.dumps({"text": text, "pair": pair, "label": label(row)}) + "\n")
+            value = label(row)
+            labels = value if isinstance(value, dict) else {"label": value}
+            stream.write(json.dumps({"text": text, "pair": pair, **labels}) + "\n")
     return str(path)
 
 

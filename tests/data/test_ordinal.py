@@ -43,7 +43,11 @@ def test_names_have_the_order_that_is_given(tmp_path):
         ),
         ([("a", ["x"]), ("b", ["y"])], {}, "line 1, column 'label': expected a class name or a number"),
         (WORDS, {"label_separator": "|"}, r"data\.label_separator: expected nothing with task\.kind=ordinal"),
-        (WORDS, {"label_columns": "label,text"}, r"data\.label_columns: expected nothing with task\.kind=ordinal"),
+        (
+            WORDS,
+            {"label_columns": "a,b", "label_order": "b,a"},
+            r"data\.label_order: expected nothing beside data\.label_columns",
+        ),
         (WORDS, {"label_hierarchy": "."}, r"data\.label_hierarchy: expected nothing with task\.kind=ordinal"),
     ],
 )

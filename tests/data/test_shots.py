@@ -36,6 +36,12 @@ def test_a_seed_draws_the_same_first_and_another_seed_others(data):
     assert few == set(draw_shots(data, 3, seed=7).ids)
 
 
+def test_of_distributions_the_likeliest_class_counts():
+    labels = np.array([[0.6, 0.4], [0.7, 0.3], [0.1, 0.9], [0.5, 0.5]], np.float32)
+    drawn = draw_shots(TextDataset(["one", "two", "three", "four"], labels, ("a", "b")), 2, seed=0)
+    assert drawn.class_counts.tolist() == [2, 1]
+
+
 def test_other_splits_are_what_they_are_without_shots():
     whole, few = (load_data(DataConfig(source="bundled", shots=shots)) for shots in (0, 4))
     assert few.validation.texts == whole.validation.texts

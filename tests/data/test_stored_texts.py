@@ -38,6 +38,8 @@ KINDS = {
     "pairs": ({"text_pair_column": "pair"}, lambda row: row % 3),
     "multi_label": ({}, lambda row: [name for place, name in enumerate("abc") if row >> place & 1]),
     "regression": ({}, lambda row: (row % 11 - 5) * -0.0 if row % 2 else row / 7),
+    "soft": ({"label_columns": "a,b"}, lambda row: {"a": row % 7 / 6, "b": 1 - row % 7 / 6}),
+    "raters": ({"rater_columns": "x,y,z"}, lambda row: {"x": "ab"[row % 2], "y": "abc"[row % 3], "z": None}),
 }
 
 
@@ -71,6 +73,7 @@ def both(folder, tmp_path, monkeypatch):
 
 
 def assert_same(lists: TextDataset, stored: TextDataset) -> None:
+    np.testing.assert_array_equal(stored.ratings, lists.ratings)
     for name in ("texts", "text_pairs", "ids"):
         expected, got = getattr(lists, name), getattr(stored, name)
         assert (expected is None) == (got is None)

@@ -70,6 +70,19 @@ def test_a_class_of_no_text_is_the_least_likely_everywhere(tiny_encoder):
     assert (logits.argmin(axis=-1) == 1).all()
 
 
+def test_of_distributions_every_class_counts_by_its_probability(tiny_encoder):
+    votes = np.random.default_rng(1).multinomial(4, [0.5, 0.3, 0.2], TEXTS)
+    tokens = make_tokens(tiny_encoder, (votes / 4).astype(np.float32), ("a", "b", "c"))
+    model = make_tiny(tiny_encoder, "linear", 3)
+    fit_linear_probe(model, tokens, seed=0)
+    logits, inputs = read(model, tokens)
+    rows, classes = np.nonzero(votes)
+    repeated = np.repeat(np.arange(len(rows)), votes[rows, classes])  # each vote a text that weighs a quarter
+    regression = LogisticRegression(C=INVERSE_REGULARIZATION / 4, max_iter=1000)
+    expected = regression.fit(inputs[rows[repeated]], classes[repeated]).predict_proba(inputs)
+    np.testing.assert_allclose(softmax(logits, axis=-1), expected, atol=2e-3)
+
+
 def test_where_a_text_may_have_several_classes_each_is_one_against_the_rest(tiny_encoder):
     labels = np.random.default_rng(1).random((TEXTS, 4)) < [0.3, 0.6, 0, 1]
     tokens = make_tokens(tiny_encoder, labels, ("a", "b", "never", "always"))
