@@ -13,12 +13,12 @@ import dataclasses
 
 from absl import flags
 
+from amsdff_jax.cli import arguments, command_line
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_errors, user_path, write_json
 from amsdff_jax.benchmark.compare import RIVALS, Plan, check_writable, compare, read_shapes
 from amsdff_jax.benchmark.presets import PRESETS
 from amsdff_jax.benchmark.summary import print_comparison
-from amsdff_jax.cli import arguments, command_line
 
 PRESET = flags.DEFINE_enum("preset", "minilm", list(PRESETS), "Sizes of the encoder, whose weights are random.")
 MODEL = flags.DEFINE_string("model", "", "A model folder instead of a preset.")

@@ -7,8 +7,8 @@ python scripts/evaluate.py --model=converted --file=labelled.csv --text_column=b
 
 from absl import flags
 
-from amsdff_jax.base.errors import UserError
 from amsdff_jax.cli import arguments, command_line
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.prediction.classifier import BATCH_SIZE
 from amsdff_jax.prediction.evaluate import evaluate_model, evaluate_run
 

@@ -6,7 +6,6 @@ python scripts/export.py --model=runs/agnews/model --output=exported --format=sa
 python scripts/export.py --model=runs/agnews/model --output=exported --format=onnx --int8 --file=labelled.csv
 """
 
-import jax
 from absl import flags
 
 from amsdff_jax.cli import arguments, command_line
@@ -36,6 +35,8 @@ arguments.mark_flags_of("int8", ["label_column", "max_loss"])
 
 def main() -> int:
     """Exports and verifies; returns the exit code."""
+    import jax
+
     jax.config.update("jax_platforms", "cpu")  # the export is for all platforms, and is verified on this one
     verification = export_model(
         MODEL.value,

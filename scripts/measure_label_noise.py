@@ -8,8 +8,8 @@ The report is in results/label-noise. The same command makes what is missing, an
 
 from absl import flags
 
-from amsdff_jax.base.files import user_path
 from amsdff_jax.cli import command_line
+from amsdff_jax.base.files import user_path
 from amsdff_jax.experiments.label_noise import measure_label_noise
 from amsdff_jax.experiments.settings import ExperimentConfig
 

@@ -5,10 +5,10 @@ python scripts/measure_scaling.py --config=configs/quickstart.py --devices=1,2
 
 from absl import flags
 
+from amsdff_jax.cli import command_line
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.benchmark.reproducibility import provide_devices
 from amsdff_jax.benchmark.scaling import measure_scaling, print_scaling
-from amsdff_jax.cli import command_line
 
 command_line.DEFINE_CONFIG("config", None, "The run's settings; nothing is kept of what it trains.")
 DEVICES = flags.DEFINE_list("devices", ["1", "2"], "Numbers of devices to compare, the first with the others.")

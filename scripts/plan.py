@@ -6,13 +6,12 @@ Needs libtpu (`pip install libtpu`), and neither data nor weights. A slice takes
 counts the texts over all chips.
 """
 
-import jax
 from absl import flags
 
+from amsdff_jax.cli import command_line
 from amsdff_jax.base.files import user_path
 from amsdff_jax.benchmark.plan import plan_run
 from amsdff_jax.benchmark.plan_report import report_plan
-from amsdff_jax.cli import command_line
 
 command_line.DEFINE_CONFIG("config", None, "The run's settings.")
 TOPOLOGY = flags.DEFINE_list("topology", None, "Slices, such as v5e:2x2,v5e:16x16; also v5p:2x2x2, v6e:2x4.")
@@ -23,6 +22,8 @@ flags.mark_flags_as_required(["config", "topology"])
 
 def main() -> None:
     """Plans and reports."""
+    import jax
+
     jax.config.update("jax_platforms", "cpu")  # what is not compiled for a slice needs no accelerator
     plans = plan_run(command_line.read_config(), TOPOLOGY.value, MODES.value)
     report_plan(plans, command_line.config_name(), user_path(OUTPUT.value) if OUTPUT.value else None)

@@ -7,8 +7,8 @@ python scripts/prepare_data.py newsgroups20 --output=data
 
 from absl import flags
 
-from amsdff_jax.base.files import user_path
 from amsdff_jax.cli import command_line
+from amsdff_jax.base.files import user_path
 from amsdff_jax.data.prepare import DATASETS, prepare
 
 OUTPUT = flags.DEFINE_string("output", "data", "Folder in which each dataset gets a folder of its name.")

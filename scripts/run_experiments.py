@@ -13,9 +13,9 @@ import dataclasses
 
 from absl import flags
 
+from amsdff_jax.cli import command_line
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
-from amsdff_jax.cli import command_line
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.experiment_report import write_experiment_report
 from amsdff_jax.experiments.settings import ExperimentConfig

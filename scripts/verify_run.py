@@ -8,8 +8,8 @@ Trains the first steps of the run on one device; stops half-way and resumes; the
 
 from absl import flags
 
-from amsdff_jax.benchmark.reproducibility import print_comparisons, provide_devices, verify_run
 from amsdff_jax.cli import command_line
+from amsdff_jax.benchmark.reproducibility import print_comparisons, provide_devices, verify_run
 
 command_line.DEFINE_CONFIG("config", None, "The run's settings; nothing is kept of what it trains.")
 STEPS = flags.DEFINE_integer("steps", 10, "How many steps to train.", lower_bound=2)

@@ -89,6 +89,24 @@ def atomic_write(file: Path, *, shared: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def folder_of(file: Path) -> Iterator[None]:
+    """Makes the folder of a file that is yet to be written; if anything is raised while it is empty, it goes again.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    new = [folder for folder in file.parents if not folder.exists()]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in new:
+            with contextlib.suppress(OSError):  # there is something in it by now
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder` to fill: it replaces `folder` at the end, and is removed if anything is raised.
 

@@ -19,7 +19,7 @@ from amsdff_jax.base.memory import limit_arenas
 from amsdff_jax.base.validation import build
 from amsdff_jax.cli.arguments import READER, config_given, define_config, parse_arguments
 from amsdff_jax.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, exit_code
-from amsdff_jax.config import QUOTING, Config, DataConfig
+from amsdff_jax.config import LABEL_TYPES, QUOTING, Config, DataConfig
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.data.file_sets import name_of
 from amsdff_jax.parallel.compilation import keep_compiled_steps
@@ -44,7 +44,7 @@ _interrupts: list[int] = []
 DEFINE_CONFIG = define_config
 
 LABEL_FLAGS = ("label_column", "label_separator", "label_columns", "rater_columns")
-DATA_FLAGS = ("text_column", "text_pair_column", *LABEL_FLAGS, "column_names", "delimiter", "quoting")
+DATA_FLAGS = ("text_column", "text_pair_column", *LABEL_FLAGS, "label_type", "column_names", "delimiter", "quoting")
 
 
 def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = None, others: str = "") -> None:
@@ -169,6 +169,7 @@ def define_data_flags(labels: bool = False) -> Callable[[str], DataConfig]:
             flags.DEFINE_string("label_separator", None, f"Between several labels of a text, as in a|b; {trained}"),
             flags.DEFINE_string("label_columns", None, f"Columns that hold a label each, such as a,b,c; {trained}"),
             flags.DEFINE_string("rater_columns", None, f"Columns that hold a rater's class each; {trained}"),
+            flags.DEFINE_enum("label_type", None, LABEL_TYPES, f"name: every label as it is written; {trained}"),
         ]
 
     def read(model: str) -> DataConfig:

@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from types import TracebackType
 
 from amsdff_jax.cli.packaged import CONFIGS, SCRIPTS
 
@@ -55,6 +56,16 @@ def exit_code(error: BaseException) -> int:
     # The reader of our output has gone, as after `| head`. Python would try again to write the rest.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_PIPE_CLOSED
+
+
+def answer_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ends a script that was interrupted while it was loading, as `main` does; an exception hook of Python."""
+    if not isinstance(error, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    code = exit_code(error)
+    sys.stderr.flush()
+    os._exit(code)  # Python itself would end by the signal
 
 
 def _run() -> int:

@@ -135,6 +135,7 @@ class ModelConfig:
 
 
 QUOTING = ("auto", "double", "backslash", "none")
+LABEL_TYPES = ("auto", "name", "integer")
 LONG_TEXTS = ("truncate", "head_tail", "windows")
 
 
@@ -169,7 +170,7 @@ class DataConfig:
     text_features: tuple[str, ...] = ("text",)  # several are joined as columns are
     text_pair_feature: str = ""
     label_feature: str = "label"
-    train_split: str = "train"
+    train_split: str = "train"  # each may be slices, as in train[:10%] or train[:1000]+train[-1000:]
     validation_split: str = ""  # "": taken from the training split, stratified
     test_split: str = "test"  # "": no test split
 
@@ -206,7 +207,7 @@ class DataConfig:
         one_character = len(self.delimiter) == 1 and self.delimiter not in '"\\\r\n'
         fits, expected = one_character or self.delimiter in ("", "\\t"), "one character, such as ';', or \\t for a tab"
         require(fits, "data.delimiter", self.delimiter, expected)
-        require_choice("data.label_type", self.label_type, ("auto", "name", "integer"))
+        require_choice("data.label_type", self.label_type, LABEL_TYPES)
         require(
             0 < self.validation_fraction < 1, "data.validation_fraction", self.validation_fraction, "between 0 and 1"
         )
@@ -285,9 +286,9 @@ class TrainConfig:
     beta2: float = 0.999
     epsilon: float = 1e-8
     gradient_clip: float = 1.0  # largest global norm; 0: no clipping
-    # On the validation split; decides the best checkpoint and early stopping. For this default rmse stands in with
-    # task.kind=regression, and quadratic_weighted_kappa with task.kind=ordinal
-    best_metric: str = "macro_f1"
+    # On the validation split; decides the best checkpoint and early stopping. auto: macro_f1, or with
+    # task.kind=regression rmse, with task.kind=ordinal quadratic_weighted_kappa
+    best_metric: str = "auto"
     keep_best: bool = True  # False: the last weights are kept, whichever evaluation was best
     patience: int = 0  # evaluations without improvement before stopping; 0: never stop early
     evaluate_every: int = 0  # steps between evaluations; 0: once an epoch

@@ -1,6 +1,5 @@
 """Reads labelled texts from CSV, TSV, JSON, JSONL and Parquet files, packed or not, one or several."""
 
-import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,16 +11,14 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.file_sets import find_files, format_of
 from amsdff_jax.data.json_rows import json_lines_rows, json_rows
 from amsdff_jax.data.label_sets import label_columns
-from amsdff_jax.data.labelled_rows import label_rows, warn_of_labels
+from amsdff_jax.data.labelled_rows import label_rows_once
 from amsdff_jax.data.packed import PACKINGS, unpack
 from amsdff_jax.data.parquet import parquet_rows
 from amsdff_jax.data.remote import open_url
 from amsdff_jax.data.rows import Row
 from amsdff_jax.data.signatures import SIGNATURE_BYTES, name_format
-from amsdff_jax.data.stored_datasets import TextStore, dataset_folder, read_dataset
+from amsdff_jax.data.stored_datasets import dataset_folder
 from amsdff_jax.data.tables import table_rows
-
-logger = logging.getLogger(__name__)
 
 
 def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), task: str = "") -> TextDataset:
@@ -47,19 +44,14 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), ta
     """
     columns = [*split_columns(config.text_column), *split_columns(config.text_pair_column), *label_columns(config)]
     files, name = find_files(path), str(path)
-    folder = dataset_folder(files, config, class_names, task)
-    dataset = read_dataset(folder, name)
-    if dataset is not None:
-        logger.info("%s: %d texts, read by an earlier run", name, len(dataset))
-        if not len(class_names):
-            warn_of_labels(dataset, config)
-        return dataset
-    with TextStore(folder) as store:
-        rows = _scan_files(files, _distinct(columns), config)
-        dataset = label_rows(rows, config, class_names, name, task, store)
-        if store.begun and dataset_folder(files, config, class_names, task) == folder:  # nobody wrote to them meanwhile
-            store.keep(dataset)
-    return dataset
+    return label_rows_once(
+        lambda: _scan_files(files, _distinct(columns), config),
+        lambda: dataset_folder(files, config, class_names, task),
+        config,
+        class_names,
+        name,
+        task,
+    )
 
 
 def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:

@@ -1,7 +1,8 @@
 """Rows with texts and labels, of files or of tables in memory, become a dataset; what is wrong names its row."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
@@ -11,13 +12,45 @@ from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.label_sets import choose_reader
 from amsdff_jax.data.rows import Row, listed, plain, require_columns, table_columns, text_of
-from amsdff_jax.data.stored_datasets import LARGEST_IN_MEMORY, PIECE, ROW, TextStore
+from amsdff_jax.data.stored_datasets import LARGEST_IN_MEMORY, PIECE, ROW, TextStore, read_dataset
 from amsdff_jax.data.suspect_labels import repeated_headers, suspect_classes
 
 logger = logging.getLogger(__name__)
 
 ROWS_AFTER_ERROR = 20_000  # are read after the first bad one, to count others
 ERRORS_SHOWN = 3
+
+
+def label_rows_once(
+    rows: Callable[[], Iterable[Row]],
+    folder: Callable[[], Path | None],
+    config: DataConfig,
+    class_names: Sequence[str],
+    name: str,
+    task: str = "single",
+) -> TextDataset:
+    """What `label_rows` gives. Texts that are too many for memory are stored, and the next start finds them again.
+
+    Args:
+      rows: opens them; it is not called where the dataset is found.
+      folder: tells where in the cache a dataset of what is there now belongs; None: nowhere.
+      config, class_names, name, task: as for `label_rows`.
+
+    Raises:
+      UserError: as `label_rows`.
+    """
+    place = folder()
+    dataset = read_dataset(place, name)
+    if dataset is not None:
+        logger.info("%s: %d texts, read by an earlier run", name, len(dataset))
+        if not len(class_names):
+            warn_of_labels(dataset, config)
+        return dataset
+    with TextStore(place) as store:
+        dataset = label_rows(rows(), config, class_names, name, task, store)
+        if store.begun and folder() == place:  # nobody wrote to the files meanwhile
+            store.keep(dataset)
+    return dataset
 
 
 def label_rows(

@@ -16,26 +16,42 @@ from amsdff_jax.config.columns import write_columns
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.file_sets import find_files
 from amsdff_jax.data.label_sets import label_columns
-from amsdff_jax.data.labelled_rows import label_rows
+from amsdff_jax.data.labelled_rows import label_rows_once
+from amsdff_jax.data.parquet import BATCH_BYTES, MOST_ROWS
 from amsdff_jax.data.rows import Row, is_list, plain
-from amsdff_jax.data.stored_datasets import TextStore
+from amsdff_jax.data.stored_datasets import dataset_folder
 
 logger = logging.getLogger(__name__)
 
-ROWS_READ = 1024  # at once
 COLUMNS = ("label_columns", "rater_columns")  # settings that name features in the place of `label_feature`
+_MIXED = re.compile(r"\[(-?[\d_.]+%:-?[\d_.]+|-?[\d_.]+:-?[\d_.]+%)\]")  # which both libraries take for percent
 _HUB_ID = re.compile(r"(?P<id>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<revision>.+))?")
 
 
 class _Split(NamedTuple):
-    """The features by name, and what gives the examples, of which only some features are read."""
+    """A split, or slices of some.
+
+    Attributes:
+      features: by name.
+      examples: gives them, of which only some features are read.
+      files: that they are in; none: they are in no file.
+      part: which of the files' examples they are, ready for JSON.
+    """
 
     features: Mapping[str, Any]
     examples: Callable[[Sequence[str]], Iterable[Mapping[str, Any]]]
+    files: Sequence[str]
+    part: Sequence[Any]
 
 
 class _Published(NamedTuple):
-    """A dataset: the names of its splits, and what opens one, or raises KeyError or ValueError if there is none."""
+    """A dataset.
+
+    Attributes:
+      splits: their names.
+      open: opens one, or slices of some; raises KeyError for a name that there is not, ValueError or
+        NotImplementedError for slices that there are not.
+    """
 
     splits: Iterable[str]
     open: Callable[[str], _Split]
@@ -71,9 +87,11 @@ def _read_split(
 ) -> TextDataset:
     split = getattr(config, field)
     try:
-        features, examples = published.open(split)
-    except (ValueError, KeyError) as error:
-        reason = f" ({_reason(error)})" if isinstance(error, ValueError) else ""
+        if _MIXED.search(split):
+            raise ValueError("percent and rows in one slice; expected one of them")
+        features, examples, files, part = published.open(split)
+    except (KeyError, NotImplementedError, ValueError) as error:
+        reason = "" if isinstance(error, KeyError) else f" ({_reason(error).removeprefix('ValueError: ')})"
         splits = first_of(list(published.splits))
         raise UserError(f"data.{field}: {config.dataset} has no split {split!r}, only {splits}{reason}") from None
     columns = dataclasses.replace(
@@ -96,13 +114,18 @@ def _read_split(
             )
     name = f"{config.dataset} ({split})"
     named = {} if config.label_columns else {feature: _label_names(features[feature]) for feature in labels}
-    rows = _rows(examples(list(wanted)), named, name, none="" if config.rater_columns else None)
     names = next(iter(named.values()), ())
     # Names that are others, or in another order; raters may have different ones.
     if config.label_hierarchy or config.label_order or len(set(named.values())) > 1:
         names = ()
-    with TextStore(None) as store:  # the library has a cache of its own
-        return label_rows(rows, columns, class_names or names, name, task, store)
+    return label_rows_once(
+        lambda: _rows(examples(list(wanted)), named, name, none="" if config.rater_columns else None),
+        lambda: dataset_folder(dict.fromkeys(files, ""), columns, class_names or names, task, [named, part]),
+        columns,
+        class_names or names,
+        name,
+        task,
+    )
 
 
 def _rows(
@@ -171,8 +194,12 @@ def _tfds(config: DataConfig) -> _Published:
 
     def split(name: str) -> _Split:
         source = builder.as_data_source(split=name)
+        pieces = builder.info.splits[name].file_instructions
         return _Split(
-            features, lambda wanted: ({each: _decoded(example[each]) for each in wanted} for example in source)
+            features,
+            lambda wanted: ({each: _decoded(example[each]) for each in wanted} for example in source),
+            [str(piece.filename) for piece in pieces],
+            [[piece.skip, piece.take] for piece in pieces],
         )
 
     return _Published(builder.info.splits, split)
@@ -211,10 +238,11 @@ def _huggingface(config: DataConfig) -> _Published:
         ) from None
     splits: Any = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
 
-    def examples(name: str, wanted: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        batches = splits[name].with_format(None).select_columns(list(wanted)).iter(ROWS_READ)
+    def examples(name: str, rows: Any, wanted: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        batches = None
         while True:
             try:
+                batches = batches or _batches(rows, wanted)
                 batch = next(batches, None)
             except Exception as error:  # of Arrow: the files are read as they are needed
                 raise UserError(f"{config.dataset} ({name}): could not be read ({_reason(error)})") from None
@@ -224,9 +252,48 @@ def _huggingface(config: DataConfig) -> _Published:
                 yield dict(zip(wanted, values, strict=True))
 
     def open_split(name: str) -> _Split:
-        return _Split(splits[name].features, functools.partial(examples, name))
+        slices = _slices(name, {each: len(split) for each, split in splits.items()})
+        # Neither copies rows: they stay in the files, which are read through memory maps.
+        rows = datasets.concatenate_datasets([splits[split].select(range(*ends)) for split, *ends in slices])
+        files = [file["filename"] for split, *_ in slices for file in splits[split].cache_files]
+        return _Split(rows.features, functools.partial(examples, name, rows), files, slices)
 
     return _Published(splits, open_split)
+
+
+def _slices(spec: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """The slices that `datasets` calls by a name such as train[:10%]+test: of each the split, its first row, its end.
+
+    Args:
+      sizes: rows by split.
+
+    Raises:
+      KeyError: no such split.
+      ValueError: no such name, no rows, or rows beyond a split, which `datasets` would leave out in silence.
+    """
+    import datasets
+
+    if spec in sizes:
+        return [(spec, 0, sizes[spec])]
+    instruction = datasets.ReadInstruction.from_spec(spec)
+    for part in spec.split("+"):
+        split, _, ends = part.strip().partition("[")
+        if split not in sizes:
+            raise KeyError(split)
+        rows = [int(end) for end in re.findall(r"-?[\d_]+", ends)] if "%" not in ends else []
+        if any(abs(row) > sizes[split] for row in rows):
+            raise ValueError(f"{split} has {sizes[split]:,} rows")
+    slices = [(each.splitname, each.from_, each.to) for each in instruction.to_absolute(sizes) if each.from_ < each.to]
+    if not slices:
+        raise ValueError("it holds no rows")
+    return slices
+
+
+def _batches(rows: Any, wanted: Sequence[str]) -> Iterator[Mapping[str, Sequence[Any]]]:
+    """The columns of a `datasets.Dataset` in batches whose size does not grow with the texts."""
+    chosen = rows.with_format(None).select_columns(list(wanted))
+    number = min(MOST_ROWS, max(1, BATCH_BYTES * len(chosen) // max(1, chosen.data.nbytes)))
+    return chosen.iter(number)
 
 
 def _decoded(value: Any) -> Any:

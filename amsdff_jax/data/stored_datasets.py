@@ -1,4 +1,4 @@
-"""Datasets of files whose texts are too many for memory: kept in the cache, and found again by what the files are."""
+"""Datasets whose texts are too many for memory: kept in the cache, and found again by the files that they were in."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ PIECE = 1 << 24  # characters that are written at once, counted likewise
 FILE = "dataset.json"
 LABELS, RATINGS = "labels.npy", "ratings.npy"
 
-# What decides which texts and labels are read from files.
+# What decides which texts and labels are read from files; of published datasets, under the names of columns.
 _FIELDS = (
     *("text_column", "text_pair_column", "label_column", "label_separator", "label_columns", "label_hierarchy"),
     *("column_names", "delimiter", "quoting", "label_type", "label_order"),
@@ -34,15 +34,18 @@ _FIELDS = (
 _NEWER = ("rater_columns",)  # than the first folders, which are found as before where these are empty
 
 
-def dataset_folder(files: Mapping[str, str], config: DataConfig, class_names: Sequence[str], task: str) -> Path | None:
+def dataset_folder(
+    files: Mapping[str, str], config: DataConfig, class_names: Sequence[str], task: str, part: Sequence[Any] = ()
+) -> Path | None:
     """The folder of the cache for what some files hold, which need not exist; None: there is no cache, or no such file.
 
     Args:
       files: what `find_files` gives.
       config, class_names, task: that they are read with, as for `read_file`.
+      part: what else decides which of their rows are read, and how, ready for JSON.
     """
     root = cache_folder("texts")
-    if root is None or any(map(is_url, files)):  # nothing tells whether what is behind one has changed
+    if root is None or not files or any(map(is_url, files)):  # nothing tells whether what is behind one has changed
         return None
     # Without a task zeros and ones in columns are several labels, and else what they are with "single".
     task = task or ("" if config.label_columns and len(class_names) else "single")
@@ -56,6 +59,7 @@ def dataset_folder(files: Mapping[str, str], config: DataConfig, class_names: Se
         except OSError:  # which whoever reads it tells
             return None
         facts.append([path, name, status.st_size, status.st_mtime_ns])
+    facts += [part] if part else []
     return root / hashlib.blake2b(json.dumps(facts).encode(), digest_size=20).hexdigest()
 
 

@@ -69,7 +69,7 @@ def lower_is_better(metric: str, task: str) -> bool:
 
 
 def best_metric(metric: str, task: str) -> str:
-    """`metric`, or what stands in for the default of `train.best_metric` in a kind of task that has its own."""
+    """`metric`, or what "auto", the default of `train.best_metric`, means in a kind of task."""
     return METRICS[task].default if metric == TrainConfig.best_metric else metric
 
 
@@ -164,7 +164,7 @@ class TaskMetrics(NamedTuple):
       names: of all of them.
       meanings: what needs an explanation.
       shown: the most important by the titles that a terminal shows them under.
-      default: what `train.best_metric` is unless it is given.
+      default: what the default of `train.best_metric` means.
     """
 
     compute: Callable[[Evaluation, Sequence[str], LossConfig], dict[str, Any]]
@@ -173,7 +173,7 @@ class TaskMetrics(NamedTuple):
     names: frozenset[str]
     meanings: Mapping[str, str]
     shown: Mapping[str, str]
-    default: str = TrainConfig.best_metric
+    default: str = "macro_f1"
 
 
 _TEXTS, _MACRO_F1 = {"texts": "examples"}, {"macro F1": "macro_f1"}

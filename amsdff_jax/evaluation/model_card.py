@@ -23,10 +23,10 @@ from amsdff_jax.models.model_folder import read_model_config
 
 FACTS, CARD = "card.json", "README.md"
 
-# Settings of the data that say where a file has texts and labels.
+# Settings of the data that say where a file has texts and labels, and what labels they are.
 COLUMNS = (
     *("text_column", "text_pair_column", "label_column"),
-    *("label_separator", "label_columns", "label_hierarchy", "rater_columns"),
+    *("label_separator", "label_columns", "label_hierarchy", "label_type", "rater_columns"),
 )
 
 
@@ -69,9 +69,12 @@ def record_training(
     Raises:
       OSError: nothing can be written.
     """
+    from amsdff_jax.evaluation.metrics import METRICS  # loads scikit-learn, which a prediction does not need
+
     folder = user_path(folder)
     environment = next(iter(metrics.values()))
     settings, defaults = without_paths(dataclasses.asdict(config)), flatten(dataclasses.asdict(Config()))
+    defaults["train.best_metric"] = METRICS[config.task.kind].default  # as a run has it
     facts = {
         "training": {
             "base_model": _base_model(config.model.encoder),

@@ -21,7 +21,7 @@ from amsdff_jax.data.tokenization import load_tokenizer, make_windows
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.evaluation.inference import Inference, StoppedError
-from amsdff_jax.evaluation.metrics import compute_metrics, lower_is_better
+from amsdff_jax.evaluation.metrics import best_metric, compute_metrics, lower_is_better
 from amsdff_jax.experiments.record import Outcome
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.models.dropout import dropout_seed
@@ -80,7 +80,7 @@ def run_frozen(
     best, values, curves = sweep.train(should_stop)
     evaluations = sweep.evaluate(best, sweep.test)
     outcomes = []
-    sign = -1 if lower_is_better(config.train.best_metric, sweep.task) else 1
+    sign = -1 if lower_is_better(best_metric(config.train.best_metric, sweep.task), sweep.task) else 1
     for seed in seeds:
         own = [number for number, (other, _) in enumerate(sweep.members) if other == seed]
         chosen = max(own, key=lambda number: sign * values[number])

@@ -13,12 +13,13 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_errors, write_json
 from amsdff_jax.base.records import read_record, set_aside
 from amsdff_jax.base.validation import build, require
-from amsdff_jax.config import Config
+from amsdff_jax.config import Config, TrainConfig
 from amsdff_jax.config.field_roles import DATA_PATHS, NEWER_THAN_RECORDS, TRACKING_FIELDS
 from amsdff_jax.config.renamed import FORMER_NAMES
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.evaluator import Evaluation
+from amsdff_jax.evaluation.metrics import best_metric
 from amsdff_jax.experiments.settings import RunKey
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
@@ -121,7 +122,8 @@ def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
     Args:
       settings: nested, ready for JSON; `data` holds the fields of `DataConfig`.
     """
-    counted = {name: _what_counts(name, values) for name, values in settings.items()}
+    kind = settings["task"]["kind"] if "task" in settings else "single"
+    counted = {name: _what_counts(name, values, kind) for name, values in settings.items()}
     kept = {name: values for name, values in counted.items() if values != {}}  # of sections newer than records, too
     digest = hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=12)
     for split in data:
@@ -130,16 +132,25 @@ def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
     return digest.hexdigest()
 
 
-def _what_counts(section: str, values: Any) -> Any:
+def _what_counts(section: str, values: Any, kind: str) -> Any:
     if not isinstance(values, Mapping):
         return values
     defaults, kept = getattr(Config(), section), {}
     for name, value in values.items():
         field = f"{section}.{name}"
+        if field == "train.best_metric":
+            value = _first_name(value, kind)
         is_as_before = field in NEWER_THAN_RECORDS and value == getattr(defaults, name)
         if field not in (*DATA_PATHS, *TRACKING_FIELDS) and not is_as_before:
             kept[FORMER_NAMES.get(field, field).split(".")[1]] = value  # as in the first records
     return kept
+
+
+def _first_name(metric: str, kind: str) -> str:
+    """`train.best_metric` as in the first records, where "macro_f1" was the default of every kind of task."""
+    if metric == TrainConfig.best_metric:
+        return "macro_f1"
+    return f"{metric} itself" if metric == "macro_f1" != best_metric(TrainConfig.best_metric, kind) else metric
 
 
 def _add(digest: Any, dataset: TextDataset) -> None:

@@ -1,5 +1,6 @@
 """Looks at all texts that a config names and tells what they are like."""
 
+import contextlib
 import dataclasses
 import errno
 import logging
@@ -7,7 +8,7 @@ import os
 from pathlib import Path
 
 from amsdff_jax.base.escaping import printable
-from amsdff_jax.base.files import user_errors, user_path, write_json, write_text
+from amsdff_jax.base.files import folder_of, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
 from amsdff_jax.data.saved_tokenizer import Tokenizer
@@ -67,27 +68,30 @@ def inspect_data(
     ranking = files[0].with_suffix(".labels.csv")
     cleaned = check_new(apply) if apply else None
     require(ranking not in (files[-1], cleaned), "--output", output, f"a page beside which {ranking.name} is free")
-    for file in [*files, ranking] if labels else files:  # before the work, not after it
-        with user_errors(file, "written", "name another file"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if file.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, config.model.encoder))
-    source = load_source(config.data, config.task.kind)
-    source[0].require_single(f"amsdff inspect{' --labels' * labels}", certain=labels)
-    issues = check_labels(config, source[0], tokenizer, ranking, cleaned, fraction) if labels else None
-    splits = complete_splits(source, config.data, config.seed)
-    inspection = inspect_splits(splits, tokenizer, config, name, similarity, issues)
-    for file in files:
-        with user_errors(file, "written", "name another file"):
-            if file == files[0]:
-                write_text(file, render_page(inspection))
-            else:
-                write_json(file, dataclasses.asdict(inspection))
+    written = [*files, ranking] if labels else files
+    names = {file: str(file) for file in written} | ({cleaned: f"--apply={apply}"} if cleaned else {})
+    with contextlib.ExitStack() as folders:
+        for file, place in names.items():  # before the work, not after it
+            with user_errors(place, "written", "name another file"):
+                folders.enter_context(folder_of(file))
+                if file.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tokenizer = load_tokenizer(find_tokenizer(config.data.tokenizer, config.model.encoder))
+        source = load_source(config.data, config.task.kind)
+        source[0].require_single(f"amsdff inspect{' --labels' * labels}", certain=labels)
+        issues = check_labels(config, source[0], tokenizer, ranking, cleaned, fraction) if labels else None
+        splits = complete_splits(source, config.data, config.seed)
+        inspection = inspect_splits(splits, tokenizer, config, name, similarity, issues)
+        for file in files:
+            with user_errors(file, "written", "name another file"):
+                if file == files[0]:
+                    write_text(file, render_page(inspection))
+                else:
+                    write_json(file, dataclasses.asdict(inspection))
     # After the files, so that a reader who closes the pipe early does not lose them.
     console = make_console()
     print_inspection(inspection, console)
-    for file in [*files, ranking] if labels else files:
+    for file in written:
         console.print(f"written: {printable(str(file))}", soft_wrap=True)
     return inspection
 

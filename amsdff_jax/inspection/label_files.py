@@ -25,7 +25,7 @@ def removed_file(apply: Path) -> Path:
 
 
 def check_new(apply: str) -> Path:
-    """The cleaned file, which neither it nor the list of removed rows may be there yet; its folder is made.
+    """The cleaned file. Neither it nor the list of removed rows may be there yet.
 
     Raises:
       UserError: one of them is there, or no CSV file.
@@ -33,7 +33,6 @@ def check_new(apply: str) -> Path:
     file = user_path(apply)
     require(file.suffix.lower() == ".csv", "--apply", apply, "the name of a new CSV file, such as clean.csv")
     with user_errors(f"--apply={apply}", "written", "name another file"):
-        file.parent.mkdir(parents=True, exist_ok=True)
         for each in (file, removed_file(file)):
             if each.exists() or each.is_symlink():
                 raise UserError(f"--apply={apply}: {each} is there already; delete it, or choose another file")

@@ -1,10 +1,11 @@
 """The classifier as an estimator of scikit-learn, which whatever is built on scikit-learn can use."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import jax
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
@@ -12,14 +13,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import first_of
+from amsdff_jax.base.validation import first_of, shown
 from amsdff_jax.config import Config
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.dataset import TextDataset, stratified_split
 from amsdff_jax.data.labels import is_rising
-from amsdff_jax.data.rows import is_list, plain
+from amsdff_jax.data.rows import is_list, listed, plain
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.data.texts import Text, checked, numbered
+from amsdff_jax.parallel.data_parallel import Device
 from amsdff_jax.prediction.classifier import Classifier
 from amsdff_jax.training.train_run import make_trainer
 
@@ -56,6 +58,8 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
       config: every other setting: a `Config`, or nested names and values such as {"loss": {"ce": 1.0}}. With
         {"task": {"kind": "ordinal"}} the classes are numbers in their order.
       random_state: a seed, or NumPy's `RandomState`; None: `config.seed`, so that two fits are the same.
+      devices: places in `jax.devices()` of those that train and predict, such as [0]; None: all there are. (The devices
+        themselves can neither be cloned nor pickled.)
 
     Attributes:
       classes_: [C] the classes, sorted, as they are in y.
@@ -75,6 +79,7 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
         validation_fraction: float | None = None,
         config: Config | Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = None,
+        devices: Sequence[int] | None = None,
     ):
         self.encoder = encoder
         self.model = model
@@ -86,6 +91,7 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.config = config
         self.random_state = random_state
+        self.devices = devices
 
     def fit(self, X: Iterable[Text], y: Iterable[Any]) -> Self:
         """Trains from the pretrained encoder on.
@@ -105,7 +111,7 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
             raise UserError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         if isinstance(y, list) and any(map(is_list, y)):
             raise UserError("y: expected one class a text, got lists; `Trainer` learns several labels a text")
-        config, texts = self._make_config(), _as_texts(X)
+        config, devices, texts = self._make_config(), self._find_devices(), _as_texts(X)
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         classes, indices = np.unique(labels, return_inverse=True)
@@ -124,8 +130,8 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
         )
         train, validation = stratified_split(dataset, config.data.validation_fraction, config.seed)
         with tempfile.TemporaryDirectory(prefix="amsdff-") as workdir:
-            make_trainer(config, DataSplits(train, validation, None), workdir).train()
-            self.classifier_ = Classifier.from_pretrained(Path(workdir) / "model")
+            make_trainer(config, DataSplits(train, validation, None), workdir, devices).train()
+            self.classifier_ = Classifier.from_pretrained(Path(workdir) / "model", devices=devices)
         self.classes_ = classes
         return self
 
@@ -165,6 +171,7 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Where none of its devices are, as on another machine, the classifier takes all there are."""
         state = dict(state)
         files = state.pop("classifier_", None)
         super().__setstate__(state)
@@ -172,7 +179,18 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
             with tempfile.TemporaryDirectory(prefix="amsdff-") as folder:
                 for name, content in files.items():
                     (Path(folder) / name).write_bytes(content)
-                self.classifier_ = Classifier.from_pretrained(folder)
+                wanted = () if self.devices is None else self.devices
+                devices = [device for place, device in enumerate(jax.devices()) if place in wanted]
+                self.classifier_ = Classifier.from_pretrained(folder, devices=devices or None)
+
+    def _find_devices(self) -> list[Device] | None:
+        if self.devices is None:
+            return None
+        there, places = jax.devices(), listed(self.devices, "devices")
+        known = all(isinstance(place, int) and 0 <= place < len(there) for place in places)
+        if not places or not known or len(set(places)) < len(places):
+            raise UserError(f"devices: expected different places from 0 to {len(there) - 1}, got {shown(places)}")
+        return [there[place] for place in places]
 
     def _make_config(self) -> Config:
         config = self.config or Config()

@@ -73,6 +73,22 @@ def test_help_names_all_verbs_and_loads_nothing(arguments):
     assert not re.search(r"\| +(jax|transformers|numpy|absl)$", result.stdout, re.MULTILINE)
 
 
+@pytest.mark.parametrize("verb", ["train", "benchmark", "plan", "export"])
+def test_interrupted_while_it_loads_a_script_ends_in_a_line_as_the_command_does(verb, tmp_path):
+    def run(*command):
+        environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+        result = subprocess.run([sys.executable, *command], env=environment, text=True, capture_output=True)
+        return result.returncode, result.stdout + result.stderr
+
+    script = str(SCRIPTS / f"{verb}.py")
+    (tmp_path / "jax.py").write_text("raise KeyboardInterrupt")  # as Ctrl-C in the midst of the imports
+    expected = 75, "stopped before there was anything to save; run the same command again\n"
+    assert run(script) == run("-c", COMMAND, verb) == expected
+    (tmp_path / "jax.py").write_text("raise RuntimeError('damaged')")
+    code, output = run(script)
+    assert code == 1 and "Traceback" in output and output.endswith("RuntimeError: damaged\n")
+
+
 def test_importing_the_package_loads_and_sets_nothing():
     code = (
         "import os, sys; before = dict(os.environ); import amsdff_jax;"

@@ -15,6 +15,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.mapped_rows import RowsWriter
 from amsdff_jax.data.stored_datasets import TextStore
+from amsdff_jax.data.stored_texts import StoredTexts
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import load_tokenizer
 
@@ -30,6 +31,24 @@ def store_soon(patch=setattr) -> None:
         (token_cache, "PIECE", 50),
     ):
         patch(module, name, value)
+
+
+def assert_same(lists: TextDataset, stored: TextDataset) -> None:
+    """Every field of a stored dataset is what it is of one in memory, bit for bit."""
+    np.testing.assert_array_equal(stored.ratings, lists.ratings)
+    for name in ("texts", "text_pairs", "ids"):
+        expected, got = getattr(lists, name), getattr(stored, name)
+        assert (expected is None) == (got is None)
+        if expected is not None:
+            assert isinstance(got, StoredTexts)
+            assert list(got) == list(expected)
+            assert [got[row] for row in range(len(got))] == list(expected)
+    np.testing.assert_array_equal(stored.labels, lists.labels)
+    assert stored.labels.dtype == lists.labels.dtype
+    assert stored.labels.tobytes() == lists.labels.tobytes()
+    assert (stored.class_names, stored.name, stored.task) == (lists.class_names, lists.name, lists.task)
+    assert stored.fingerprint == lists.fingerprint
+    assert stored.fingerprint == lists.fingerprint  # as it is remembered
 
 
 def write_rows(path: Path, number: int, label=lambda row: "ab"[row % 2], seed: int = 0) -> str:

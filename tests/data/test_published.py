@@ -1,13 +1,18 @@
 """Datasets of Hugging Face's library `datasets`; those of TFDS are in `test_sources`."""
 
+import random
 import sys
 
 import pytest
 
 from amsdff_jax import UserError, load_data
 from amsdff_jax.config import DataConfig
+from amsdff_jax.data import published
 from amsdff_jax.data.files import read_file
 from amsdff_jax.data.published import _HUB_ID
+from amsdff_jax.data.token_cache import tokenize_once
+from amsdff_jax.data.tokenization import load_tokenizer
+from tests.data.stored_files import LETTERS, assert_same, store_soon
 
 NAMES = ["neg", "pos", " neutral"]
 SPLITS = {
@@ -83,6 +88,101 @@ def test_a_folder_of_parquet_has_the_splits_that_its_names_say(tmp_path):
     config = DataConfig(source="huggingface", dataset=str(tmp_path / "parts"), data_dir=str(tmp_path / "cache"))
     splits = load_data(changed(config, validation_fraction=0.3))
     assert (len(splits.train), splits.test.texts) == (3, SPLITS["test"]["text"])
+
+
+def rows(number, seed=0):
+    choice = random.Random(seed)
+    texts = [" ".join([*choice.choices(LETTERS, k=choice.randint(1, 3)), str(row)]) for row in range(number)]
+    return {"text": texts, "title": texts[::-1], "label": [row % 7 % 3 for row in range(number)]}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A folder with the same dataset twice: `saved` to disk in shards, and as `parts` of Parquet."""
+    datasets, folder = pytest.importorskip("datasets"), tmp_path_factory.mktemp("large")
+    splits = datasets.DatasetDict({name: made(rows(number)) for name, number in (("train", 127), ("test", 23))})
+    splits.save_to_disk(folder / "saved", num_shards={"train": 3, "test": 1})
+    (folder / "parts").mkdir()
+    for name, split in splits.items():
+        split.to_parquet(folder / "parts" / f"{name}-0.parquet")
+    return folder
+
+
+SLICES = [
+    *("train", "train[:]", "train[:10]", "train[10%:20%]", "train[:5]+train[-5:]", "train[-90:-7]", "test+train[100:]"),
+    *("train[:0%]+train[10%:]", "train[33%:66%](pct1_dropremainder)", "train[-1%:]+train[:1_0]", "train[9:3]+test"),
+    *(f"train[{first}%:]+train[:{last}]" for first, last in zip(range(-71, 99, 19), range(126, 0, -17), strict=False)),
+]
+
+
+@pytest.mark.parametrize("spec", SLICES)
+def test_slices_are_those_of_the_library(large, spec):
+    datasets = pytest.importorskip("datasets")
+    cache = str(large / "cache")  # of this test alone, as a hub's would be
+    expected = datasets.load_dataset(str(large / "parts"), split=spec, cache_dir=cache)
+    settings = {"source": "huggingface", "train_split": spec, "validation_split": "train", "test_split": ""}
+    for dataset in ("saved", "parts", "parts/train-*.parquet")[: 2 if "test" in spec else 3]:
+        found = load_data(DataConfig(**settings, dataset=f"{large}/{dataset}", data_dir=cache)).train
+        assert found.texts == list(expected["text"])
+        assert [NAMES[label].strip() for label in expected["label"]] == [found.class_names[n] for n in found.labels]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("train[:128]", "train has 127 rows"), ("train[-128:]", "train has 127 rows"),
+        ("train[:3]+test[24:]", "test has 23 rows"), ("train[5:5]", "it holds no rows"),
+        ("train[10%:20]", "percent and rows in one slice; expected one of them"),
+        ("train[:10", "Unrecognized instruction format: train[:10"), ("train[1:2:3]", "Unrecognized instruc"),
+        ("train[_:]", "invalid literal for int() with base 10: '_'"), ("train[:200%]", "Percent slice boundaries must"),
+        ("trian[:5]", ""), ("train+tset", ""), ("train[:3](closest)", "It is forbidden to specify rounding if not"),
+    ],
+)  # fmt: skip
+def test_a_slice_that_there_is_not_is_one_line_with_the_splits_that_there_are(large, spec, reason):
+    config = DataConfig(source="huggingface", dataset=f"{large}/saved", validation_split=spec, test_split="")
+    with pytest.raises(UserError) as caught:
+        load_data(config)
+    line = f"data.validation_split: {large}/saved has no split {spec!r}, only train, test"
+    assert str(caught.value).startswith(f"{line} ({reason}" if reason else line)
+    assert "\n" not in str(caught.value)
+
+
+def test_stored_datasets_are_those_in_memory_and_found_again(large, tiny_encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path / "cache"))
+    tokenizer = load_tokenizer(tiny_encoder)
+    config = DataConfig(source="huggingface", dataset=f"{large}/saved", validation_split="test", test_split="train[9:]")
+    variants = [
+        config,
+        changed(config, train_split="train[:60]+train[-60:]", text_features=("title", "text")),
+        changed(config, train_split="train[:60]+train[-61:-1]", text_pair_feature="title"),
+        changed(config, train_split="train[:-7]", label_order="neutral,neg,pos"),
+        changed(config, dataset=f"{large}/parts", data_dir=str(large / "cache")),
+    ]
+    for variant in variants:
+        lists = load_data(variant)
+        with monkeypatch.context() as patch:
+            store_soon(patch.setattr)
+            stored = load_data(variant)
+            patch.setattr(published, "_rows", lambda *_: pytest.fail("read again"))
+            again = load_data(changed(variant, validation_split="", validation_fraction=0.5))
+        for name in ("train", "test"):  # the other is small enough for memory
+            assert_same(getattr(lists, name), getattr(stored, name))
+            tokens = [tokenize_once(getattr(each, name), tokenizer, 9).fingerprint for each in (lists, stored)]
+            assert tokens[0] == tokens[1]
+        assert_same(lists.test, again.test)
+        assert sorted([*again.train.texts, *again.validation.texts]) == sorted(lists.train.texts)
+
+
+def test_a_dataset_that_has_changed_is_read_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("AMSDFF_CACHE", str(tmp_path / "cache"))
+    store_soon(monkeypatch.setattr)
+    config = changed(saved(tmp_path / "saved", {"train": made(rows(101))}), validation_split="train", test_split="")
+    assert load_data(config).train.class_names == ("neg", "pos", "neutral")
+    info = tmp_path / "saved" / "train" / "dataset_info.json"
+    info.write_text(info.read_text().replace("pos", "good"))
+    assert load_data(config).train.class_names == ("neg", "good", "neutral")
+    saved(tmp_path / "saved", {"train": made(rows(101, seed=3))})
+    assert list(load_data(config).train.texts) == rows(101, seed=3)["text"]
 
 
 def test_a_split_without_labels_is_refused_by_its_name(tmp_path):

@@ -30,7 +30,7 @@ from amsdff_jax.data.tokenization import load_tokenizer, make_windows
 from amsdff_jax.evaluation.report import write_report
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.parallel.data_parallel import DataParallel
-from tests.data.stored_files import store_soon, tokens_of, work, write_rows
+from tests.data.stored_files import assert_same, store_soon, tokens_of, work, write_rows
 from tests.processes import context
 
 KINDS = {
@@ -70,23 +70,6 @@ def both(folder, tmp_path, monkeypatch):
         return lists, stored
 
     return make
-
-
-def assert_same(lists: TextDataset, stored: TextDataset) -> None:
-    np.testing.assert_array_equal(stored.ratings, lists.ratings)
-    for name in ("texts", "text_pairs", "ids"):
-        expected, got = getattr(lists, name), getattr(stored, name)
-        assert (expected is None) == (got is None)
-        if expected is not None:
-            assert isinstance(got, StoredTexts)
-            assert list(got) == list(expected)
-            assert [got[row] for row in range(len(got))] == list(expected)
-    np.testing.assert_array_equal(stored.labels, lists.labels)
-    assert stored.labels.dtype == lists.labels.dtype
-    assert stored.labels.tobytes() == lists.labels.tobytes()
-    assert (stored.class_names, stored.name, stored.task) == (lists.class_names, lists.name, lists.task)
-    assert stored.fingerprint == lists.fingerprint
-    assert stored.fingerprint == lists.fingerprint  # as it is remembered
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,12 +8,19 @@ import pytest
 from huggingface_hub import ModelCard
 
 from amsdff_jax import EnhancedAMSDFF, load_data
+from amsdff_jax.config import DataConfig
 from amsdff_jax.conversion.convert import from_torch, to_torch
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import compute_metrics
-from amsdff_jax.evaluation.model_card import record_conversion, record_metrics, record_training, write_model_card
+from amsdff_jax.evaluation.model_card import (
+    record_conversion,
+    record_metrics,
+    record_training,
+    recorded_columns,
+    write_model_card,
+)
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from tests.conftest import TINY_HEAD
 
@@ -73,6 +80,12 @@ def test_card_of_a_trained_model(folder, tiny_config):
     results = {(result.dataset_split, result.metric_type): result.metric_value for result in metadata.eval_results}
     assert results["test", "accuracy"] == pytest.approx(test["accuracy"], abs=1e-6)
     assert len(results) == 4
+
+
+def test_what_was_trained_is_read_again_as_it_was(folder, tiny_config):
+    train(folder, tiny_config.replace(data__label_type="name", train__best_metric="macro_f1"))
+    assert recorded_columns(folder) == DataConfig(label_type="name")
+    assert "`data.label_type`" in read(folder) and "`train.best_metric`" not in read(folder)
 
 
 HOSTILE = ("<script>alert(1)</script>", "a|b\n| c | `d` $e$ *f*", "[x](javascript:alert(1))\x1b\u202e")

@@ -43,7 +43,8 @@ def test_kappa_of_a_single_class_is_null_and_of_its_opposite_below_0():
 
 
 def test_the_default_metric_is_the_kappa():
-    assert best_metric("macro_f1", "ordinal") == "quadratic_weighted_kappa"
+    assert best_metric("auto", "ordinal") == "quadratic_weighted_kappa"
+    assert best_metric("macro_f1", "ordinal") == "macro_f1"
     assert best_metric("accuracy", "ordinal") == "accuracy"
     assert lower_is_better("mae", "ordinal") and not lower_is_better("quadratic_weighted_kappa", "ordinal")
     assert METRICS["ordinal"].meanings.keys() <= METRICS["ordinal"].names

@@ -43,9 +43,9 @@ def test_what_is_not_defined_is_null():
 
 
 def test_the_default_metric_is_one_that_the_task_has():
-    assert best_metric("macro_f1", "regression") == "rmse"
+    assert best_metric("auto", "regression") == "rmse"
     assert best_metric("spearman", "regression") == "spearman"
-    assert best_metric("macro_f1", "single") == best_metric("macro_f1", "multi_label") == "macro_f1"
+    assert best_metric("auto", "single") == best_metric("auto", "multi_label") == "macro_f1"
     assert all(kind.default in kind.higher_is_better | kind.lower_is_better for kind in METRICS.values())
 
 

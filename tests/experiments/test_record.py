@@ -56,6 +56,20 @@ def test_records_outlive_new_fields():
     assert digest == "390baffd6ee08829c4423ab7"
 
 
+@pytest.mark.parametrize(("kind", "differs"), [("single", False), ("multi_label", False), ("ordinal", True)])
+def test_the_metric_counts_where_it_is_not_the_default(kind, differs):
+    data = TextDataset(["w1", "w2"], np.array([0, 1]), ("a", "b"))
+    auto, given, other = (
+        settings_digest(
+            dataclasses.asdict(Config().replace(task__kind=kind, train__best_metric=metric)),
+            DataSplits(data, data, None),
+        )
+        for metric in ("auto", "macro_f1", "accuracy")
+    )
+    assert (given != auto) == differs
+    assert other not in (auto, given)
+
+
 def test_the_digest_depends_on_settings_and_texts_and_not_on_their_place(tiny_config):
     def digest(config, text="w1", label=0):
         train = TextDataset([text, "w2"], np.array([label, 1]), ("a", "b"))

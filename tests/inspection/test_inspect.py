@@ -255,10 +255,12 @@ def test_the_script_writes_page_and_json_without_weights(arguments, tiny_encoder
     [
         (["--config.model.encoder=nowhere/at/all"], "model.encoder: nowhere/at/all is not a folder"),
         (["--similarity=0.2"], "--similarity: expected from 0.6 to 1, got 0.2"),
-        (["--json={folder}/page.html"], "--json: expected another file than --output"),
+        (["--json={folder}/runs/name/page.html"], "--json: expected another file than --output"),
         (["--apply=clean.csv"], "--apply: decides nothing without --labels"),
         (["--labels", "--fraction=0.1"], "--fraction: decides nothing without --apply"),
         (["--labels", "--apply={folder}/train.csv"], "train.csv is there already"),
+        (["--labels", "--apply={folder}/train.csv/x.csv"], "/train.csv/x.csv: cannot be written"),
+        (["--labels", "--apply={folder}/new/x.csv", "--config.data.train_file=gone.csv"], "gone.csv: cannot be read"),
         (["--json={folder}"], "cannot be written (Is a directory)"),
         (["--json={folder}/train.csv/x.json"], "cannot be written"),
         (["--config.data.test_file=gone.csv"], "gone.csv: cannot be read"),
@@ -266,11 +268,12 @@ def test_the_script_writes_page_and_json_without_weights(arguments, tiny_encoder
 )
 def test_mistakes_are_one_line_and_leave_nothing(arguments, tmp_path, more, message):
     more = [argument.format(folder=tmp_path) for argument in more]
-    code, output = run_script(tmp_path / "log", "inspect_data.py", *arguments, f"--output={tmp_path}/page.html", *more)
+    page = tmp_path / "runs" / "name" / "page.html"
+    code, output = run_script(tmp_path / "log", "inspect_data.py", *arguments, f"--output={page}", *more)
     assert code == 2
     assert message in output
     assert len(output.strip().splitlines()) == 1
-    assert not (tmp_path / "page.html").exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log", "test.csv", "train.csv"]
 
 
 def test_a_full_disk_is_one_line(tiny_config, tmp_path, monkeypatch):

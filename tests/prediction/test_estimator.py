@@ -2,6 +2,7 @@
 
 import pickle
 
+import jax
 import numpy as np
 import pytest
 from sklearn import clone
@@ -63,6 +64,18 @@ def test_a_pickle_and_a_saved_folder_say_the_same(fitted, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_devices_are_those_that_were_named(estimator):
+    # 7 texts can be divided among the devices that are named, but not among all.
+    fitted = clone(estimator).set_params(devices=np.array([2]), batch_size=7, epochs=1).fit(TEXTS, NUMBERS)
+    for each in (fitted, pickle.loads(pickle.dumps(fitted))):
+        used = {device for leaf in jax.tree.leaves(each.classifier_._variables) for device in leaf.devices()}
+        assert used == {jax.devices()[2]}
+    elsewhere = clone(fitted).set_params(devices=[8])
+    elsewhere.__dict__ |= {"classifier_": fitted.classifier_, "classes_": fitted.classes_}
+    assert len(pickle.loads(pickle.dumps(elsewhere)).predict(TEXTS)) == 61
+
+
+@pytest.mark.slow
 def test_cross_validation_search_and_pipelines(estimator):
     scores = cross_val_score(clone(estimator).set_params(epochs=1), TEXTS, LABELS, cv=2, error_score="raise")
     assert scores.shape == (2,)
@@ -93,6 +106,8 @@ def test_pairs_of_texts(estimator):
         ({}, ["w1", "w2"], None, "requires y to be passed, but the target y is None"),
         ({}, ["w1", "w2"], [0.5, 1.5], "Unknown label type"),
         ({}, ["w1", "w2"], ["a", "b"], r"X: too few texts \(2\) to take a validation split from"),
+        ({"devices": [0, 8]}, ["w1", "w2"], ["a", "b"], r"devices: expected different places from 0 to 7, got \[0, 8"),
+        ({"devices": []}, ["w1", "w2"], ["a", "b"], r"devices: expected different places from 0 to 7, got \[\]"),
         ({"epochs": 0}, ["w1", "w2"], ["a", "b"], "train.epochs: expected at least 1, got 0"),
         ({"model": "lstn"}, ["w1", "w2"], ["a", "b"], "model.name: .*did you mean lstm"),
         ({"config": {"train": {"epoch": 1}}}, ["w1", "w2"], ["a", "b"], "train.epoch: no such field"),

@@ -260,6 +260,19 @@ def test_the_scripts_as_a_user_runs_them(folder, tmp_path):
 
 
 @pytest.mark.slow
+def test_labels_that_look_like_numbers_are_names_if_the_flag_says_so(folder, tmp_path):
+    save_model(tmp_path / "model", Classifier.from_pretrained(folder).saved._replace(class_names=("0", "1", "2")))
+    labelled = write_csv(tmp_path / "labelled.csv", make_texts(60, 0)[0], ["0.0", "1.0", "2.0"] * 20)
+    arguments = [f"--model={tmp_path / 'model'}", f"--file={labelled}"]
+    for script in ("calibrate.py", "evaluate.py"):
+        code, printed = run_script(tmp_path / "log", script, *arguments, "--label_type=name")
+        assert code == 2
+        assert "line 2, column 'label': training never saw the label '0.0', only 0, 1, 2" in printed
+    code, printed = run_script(tmp_path / "log", "calibrate.py", *arguments, "--label_type=auto")
+    assert code == 0, printed
+
+
+@pytest.mark.slow
 def test_pipes(folder):
     command = [sys.executable, str(ROOT / "scripts" / "predict.py"), f"--model={folder}"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

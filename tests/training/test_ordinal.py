@@ -32,6 +32,7 @@ from amsdff_jax.prediction.calibrate_model import calibrate_model
 from amsdff_jax.prediction.estimator import AmsdffClassifier
 from amsdff_jax.prediction.evaluate import evaluate_model, evaluate_run
 from amsdff_jax.prediction.run import predict
+from amsdff_jax.training.start import with_task
 from amsdff_jax.training.train_run import make_trainer, train_run
 from tests.conftest import TINY_HEAD, WORDS, write_json_lines
 
@@ -293,6 +294,7 @@ def test_what_does_not_go_together_says_so_in_a_line(config, run, tmp_path):
         Trainer(model, config, data.train, data.validation, tmp_path / "run")
     with pytest.raises(UserError, match=r"task\.kind: expected ordinal with model\.ordinal"):
         make_trainer(config, data, tmp_path / "run").config.replace(task__kind="single")
+    assert with_task(config.replace(train__best_metric="macro_f1"), data.train).train.best_metric == "macro_f1"
     with pytest.raises(UserError, match="no metric 'r2'"):
         make_trainer(config.replace(train__best_metric="r2"), data, tmp_path / "run")
     with pytest.raises(UserError, match=r"model\.num_classes: expected at least 2"):

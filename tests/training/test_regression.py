@@ -176,6 +176,7 @@ def test_what_takes_classes_refuses_in_a_line(config, run, tmp_path):
         ({"loss__contrastive": 0.1}, "loss.contrastive"),
         ({"train__init_from": "x.pt"}, "train.init_from"),
         ({"train__best_metric": "accuracy"}, "no metric 'accuracy'"),
+        ({"train__best_metric": "macro_f1"}, "no metric 'macro_f1'"),
     ):
         with pytest.raises(UserError, match=expected):
             make_trainer(config.replace(**changed), data, tmp_path / "run")
