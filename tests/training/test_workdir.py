@@ -30,7 +30,8 @@ INPUTS = RunInputs(TRAIN.class_names, EncoderConfig(), SplitRecord.of(TRAIN), Sp
 CHANGES = {
     "parallel.mode": "pmap", "model.attention": "xla", "model.rematerialize": True, "train.eval_batch_size": 7,
     "train.evaluate_every": 3, "train.patience": 2, "train.checkpoint_every": 9, "train.log_every": 1,
-    "train.trackers": "", "train.init_from": "a.pt", "train.data_dependent_init": False, "model.reinit_encoder": True,
+    "train.trackers": "", "train.init_from": "a.pt", "train.data_dependent_init": False,
+    "train.linear_probe": True, "model.reinit_encoder": True,
 }  # fmt: skip
 
 
