@@ -111,10 +111,11 @@ def compare(plan: Plan) -> dict[str, Any]:
             task, platform=device["platform"], epoch_config={}, shapes=plan.shapes, steps=plan.steps
         )
         sides, missing = _sides(plan, task.platform)
-        measured, epochs, stopped = collections.defaultdict(list), {}, False
+        measured, epochs, stopped = collections.defaultdict(list), collections.defaultdict(list), False
         try:
             _run_all(sides, plan.rounds, task, measured, missing)
-            epochs = _run_epochs(plan, task, missing) if plan.epoch_config else {}
+            if plan.epoch_config:
+                _run_epochs(plan, task, epochs, missing)
         except KeyboardInterrupt:
             if not any(side == OURS for side, _ in measured):
                 raise
@@ -140,7 +141,7 @@ def compare(plan: Plan) -> dict[str, Any]:
         },
         "matrix_operations": {shape: values["matrix_operations"] for shape, values in first.items()},
         "peak_memory": {" ".join(key): _median(repeated, "peak_memory") for key, repeated in runs.items()},
-        "epochs": epochs,
+        "epochs": {name: {key: _median(runs, key) for key in runs[0]} for name, runs in epochs.items()},
         "differences": differences,
         "agree": all(value <= TOLERANCES.get(name.split()[1], np.inf) for name, value in differences.items()),
     }
@@ -208,15 +209,16 @@ def _sides(plan: Plan, on: str) -> tuple[list[tuple[str, str]], dict[str, str]]:
     return sides, missing
 
 
-def _run_epochs(plan: Plan, task: Workload, missing: dict[str, str]) -> dict[str, dict[str, float]]:
-    """Medians of an epoch of our side and, unless it is missing, of PyTorch's with padding as needed and to the end."""
+def _run_epochs(plan: Plan, task: Workload, epochs: dict[str, list[dict[str, float]]], missing: dict[str, str]) -> None:
+    """Adds epochs of our side and, unless it is missing, of PyTorch's, padded as needed and to the end, by name."""
     task = dataclasses.replace(task, epoch_config=plan.epoch_config, epoch_texts=plan.epoch_texts, dtype=EPOCH_DTYPE)
     rival = dataclasses.replace(task, side=EPOCH_RIVAL)
     sides = {OURS: task}
     if EPOCH_RIVAL in plan.rivals and EPOCH_RIVAL not in missing:
         sides[f"{EPOCH_RIVAL}, padded as needed"] = rival
         sides[f"{EPOCH_RIVAL}, padded to max_length"] = dataclasses.replace(rival, padded=True)
-    epochs = collections.defaultdict(list)
+    elif EPOCH_RIVAL not in plan.rivals:
+        missing[f"{EPOCH_RIVAL} epoch"] = "not among --rivals"
     _run(task)  # fills the caches, as the run before would have
     for number in range(plan.rounds):
         for name, side in sides.items():
@@ -225,7 +227,6 @@ def _run_epochs(plan: Plan, task: Workload, missing: dict[str, str]) -> dict[str
             measured = _try(side, f"{EPOCH_RIVAL} epoch", missing)
             if measured:
                 epochs[name].append(measured["epoch"])
-    return {name: {key: _median(runs, key) for key in runs[0]} for name, runs in epochs.items()}
 
 
 def _try(workload: Workload, name: str, missing: dict[str, str]) -> dict[str, Any] | None:

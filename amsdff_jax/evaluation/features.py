@@ -122,10 +122,26 @@ def _once(
     return features
 
 
+def summarize(
+    model: PretrainedClassifier,
+    tokens: TokenizedDataset,
+    function: Callable[[PretrainedClassifier, jax.Array, jax.Array], jax.Array],
+) -> np.ndarray:
+    """Runs every text through a model's encoder, in eval mode, without the cache.
+
+    Args:
+      function: (model, encoder's output [B,S,H], mask [B,S] bool) -> what is kept of each text, [B,...].
+
+    Returns:
+      [N,...].
+    """
+    return _inference(model, function)(*_pass(model, tokens))
+
+
 def _encode(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray:
     start = time.perf_counter()
     features = np.empty((len(tokens.token_ids), model.encoder_config.dim), np.float16)
-    for indices, outputs in _inference(model, lambda features, _: features).batches(*_pass(model, tokens)):
+    for indices, outputs in _inference(model, lambda _, features, __: features).batches(*_pass(model, tokens)):
         for index, output in zip(indices, outputs, strict=True):
             first, last = tokens.offsets[index : index + 2]
             features[first:last] = output[: last - first]
@@ -135,18 +151,21 @@ def _encode(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray
 
 def _embed(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray:
     start = time.perf_counter()
-    means = _inference(model, masked_mean)(*_pass(model, tokens)).astype(np.float32)
+    means = summarize(model, tokens, lambda _, features, mask: masked_mean(features, mask)).astype(np.float32)
     logger.info("encoder: a vector of each of %d texts in %.0f s", len(tokens), time.perf_counter() - start)
     return means
 
 
-def _inference(model: PretrainedClassifier, summarize: Callable[[jax.Array, jax.Array], jax.Array]) -> Inference:
-    """A model's encoder over batches, and what `summarize` makes of its output [B,S,H] and the mask [B,S]."""
+def _inference(
+    model: PretrainedClassifier, function: Callable[[PretrainedClassifier, jax.Array, jax.Array], jax.Array]
+) -> Inference:
+    """A model's encoder over batches, and what `function` makes of its output, as for `summarize`."""
     graph = nnx.graphdef(model)
 
     def encode(variables: Variables, batch: Batch) -> jax.Array:
         mask = jnp.asarray(batch.attention_mask) > 0
-        return summarize(nnx.merge(graph, *variables).encode(batch.input_ids, mask), mask)
+        merged = nnx.merge(graph, *variables)
+        return function(merged, merged.encode(batch.input_ids, mask), mask)
 
     parallel = DataParallel(devices=jax.local_devices()[:1])
     return Inference(encode, parallel, TEXTS_PER_BATCH, "encoder", windows=model.windows)

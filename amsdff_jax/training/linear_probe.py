@@ -10,22 +10,17 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from amsdff_jax.data.batches import Batch, choose_buckets, plan_sample
+from amsdff_jax.data.batches import plan_sample
 from amsdff_jax.data.encoded_labels import count_classes, is_distribution, task_of_labels
 from amsdff_jax.data.tokens import Tokens
-from amsdff_jax.evaluation.inference import Inference
+from amsdff_jax.evaluation.features import summarize
 from amsdff_jax.models.last_layer import last_layer_inputs, last_layer_of
 from amsdff_jax.models.layers import Linear
 from amsdff_jax.models.pretrained import PretrainedClassifier
-from amsdff_jax.models.variables import Variables
-from amsdff_jax.parallel.data_parallel import DataParallel
 
 PROBED_TEXTS = 2048
-TEXTS_PER_BATCH = 64
-BUCKETS = 4
 INVERSE_REGULARIZATION = 10.0  # of features of unit norm
 
 logger = logging.getLogger(__name__)
@@ -38,7 +33,7 @@ def fit_linear_probe(model: PretrainedClassifier, tokens: Tokens, seed: int) -> 
     regression where labels are numbers. A class that no chosen text has begins as the least likely of all.
     """
     texts = tokens.select(plan_sample(tokens.lengths, PROBED_TEXTS, seed).indices)
-    inputs = _read(model, texts)
+    inputs = summarize(model, texts, _read).astype(np.float64)
     mean = inputs.mean(axis=0)
     scale = np.sqrt(np.square(inputs - mean).sum(axis=1).mean()) or 1.0
     kernel, bias = _solve((inputs - mean) / scale, texts.labels, model.config.num_classes)
@@ -49,21 +44,9 @@ def fit_linear_probe(model: PretrainedClassifier, tokens: Tokens, seed: int) -> 
     logger.info("last layer solved for %d training texts", len(texts))
 
 
-def _read(model: PretrainedClassifier, texts: Tokens) -> np.ndarray:
-    """[N,F] float64, what the last layer reads of every text."""
-    graph = nnx.graphdef(model)
-
-    def read(variables: Variables, batch: Batch) -> jax.Array:
-        merged = nnx.merge(graph, *variables)
-        output = merged(batch.input_ids, batch.attention_mask)
-        return last_layer_inputs(merged, output.pooled_features)
-
-    inference = Inference(read, DataParallel(devices=jax.local_devices()[:1]), TEXTS_PER_BATCH, "linear probe",
-                          windows=model.windows)  # fmt: skip
-    lengths = texts.lengths if model.windows is None else np.minimum(texts.lengths, model.windows.size)
-    return inference(Variables.of(model), texts, choose_buckets(lengths, BUCKETS, int(lengths.max()))).astype(
-        np.float64
-    )
+def _read(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array) -> jax.Array:
+    """[B,F], what the last layer reads of texts."""
+    return last_layer_inputs(model, model.classify(encoder_output, mask).pooled_features)
 
 
 def _solve(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

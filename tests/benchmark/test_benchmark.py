@@ -169,6 +169,25 @@ def test_a_rival_that_fails_is_named_and_left_out_of_later_rounds(stand_in):
         stand_in(Processes(failing=["amsdff-jax float32"]))
 
 
+class Epochs(Processes):
+    """The same with epochs, of which a rival's is stopped."""
+
+    def __call__(self, workload: Workload) -> dict:
+        if not workload.platform or not workload.epoch_config:
+            return super().__call__(workload)
+        if workload.side != OURS:
+            raise KeyboardInterrupt
+        return {"epoch": {"seconds": 7.0, "texts": 10.0}}
+
+
+def test_an_epoch_that_has_been_measured_is_kept_and_a_rival_that_was_not_asked_for_is_named(stand_in):
+    epoch = {"data": {"source": "bundled"}}
+    stopped = stand_in(Epochs(), epoch_config=epoch)
+    assert stopped["stopped"] and stopped["epochs"] == {OURS: {"seconds": 7.0, "texts": 10.0}}
+    alone = stand_in(Epochs(), rivals=(EAGER,), epoch_config=epoch)
+    assert list(alone["epochs"]) == [OURS] and alone["missing"]["torch-sdpa epoch"] == "not among --rivals"
+
+
 def test_what_is_not_installed_or_does_not_apply_is_named(stand_in):
     absent = stand_in(Processes(), absent=("torch",))
     assert absent["missing"] == dict.fromkeys((SDPA, ONNX), "not installed: torch; pip install torch")

@@ -66,14 +66,6 @@ def config(tiny_encoder, tmp_path_factory) -> Config:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run(config, tmp_path_factory):
-    """The folder of a finished run."""
-    workdir = tmp_path_factory.mktemp("run")
-    assert train_run(config, workdir)
-    return workdir
-
-
 def test_a_run_learns_and_its_folder_says_what_it_does(run, config):
     metrics = json.loads((run / "report" / "metrics.json").read_text())
     assert metrics["test"]["micro_f1"] > 0.9 and metrics["test"]["examples"] == 60

@@ -70,14 +70,6 @@ def config(tiny_encoder, tmp_path_factory) -> Config:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run(config, tmp_path_factory):
-    """The folder of a finished run."""
-    workdir = tmp_path_factory.mktemp("run")
-    assert train_run(config, workdir)
-    return workdir
-
-
 def test_a_run_learns_the_order_and_reports_it_in_every_table(config, run):
     metrics = json.loads((run / "report" / "metrics.json").read_text())["test"]
     assert metrics["quadratic_weighted_kappa"] > 0.6  # that of the majority's class is 0

@@ -24,7 +24,7 @@ from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.prediction.calibrate_model import calibrate_model
 from amsdff_jax.prediction.evaluate import evaluate_model, evaluate_run
 from amsdff_jax.prediction.run import predict
-from amsdff_jax.training.train_run import make_trainer, train_run
+from amsdff_jax.training.train_run import make_trainer
 from tests.conftest import WORDS, write_json_lines
 
 
@@ -55,14 +55,6 @@ def config(tiny_encoder, tmp_path_factory) -> Config:
             },
         }
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(config, tmp_path_factory):
-    """The folder of a finished run."""
-    workdir = tmp_path_factory.mktemp("run")
-    assert train_run(config, workdir)
-    return workdir
 
 
 def test_numbers_far_from_0_are_no_coarser_in_bfloat16(run):

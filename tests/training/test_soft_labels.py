@@ -16,7 +16,7 @@ from amsdff_jax.experiments.frozen import run_frozen
 from amsdff_jax.experiments.tfidf import run_tfidf
 from amsdff_jax.prediction.calibrate_model import calibrate_model
 from amsdff_jax.prediction.evaluate import evaluate_model, evaluate_run
-from amsdff_jax.training.train_run import make_trainer, train_run
+from amsdff_jax.training.train_run import make_trainer
 from tests.conftest import WORDS
 from tests.training.test_step import C, make_batch, make_model, make_step
 
@@ -57,14 +57,6 @@ def config(tiny_encoder, tmp_path_factory) -> Config:
             },
         }
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(config, tmp_path_factory):
-    """The folder of a finished run."""
-    workdir = tmp_path_factory.mktemp("run")
-    assert train_run(config, workdir)
-    return workdir
 
 
 def test_a_run_learns_the_shares_and_reports_the_loss_against_them(run, config):
