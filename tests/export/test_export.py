@@ -134,7 +134,8 @@ def test_an_export_of_a_model_with_windows_refuses_what_does_not_fit_one(tiny_en
 EXPORTS = [
     ("stablehlo", "roberta", True), ("stablehlo", "mpnet", True), ("stablehlo", "modernbert", True),
     ("stablehlo", "modernbert", False), ("stablehlo", "deberta-v2", True), ("onnx", "roberta", True),
-    ("onnx", "modernbert", True), ("onnx", "deberta-v2", True), ("safetensors", "mpnet", False),
+    pytest.param("onnx", "modernbert", True, marks=pytest.mark.expensive),
+    pytest.param("onnx", "deberta-v2", True, marks=pytest.mark.expensive), ("safetensors", "mpnet", False),
 ]  # fmt: skip
 
 
