@@ -293,6 +293,8 @@ class TextDataset:
     def join(self, other: "TextDataset") -> "TextDataset":
         """The texts of both, which have the same classes, and pairs of texts or none.
 
+        Ratings are kept where both have those of equally many raters.
+
         Raises:
           UserError: they have not.
         """
@@ -300,6 +302,8 @@ class TextDataset:
         if (self.text_pairs is None) != (other.text_pairs is None):
             raise UserError(f"{self.name} and {other.name}: expected pairs of texts in both or in none")
         pairs = None if self.text_pairs is None else joined(self.text_pairs, other.text_pairs or ())
+        ratings = [each for each in (self.ratings, other.ratings) if each is not None]
+        rated_alike = len(ratings) == 2 and ratings[0].shape[1] == ratings[1].shape[1]
         return TextDataset(
             texts=joined(self.texts, other.texts),
             labels=join_labels(self.labels, other.labels, len(self.class_names)),
@@ -307,6 +311,7 @@ class TextDataset:
             text_pairs=pairs,
             ids=joined(self.ids, other.ids),
             name=self.name,
+            ratings=np.concatenate(ratings) if rated_alike else None,
         )
 
 

@@ -1,5 +1,6 @@
 """Labels that are not certain: probabilities in columns and arrays, and the votes of several raters."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -190,7 +191,10 @@ def test_votes_of_every_form_are_shares(tmp_path):
         assert (dataset.task, dataset.class_names) == ("single", ("neg", "neu", "pos"))
         np.testing.assert_array_equal(dataset.labels, SHARES.astype(np.float32))
         assert dataset.ratings.tolist() == RATINGS and dataset.classes.tolist() == [2, 0, 1, 1]
-        assert dataset.take([2, 0], "part").ratings.tolist() == [RATINGS[2], RATINGS[0]]
+        part = dataset.take([2, 0], "part")
+        assert part.ratings.tolist() == [RATINGS[2], RATINGS[0]]
+        assert dataset.join(part).ratings.tolist() == [*RATINGS, RATINGS[2], RATINGS[0]]
+        assert dataset.join(dataclasses.replace(part, ratings=part.ratings[:, :1])).ratings is None
 
 
 def test_raters_that_agree_give_classes_and_numbers_have_their_order(tmp_path):
