@@ -6,6 +6,7 @@ from typing import Any
 from flax import nnx
 
 from amsdff_jax.config import Config, EncoderConfig, ModelConfig
+from amsdff_jax.config.encoders import DebertaConfig, ElectraConfig, ModernBertConfig, MPNetConfig, RobertaConfig
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
@@ -13,11 +14,16 @@ from amsdff_jax.models.model_folder import SavedModel, save_model
 
 CLASSES = 4
 
-# Sizes of all-MiniLM-L6-v2, distilbert-base-uncased and bert-base-uncased.
+# Sizes of the published encoders of these names; minilm is all-MiniLM-L6-v2, electra-small the discriminator.
 PRESETS = {
     "minilm": EncoderConfig(dim=384, n_layers=6, n_heads=12, hidden_dim=1536),
     "distilbert": EncoderConfig(dim=768, n_layers=6, n_heads=12, hidden_dim=3072),
     "bert-base": EncoderConfig(dim=768, n_layers=12, n_heads=12, hidden_dim=3072),
+    "roberta-base": RobertaConfig(max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5),
+    "electra-small": ElectraConfig(),
+    "mpnet-base": MPNetConfig(max_position_embeddings=514, layer_norm_eps=1e-5),
+    "modernbert-base": ModernBertConfig(),
+    "deberta-v3-small": DebertaConfig(dim=768, n_layers=6, n_heads=12, hidden_dim=3072, position_buckets=256),
 }
 
 

@@ -20,7 +20,7 @@ from amsdff_jax.benchmark.workload import OURS, Workload
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.environment import count_parameters
-from amsdff_jax.models.encoders.distilbert import DistilBertEncoder
+from amsdff_jax.models.encoders.registry import make_encoder
 from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.variables import abstract_model
 from tests.conftest import TINY_HEAD
@@ -242,13 +242,23 @@ def test_pytorch_that_does_not_compile_still_runs_without(folder, torch, monkeyp
     assert len(measured[SDPA]["inference"]["seconds"]) == 3 and len(measured[SDPA]["train step"]["seconds"]) == 1
 
 
-# Parameters of the published encoders, without poolers and the embeddings of token types, which are added to those of
-# the words.
+# Parameters of the published encoders, without poolers, and of BERT's without the embeddings of token types, which are
+# added to those of the words.
 @pytest.mark.parametrize(
-    ("name", "number"), [("minilm", 22_564_608), ("distilbert", 66_362_880), ("bert-base", 108_890_112)]
+    ("name", "number"),
+    [
+        ("minilm", 22_564_608),
+        ("distilbert", 66_362_880),
+        ("bert-base", 108_890_112),
+        ("roberta-base", 124_055_040),
+        ("electra-small", 13_483_008),
+        ("mpnet-base", 108_895_872),
+        ("modernbert-base", 149_014_272),
+        ("deberta-v3-small", 141_304_320),
+    ],
 )
 def test_presets_have_the_sizes_of_the_encoders_that_they_are_named_after(name, number):
-    encoder = abstract_model(lambda rngs: DistilBertEncoder(PRESETS[name], rngs=rngs))
+    encoder = abstract_model(lambda rngs: make_encoder(PRESETS[name], rngs=rngs))
     assert count_parameters(encoder) == number
 
 
