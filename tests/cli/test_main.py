@@ -89,6 +89,17 @@ def test_interrupted_while_it_loads_a_script_ends_in_a_line_as_the_command_does(
     assert code == 1 and "Traceback" in output and output.endswith("RuntimeError: damaged\n")
 
 
+def test_no_script_stands_in_the_way_of_a_library_of_its_name(tmp_path):
+    begins = f"import sys; sys.argv[0] = {str(SCRIPTS / 'train.py')!r}; sys.path.insert(0, {str(SCRIPTS)!r})"
+    (tmp_path / "evaluate.py").write_text("of = 'the library'")
+    program = f"{begins}; import amsdff_jax.cli, evaluate; print(evaluate.of)"
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": f"{SCRIPTS.parent}{os.pathsep}{tmp_path}"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.stdout == "the library\n", told.stderr
+
+
 def test_importing_the_package_loads_and_sets_nothing():
     code = (
         "import os, sys; before = dict(os.environ); import amsdff_jax;"
