@@ -16,7 +16,8 @@ from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.experiments.finetuned import run_finetuned
 from amsdff_jax.experiments.frozen import run_frozen
 from amsdff_jax.experiments.record import Outcome, RunRecord, settings_digest
-from amsdff_jax.experiments.settings import TFIDF, ExperimentConfig, RunKey
+from amsdff_jax.experiments.setfit import run_setfit
+from amsdff_jax.experiments.settings import OTHER_METHODS, ExperimentConfig, RunKey
 from amsdff_jax.experiments.tfidf import run_tfidf
 from amsdff_jax.training.workdir import lock_workdir
 
@@ -132,8 +133,9 @@ def _prepare(config: ExperimentConfig, key: RunKey) -> tuple[Config, DataSplits,
     run_config = config.run_config(key.dataset, key.variant, 0 if config.mode == "frozen" else key.seed)
     data = _load(config, run_config, key)
     settings = dataclasses.asdict(run_config)
-    if key.variant == TFIDF:  # nothing else changes what it does
-        settings = {"data": settings["data"], "model": TFIDF}
+    if key.variant in OTHER_METHODS:  # nothing else changes what they do
+        encoder = {} if key.variant == "tfidf" else {"encoder": run_config.model.encoder}
+        settings = {"data": settings["data"], "model": key.variant, **encoder}
     elif config.mode == "frozen":
         settings |= {"mode": "frozen", "learning_rates": config.learning_rates, "epochs": config.epochs}
     return run_config, data, settings_digest(settings, data)
@@ -175,8 +177,9 @@ def _run(
     workdir: Path,
     should_stop: Callable[[], bool],
 ) -> list[Outcome]:
-    if keys[0].variant == TFIDF:
-        return [run_tfidf(run_config.replace(seed=key.seed), data) for key in keys]
+    if (variant := keys[0].variant) in OTHER_METHODS:
+        run = {"tfidf": run_tfidf, "setfit": run_setfit}[variant]
+        return [run(run_config.replace(seed=key.seed), data) for key in keys]
     if config.mode == "frozen":
         seeds = [key.seed for key in keys]
         return run_frozen(run_config, data, seeds, config.learning_rates, config.epochs, should_stop)

@@ -14,7 +14,7 @@ from amsdff_jax.config.renamed import with_current_names
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-TFIDF = "tfidf"  # the variant that is no neural network
+OTHER_METHODS = ("tfidf", "setfit")  # the variants that are not classifiers of this package
 MODES = ("finetuned", "frozen")
 
 
@@ -42,7 +42,7 @@ class ExperimentConfig:
 
     datasets: Mapping[str, Config]  # by name, the settings of a run on that dataset
     # by name, what is different in them: sections and fields of `Config`. `tfidf` stands for TF-IDF features under
-    # logistic regression, and its settings are ignored
+    # logistic regression, `setfit` for the library of this name; both have no settings
     variants: Mapping[str, Mapping[str, Any]]
     reference: str = "amsdff"  # the variant that the others are compared with
     seeds: int = 3  # runs of each variant on each dataset, with the seeds 0, 1, ...
@@ -122,7 +122,7 @@ class ExperimentConfig:
           UserError: the variant does not make valid settings.
         """
         values = dataclasses.asdict(self.datasets[dataset]) | {"seed": seed}
-        if variant == TFIDF:
+        if variant in OTHER_METHODS:
             return Config.from_dict(values)
         try:
             return Config.from_dict(_merge(values, with_current_names(self.variants[variant])))

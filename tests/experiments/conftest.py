@@ -16,6 +16,7 @@ def make_experiment(tiny_config):
             "linear": {"model": {"name": "linear"}},
             "reference": {"model": {"mask_padding": False}},
             "tfidf": {},
+            "setfit": {},
         }
         return ExperimentConfig(
             datasets={"tiny": tiny_config},

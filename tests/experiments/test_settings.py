@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from amsdff_jax import UserError
-from amsdff_jax.experiments.settings import ExperimentConfig, run_settings
+from amsdff_jax.experiments.settings import OTHER_METHODS, ExperimentConfig, run_settings
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
 
-@pytest.mark.parametrize("name", ["experiments", "ablations"])
+@pytest.mark.parametrize("name", ["experiments", "ablations", "precision", "few_shot"])
 def test_the_configs_are_valid_and_every_variant_differs(name):
     config = ExperimentConfig.from_dict(run_settings(CONFIGS / f"{name}.py"))
     assert config.reference in config.variants
     for dataset in config.datasets:
-        made = [config.run_config(dataset, variant, 1) for variant in config.variants if variant != "tfidf"]
+        made = [config.run_config(dataset, variant, 1) for variant in config.variants if variant not in OTHER_METHODS]
         assert len(set(made)) == len(made)
         assert all(each.seed == 1 for each in made)
 
