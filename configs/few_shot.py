@@ -28,7 +28,7 @@ def get_config():
                 linear_probe=True,
                 keep_best=False,
                 epochs=20,
-                encoder_learning_rate=1e-4,
+                encoder_learning_rate=5e-5,
                 head_learning_rate=1e-3,
                 learning_rate_table=(),
                 evaluate_every=1_000_000,  # at the end only
