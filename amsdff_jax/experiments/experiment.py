@@ -16,7 +16,7 @@ from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.experiments.finetuned import run_finetuned
 from amsdff_jax.experiments.frozen import run_frozen
 from amsdff_jax.experiments.record import Outcome, RunRecord, settings_digest
-from amsdff_jax.experiments.setfit import run_setfit
+from amsdff_jax.experiments.setfit_baseline import run_setfit
 from amsdff_jax.experiments.settings import OTHER_METHODS, ExperimentConfig, RunKey
 from amsdff_jax.experiments.tfidf import run_tfidf
 from amsdff_jax.training.workdir import lock_workdir

@@ -10,7 +10,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.experiment_report import write_experiment_report
-from amsdff_jax.experiments.setfit import run_setfit
+from amsdff_jax.experiments.setfit_baseline import run_setfit
 
 
 @pytest.mark.skipif(importlib.util.find_spec("setfit") is not None, reason="setfit is installed")
