@@ -12,7 +12,7 @@ from amsdff_jax.config import EncoderConfig, LossConfig, TrainConfig, field_role
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.training.optimizer import peak_learning_rates
 
-EXPERIMENTS = ("ablations", "experiments")  # tests/experiments has these
+EXPERIMENTS = ("ablations", "experiments", "few_shot", "precision")  # tests/experiments has these
 CONFIGS = [
     file for file in sorted((Path(__file__).parents[2] / "configs").glob("*.py")) if file.stem not in EXPERIMENTS
 ]
