@@ -65,8 +65,16 @@ def _dataset_facts(config: ExperimentConfig, analysis: DatasetAnalysis) -> dict[
         "name": analysis.dataset,
         "table": make_table(analysis, config.reference),
         "failures": list_failures(analysis),
-        "pictures": [(title, f"{analysis.dataset}_{picture}.png") for picture, title in PICTURES.items()],
+        "pictures": [(PICTURES[picture], f"{analysis.dataset}_{picture}.png") for picture in _pictures(analysis)],
     }
+
+
+def _pictures(analysis: DatasetAnalysis) -> list[str]:
+    """Those of `PICTURES` that have something to show; of a single evaluation there is no curve."""
+    if not any(row.metrics for row in analysis.rows):
+        return []
+    has_curves = any(len(curve) > 1 for row in analysis.rows for curve in row.curves)
+    return [picture for picture in PICTURES if has_curves or picture != "curves"]
 
 
 def _embedded(file: Path) -> str:
@@ -75,10 +83,13 @@ def _embedded(file: Path) -> str:
 
 
 def _draw(config: ExperimentConfig, analyses: Sequence[DatasetAnalysis], output: Path) -> None:
+    plots = {
+        "accuracy": (plot_accuracies, config.reference),
+        "curves": (plot_curves, config.reference),
+        "significance": (plot_significance,),
+    }
     for analysis in analyses:
-        if any(row.metrics for row in analysis.rows):
-            names = (analysis.dataset, *(row.variant for row in analysis.rows))
-            start = f"{analysis.dataset}_"
-            draw(output / f"{start}accuracy.png", names, plot_accuracies, analysis, config.reference)
-            draw(output / f"{start}curves.png", names, plot_curves, analysis, config.reference)
-            draw(output / f"{start}significance.png", names, plot_significance, analysis)
+        names = (analysis.dataset, *(row.variant for row in analysis.rows))
+        for picture in _pictures(analysis):
+            plot, *arguments = plots[picture]
+            draw(output / f"{analysis.dataset}_{picture}.png", names, plot, analysis, *arguments)

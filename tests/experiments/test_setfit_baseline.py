@@ -19,10 +19,10 @@ def test_without_the_library_the_others_are_run_and_a_line_tells(make_experiment
     assert run_experiment(config, tmp_path)
     assert write_experiment_report(config, tmp_path) == 1
     table = (tmp_path / "README.md").read_text()
-    assert (
-        "- failed: setfit: seed 0: setfit: is not installed; pip install setfit" in table
-        and "| tfidf | 100.00 |" in table
-    )
+    assert "- failed: setfit: seed 0: setfit: is not installed; pip install setfit" in table
+    assert "| tfidf | 100.00 |" in table
+    assert "tiny_accuracy.png" in table and "curves" not in table  # neither has a curve
+    assert {file.name for file in tmp_path.glob("*.png")} == {"tiny_accuracy.png", "tiny_significance.png"}
 
 
 @pytest.mark.slow
