@@ -21,6 +21,9 @@ FILE = flags.DEFINE_string(
 TEXT_COLUMN = flags.DEFINE_string(
     "text_column", "", "Column of the texts in --file, or several, as in title,body; by default as in training."
 )
+TEXT_PAIR_COLUMN = flags.DEFINE_string(
+    "text_pair_column", "", "Column of the second texts of pairs; by default as in training."
+)
 LABEL_COLUMN = flags.DEFINE_string("label_column", "", "With --int8: of the labels; by default as in training.")
 INT8 = flags.DEFINE_bool(
     "int8", False, "With --format=onnx: dense layers multiply 8-bit integers, if that costs little on labelled texts."
@@ -29,7 +32,7 @@ MAX_LOSS = flags.DEFINE_float(
     "max_loss", 0.005, "With --int8: what accuracy and macro F1 may lose, and the calibration error gain, as shares."
 )
 flags.mark_flags_as_required(["model", "output"])
-arguments.mark_flags_of("file", ["text_column"])
+arguments.mark_flags_of("file", ["text_column", "text_pair_column"])
 arguments.mark_flags_of("int8", ["label_column", "max_loss"])
 
 
@@ -44,6 +47,7 @@ def main() -> int:
         FORMAT.value,
         FILE.value,
         TEXT_COLUMN.value,
+        TEXT_PAIR_COLUMN.value,
         LABEL_COLUMN.value,
         MAX_LOSS.value if INT8.value else None,
     )

@@ -17,7 +17,7 @@ from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
 from amsdff_jax.data.encoded_labels import label_kind
 from amsdff_jax.data.files import read_file
-from amsdff_jax.data.tokenization import pad_token_id, save_tokenizer
+from amsdff_jax.data.tokenization import pad_token_id, save_tokenizer, unknown_id
 from amsdff_jax.evaluation.calibration import Calibration
 from amsdff_jax.evaluation.calibration_file import (
     CALIBRATION,
@@ -33,12 +33,14 @@ from amsdff_jax.export.verification import (
     TOLERANCE,
     Expectation,
     Verification,
+    default_texts,
     read_texts,
     run_loader,
     run_model,
     verify_export,
 )
 from amsdff_jax.models.model_folder import SavedModel, interface_values, read_model_folder
+from amsdff_jax.prediction.inputs import check_pairs
 from amsdff_jax.reporting.render import render
 
 CONFIG = "config.json"
@@ -54,6 +56,7 @@ def export_model(
     format: str = "stablehlo",
     file: str = "",
     text_column: str = "",
+    text_pair_column: str = "",
     label_column: str = "",
     max_loss: float | None = None,
 ) -> Verification:
@@ -66,7 +69,7 @@ def export_model(
       output: a new folder, or an export to be replaced.
       format: one of `FORMATS`.
       file: CSV, TSV, JSONL or Parquet of texts to verify on; "": movie snippets.
-      text_column: of that file, or several, as in `DataConfig`; "": as the model was trained with.
+      text_column, text_pair_column: of that file, or several, as in `DataConfig`; "": as the model was trained with.
       label_column: with `max_loss`, of the labels; "": as the model was trained with.
       max_loss: None: the export computes in float32. Else what accuracy and macro F1 on the file may lose, and the
         calibration error may gain, as shares.
@@ -84,20 +87,24 @@ def export_model(
     _check_replaceable(output)
     write = find_writer(format)
     columns = recorded_columns(folder)
-    columns = dataclasses.replace(
-        columns, text_column=text_column or columns.text_column, label_column=label_column or columns.label_column
-    )
+    given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+    columns = dataclasses.replace(columns, **{name: value for name, value in given.items() if value})
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
     saved.model.read_in_windows(None)  # texts of one window are all that an export takes
     calibration = read_calibration(folder, saved.class_names, saved.task)
+    if file:
+        check_pairs(saved.reads_pairs, columns.text_pair_column)
     if max_loss is None:
-        expected = run_model(saved, read_texts(file, columns.text_column))
+        expected = run_model(saved, read_texts(file, columns) if file else default_texts(saved))
     else:
         if label_kind(saved.task) != "single":
             raise UserError(f"--int8: judges models that give a text one class, and this is {saved.task}; leave it out")
         labelled = read_file(file, columns, saved.class_names, saved.task)
-        expected = run_model(saved, list(labelled.texts), labelled.classes)
+        labelled.require_classes(saved.class_names, "the model", saved.task)
+        pairs = labelled.text_pairs
+        texts = list(labelled.texts if pairs is None else zip(labelled.texts, pairs, strict=True))
+        expected = run_model(saved, texts, labelled.classes)
     with user_errors(output, "written", "make room or choose another folder"), atomic_folder(output) as partial:
         write(saved, partial)
         _write_config(partial / CONFIG, saved, format, calibration)
@@ -228,6 +235,7 @@ def _check_replaceable(folder: Path) -> None:
 
 def _write_config(file: Path, saved: SavedModel, format: str, calibration: AnyCalibration | None) -> None:
     """What the loaders read, and the sizes of the model for whom it may concern."""
+    tokenizer = saved.require_tokenizer()
     found = calibration or neutral_calibration(saved.class_names, saved.task)
     several = isinstance(found, MultiLabelCalibration)
     number = {"number": saved.class_names[0]} if saved.task == "regression" else {}
@@ -236,6 +244,8 @@ def _write_config(file: Path, saved: SavedModel, format: str, calibration: AnyCa
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "long_texts": saved.long_texts,
+        "unknown_token_id": unknown_id(tokenizer),
+        "split_special_tokens": bool(tokenizer.split_special_tokens),
         **number,
         "temperature": found.temperature if isinstance(found, Calibration) else 1.0,
         **({"thresholds": list(found.thresholds)} if several else {}),
@@ -252,7 +262,7 @@ def _make_tokenizer(saved: SavedModel, multiple: int) -> Tokenizer:
     own = saved.require_tokenizer()
     tokenizer = Tokenizer.from_str(own.backend_tokenizer.to_str())
     if saved.long_texts == "truncate":
-        tokenizer.enable_truncation(saved.max_length)
+        tokenizer.enable_truncation(saved.max_length, direction=own.truncation_side)
     if not saved.model.config.mask_padding:
         padding = {"length": saved.max_length}
     else:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import chain, cycle, islice, repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -38,6 +38,10 @@ TOLERANCE = 1e-4  # absolute, of logits and probabilities
 DEFAULT_TEXTS = 200
 SNIPPETS_PER_TEXT = (1, 1, 1, 2, 3, 5, 9, 17)  # in turn, so that there are short, long and truncated texts
 
+LONGEST_DEFAULT = 512  # tokens; a batch of longer ones would take too much memory
+
+Text = str | tuple[str, str]
+
 BATCH_SIZES = (1, 7, 32)  # of the loader's calls; the last is repeated
 
 
@@ -63,41 +67,56 @@ class Verification(NamedTuple):
         return self.logits <= TOLERANCE and self.probabilities <= TOLERANCE
 
 
-def read_texts(file: str, column: str) -> list[str]:
-    """The texts of a file, or, without a name, `DEFAULT_TEXTS` made of the bundled movie snippets.
+def read_texts(file: str, data: DataConfig) -> list[Text]:
+    """The texts of a file, or its pairs of texts.
 
     Args:
       file: CSV, TSV, JSON, JSONL or Parquet.
-      column: of the texts, or several, as in `DataConfig`.
+      data: which columns hold them.
 
     Raises:
       UserError: the file cannot be read or has no such column.
     """
-    if not file:
-        snippets = iter(load_data(DataConfig(source="bundled")).require_test().texts)
-        numbers = islice(cycle(SNIPPETS_PER_TEXT), DEFAULT_TEXTS)
-        return [" ".join(islice(snippets, number)) for number in numbers]
-    columns = split_columns(column, "--text_column")
-    texts = []
-    for row in read_rows(file, columns):
+    columns, pair_columns = split_columns(data.text_column), split_columns(data.text_pair_column)
+    texts: list[Text] = []
+    for row in read_rows(file, [*columns, *pair_columns]):
         try:
-            texts.append(text_of(row, columns))
+            text = text_of(row, columns)
+            texts.append((text, text_of(row, pair_columns)) if pair_columns else text)
         except UserError as error:
             raise UserError(f"{file}: {error}; --text_column=NAME") from None
     return texts
 
 
-class Expectation(NamedTuple):
-    """What the model itself says of N texts."""
+def default_texts(saved: SavedModel) -> list[Text]:
+    """`DEFAULT_TEXTS` made of the bundled movie snippets, and some that are read otherwise if a setting is lost.
 
-    texts: Sequence[str]  # the N texts
+    These are a text of nothing, half a character, one of the tokenizer's own tokens as a word, and, of a model that
+    reads no more than `LONGEST_DEFAULT` tokens, a text of more than it reads.
+    """
+    tokenizer = saved.require_tokenizer()
+    snippets = load_data(DataConfig(source="bundled")).require_test().texts
+    each, numbers = iter(snippets), islice(cycle(SNIPPETS_PER_TEXT), DEFAULT_TEXTS)
+    texts: list[Any] = [" ".join(islice(each, number)) for number in numbers]
+    texts += ["", "half of a character: \ud83d"]
+    if tokenizer.sep_token_id is not None:
+        texts.append(f"good {tokenizer.backend_tokenizer.id_to_token(tokenizer.sep_token_id)} bad")
+    if saved.max_length <= LONGEST_DEFAULT:
+        texts.append(" ".join(islice(chain.from_iterable(map(str.split, snippets)), 2 * saved.max_length)))
+    return list(zip(texts, reversed(texts), strict=True)) if saved.reads_pairs else texts
+
+
+class Expectation(NamedTuple):
+    """What the model itself says of N texts, or pairs of texts."""
+
+    texts: Sequence[Text]  # the N texts
     lengths: np.ndarray  # [N] tokens of each, after truncation
     logits: np.ndarray  # [N,C] float32
     unit: float = 1.0  # of their difference
     labels: np.ndarray | None = None  # [N] int32, if they are known
 
 
-def run_model(saved: SavedModel, texts: Sequence[str], labels: np.ndarray | None = None) -> Expectation:
+def run_model(saved: SavedModel, texts: Sequence[Text], labels: np.ndarray | None = None) -> Expectation:
     """Runs the model on a CPU, by the code that evaluates and predicts, on the texts that an export takes.
 
     Args:
@@ -106,7 +125,11 @@ def run_model(saved: SavedModel, texts: Sequence[str], labels: np.ndarray | None
     Raises:
       UserError: logits that are not finite; of a model that reads long texts in windows, no text that fits one.
     """
-    dataset = TextDataset(texts, np.zeros(len(texts), np.int32), saved.class_names, name="texts to verify on")
+    first, second = [text for text in texts if isinstance(text, str)], None
+    if len(first) < len(texts):
+        first, second = map(list, zip(*texts, strict=True))
+    labelled = np.zeros(len(texts), np.int32), saved.class_names
+    dataset = TextDataset(first, *labelled, name="texts to verify on", text_pairs=second)
     tokens = tokenize(dataset, saved.require_tokenizer(), saved.max_length, saved.long_texts)
     fitting = np.flatnonzero(tokens.lengths <= saved.max_length)
     if not len(fitting):
@@ -145,7 +168,7 @@ class LoaderError(UserError):
     """What is wrong with an export's loader."""
 
 
-def run_loader(folder: Path, texts: Sequence[str], lengths: np.ndarray) -> np.ndarray:
+def run_loader(folder: Path, texts: Sequence[Text], lengths: np.ndarray) -> np.ndarray:
     """[N,C] logits that the loader in `folder` gives N texts, those of like `lengths` [N] in one call.
 
     Raises:
@@ -173,7 +196,7 @@ def run_loader(folder: Path, texts: Sequence[str], lengths: np.ndarray) -> np.nd
     return logits
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+def _batches(texts: Sequence[Text]) -> Iterator[list[Text]]:
     sizes, rest = chain(BATCH_SIZES, repeat(BATCH_SIZES[-1])), iter(texts)
     while batch := list(islice(rest, next(sizes))):
         yield batch

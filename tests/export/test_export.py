@@ -1,8 +1,10 @@
 """Exports: each says what the model says, run by its own loader, or leaves nothing behind."""
 
 import ast
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.export
@@ -11,7 +13,7 @@ import pytest
 from flax import nnx
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.config import ModelConfig
+from amsdff_jax.config import DataConfig, ModelConfig
 from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.data.windows import Windows
@@ -24,7 +26,7 @@ from amsdff_jax.models.layers import BatchNorm
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.models.registry import MODELS
 from tests.compiled import call
-from tests.conftest import TINY_HEAD, make_texts, write_csv
+from tests.conftest import TINY_HEAD, WORDS, make_texts, write_csv
 from tests.processes import ROOT, run_script
 from tests.tiny_encoders import TINY
 
@@ -276,8 +278,59 @@ def test_only_the_same_logits_are_equal(body, told, tmp_path):
     assert found.equal == told.startswith("differ")
 
 
-def test_default_texts_are_real_and_of_all_lengths():
-    texts = verification.read_texts("", "text")
+def save(folder, encoder, **fields):
+    """A model folder with the smallest classifier; fields are of the tokenizer, or `reads_pairs`."""
+    pairs, tokenizer = fields.pop("reads_pairs", False), load_tokenizer(encoder)
+    for name, value in fields.items():
+        setattr(tokenizer, name, value)
+    model = LinearClassifier.from_pretrained(str(encoder), len(CLASSES))
+    save_model(folder, SavedModel(model, tokenizer, CLASSES, 24, reads_pairs=pairs))
+    return read_model_folder(folder)
+
+
+ODD_TEXTS = ["", "half of a character: \ud83d w3", "w1 [SEP] w2", " ".join(WORDS[:17] * 2), "w4 w5"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"truncation_side": "left"}, {"split_special_tokens": True}, {"reads_pairs": True, "truncation_side": "left"}],
+    ids=["default", "left", "split", "pairs"],
+)
+def test_exports_read_every_text_as_the_model_does(settings, tiny_encoder, tmp_path):
+    saved = save(tmp_path / "model", tiny_encoder, **settings)
+    rows = [{"text": text, "second": other} for text, other in zip(ODD_TEXTS, ODD_TEXTS[::-1], strict=True)]
+    file = tmp_path / "odd.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    column = "second" if saved.reads_pairs else ""
+    assert export_model(tmp_path / "model", tmp_path / "out", file=str(file), text_pair_column=column).equal
+    texts, tokenizer = verification.read_texts(str(file), DataConfig(text_pair_column=column)), saved.tokenizer
+    logits = verification.run_model(saved, texts).logits
+    others = {"truncation_side": {"left": "right", "right": "left"}, "split_special_tokens": {True: False, False: True}}
+    for name, other in others.items():  # these texts tell if a setting is lost
+        value = getattr(tokenizer, name)
+        setattr(tokenizer, name, other[value])
+        assert np.abs(verification.run_model(saved, texts).logits - logits).max() > 1e-3, name
+        setattr(tokenizer, name, value)
+
+
+def test_pairs_are_verified_as_pairs(tiny_encoder, texts_file, tmp_path):
+    saved = save(tmp_path / "model", tiny_encoder, reads_pairs=True)
+    texts, _ = make_texts(12, 3)
+    rows = [{"text": text, "second": other} for text, other in zip(texts, texts[::-1], strict=True)]
+    file = str(tmp_path / "pairs.jsonl")
+    Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = verification.run_model(saved, list(zip(texts, texts[::-1], strict=True))).logits
+    read = verification.read_texts(file, DataConfig(text_pair_column="second"))
+    np.testing.assert_array_equal(verification.run_model(saved, read).logits, found)
+    assert np.abs(verification.run_model(saved, texts).logits - found).max() > 1e-3
+    assert export_model(tmp_path / "model", tmp_path / "out", file=file, text_pair_column="second").texts == 12
+    with pytest.raises(UserError, match=r"^--text_pair_column: not given, but the model was trained on pairs"):
+        export_model(tmp_path / "model", tmp_path / "none", file=texts_file)
+
+
+def test_default_texts_are_real_and_of_all_lengths(tiny_encoder, tmp_path):
+    *texts, nothing, half, special, long = verification.default_texts(save(tmp_path / "model", tiny_encoder))
+    assert (nothing, half[-1], special) == ("", "\ud83d", "good [SEP] bad") and len(long.split()) == 48
     assert len(texts) == 200
     assert len(set(texts)) == 200
     words = sorted(len(text.split()) for text in texts)

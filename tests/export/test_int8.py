@@ -13,7 +13,7 @@ from amsdff_jax.export.formats import FORMATS
 from amsdff_jax.export.int8 import Quality, dense_layers, quantize
 from amsdff_jax.models.model_folder import SavedModel, read_model_folder, save_model
 from amsdff_jax.prediction.classifier import Classifier
-from tests.conftest import make_texts, write_csv
+from tests.conftest import make_texts, write_csv, write_json_lines
 from tests.export.test_export import CLASSES, make_folder
 
 for module in FORMATS["onnx"].needs:
@@ -141,6 +141,8 @@ def test_mistakes_are_one_line(model_folder, labelled, tmp_path):
     assert told("stablehlo", labelled) == "--int8: is for --format=onnx, got stablehlo"
     assert told("onnx").startswith("--int8: needs --file=FILE of labelled texts")
     assert "--max_loss: expected a share from 0 to below 1, got 1.5" in told("onnx", labelled, max_loss=1.5)
+    lists = write_json_lines(tmp_path / "lists.jsonl", [("w1 w2", ["low"]), ("w3", ["high", "low"])])
+    assert "lists.jsonl: has " in told("onnx", lists)
     saved = read_model_folder(model_folder)
     save_model(tmp_path / "several", SavedModel(saved.model, saved.tokenizer, CLASSES, 24, task="multi_label"))
     assert "one class, and this is multi_label" in told("onnx", labelled, folder=tmp_path / "several")

@@ -11,11 +11,13 @@ config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
 tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 padding = tokenizer.padding
 tokenizer.no_padding()  # which comes after the choice of tokens
+tokenizer.encode_special_tokens = config["split_special_tokens"]
 
 
 def encode(texts):
     """Token ids and attention mask, each B rows of S numbers, for B texts or pairs of texts."""
-    rows = [_ids(encoding, place) for place, encoding in enumerate(tokenizer.encode_batch(list(texts)))]
+    encodings = tokenizer.encode_batch([_whole(text) for text in texts])
+    rows = [_ids(encoding, place) for place, encoding in enumerate(encodings)]
     length = padding["length"] or max(map(len, rows))
     multiple = padding["pad_to_multiple_of"] or 1
     length = -(-length // multiple) * multiple
@@ -24,8 +26,8 @@ def encode(texts):
 
 
 def _ids(encoding, place):
-    ids, most = encoding.ids, config["max_length"]
-    if config["long_texts"] == "head_tail":
+    ids, most = encoding.ids or [config["unknown_token_id"]], config["max_length"]
+    if config["long_texts"] == "head_tail" and len(ids) > most:
         return [ids[place] for place in head_and_tail(encoding, most)]
     if len(ids) > most:  # which the tokenizer truncates, unless the model reads longer texts in windows
         raise ValueError(
@@ -33,3 +35,10 @@ def _ids(encoding, place):
             "reads longer texts in windows"
         )
     return ids
+
+
+def _whole(text):
+    """The text, or both of a pair, with U+FFFD for halves of characters, which no tokenizer takes."""
+    if not isinstance(text, str):
+        return tuple(map(_whole, text))
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
