@@ -21,6 +21,9 @@ DELAY = flags.DEFINE_float("max_delay_ms", DEFAULT.max_delay_ms, "Milliseconds t
 WAITING = flags.DEFINE_integer("max_waiting", DEFAULT.max_waiting, "Texts that wait; of more, 429 is answered.")
 TEXTS = flags.DEFINE_integer("max_texts", DEFAULT.max_texts, "Texts of one request.")
 BODY = flags.DEFINE_integer("max_body_bytes", DEFAULT.max_body_bytes, "Bytes of one request.")
+EXPLAINED = flags.DEFINE_integer(
+    "max_explained_characters", DEFAULT.max_explained_characters, "Of a text to explain, of a model with windows."
+)
 CONNECTIONS = flags.DEFINE_integer("max_connections", DEFAULT.max_connections, "Connections that are open at a time.")
 READ = flags.DEFINE_float("read_timeout_s", DEFAULT.read_timeout_s, "Seconds that a client may take to send a request.")
 DRAIN = flags.DEFINE_float("drain_s", DEFAULT.drain_s, "Seconds to answer what waits, after SIGTERM.")
@@ -35,6 +38,7 @@ def main() -> None:
         max_waiting=WAITING.value,
         max_texts=TEXTS.value,
         max_body_bytes=BODY.value,
+        max_explained_characters=EXPLAINED.value,
         max_connections=CONNECTIONS.value,
         read_timeout_s=READ.value,
         drain_s=DRAIN.value,

@@ -198,6 +198,8 @@ def _wait_for_answer(host: str, port: int, timeout: int) -> None:
         try:
             socket.create_connection((host, port), max(end - time.monotonic(), 1)).close()
             return
+        except UnicodeError as error:  # of a name that no host can have
+            raise UserError(f"--coordinator_address: {host}: no name of a host ({error}); give HOST:PORT") from None
         except OSError as error:
             if time.monotonic() > end:
                 raise UserError(

@@ -200,9 +200,18 @@ class _Paths:
         values = await self._read_json(request)
         self._validate(values, EXPLAIN)
         item = (self._model(values), values["text"], values.get("class_name", ""))
+        if problem := self._too_long(*item[:2]):
+            raise RefusedError(413, problem)
         request.state.texts = 1
         [explanations] = await _until_gone(request, self._service.explanations.submit([item]))
         return answer([explanation.to_dict() for explanation in explanations])
+
+    def _too_long(self, model: ServedModel, text: str) -> str:
+        """Why a text is not explained: of one that is read to its end, an explanation takes hundreds of passes."""
+        most = self._service.limits.max_explained_characters
+        if model.classifier.saved.long_texts != "windows" or len(text) <= most:
+            return ""
+        return f"text: expected at most {most:,} characters to explain, got {len(text):,}; send a part of it"
 
     async def health(self, _: Request) -> Response:
         return answer({"status": "alive"})
@@ -240,8 +249,8 @@ class _Paths:
         pairs = bool(model.classifier.saved.reads_pairs)
         given = [[text, values.get("second", "")]] if pairs else [text]
         _, [score] = await self._score(request, model, given, "text")
-        explained, note = None, ""
-        if not pairs and model.classifier.saved.task != "regression":
+        explained, note = None, self._too_long(model, text)
+        if not note and not pairs and model.classifier.saved.task != "regression":
             try:
                 waiting = self._service.explanations.submit([(model, text, "")])
                 explained = text_facts((await _until_gone(request, waiting))[0][0])

@@ -15,6 +15,7 @@ class Limits:
       max_waiting: texts of a model that wait; of more, a client is told to come again.
       max_texts: of one request.
       max_body_bytes: of one request.
+      max_explained_characters: of a text to explain, if the model reads texts to their end (`data.long_texts=windows`).
       max_connections: that are answered at a time; with the bytes of a request they bound what clients make it hold.
       read_timeout_s: for so long a client may take to send a request.
       drain_s: for so long requests that wait are still answered after SIGTERM.
@@ -25,12 +26,14 @@ class Limits:
     max_waiting: int = 1024
     max_texts: int = 256
     max_body_bytes: int = 1_000_000
+    max_explained_characters: int = 20_000
     max_connections: int = 512
     read_timeout_s: float = 10.0
     drain_s: float = 20.0
 
     def __post_init__(self):
-        for name in ("batch_size", "max_texts", "max_body_bytes", "max_connections"):
+        counts = ("batch_size", "max_texts", "max_body_bytes", "max_explained_characters", "max_connections")
+        for name in counts:
             require(getattr(self, name) >= 1, f"--{name}", getattr(self, name), "at least 1")
         for name in ("max_delay_ms", "drain_s"):
             require(getattr(self, name) >= 0, f"--{name}", getattr(self, name), "at least 0")

@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last of a name that no host can have
         raise UserError(f"--host={host} --port={port}: cannot be listened on ({error}); choose another") from None
 
 
@@ -98,6 +98,7 @@ class _Protocol(HttpToolsProtocol):
     max_connections = 512
     _timer: asyncio.TimerHandle | None = None
     _head = 0
+    _ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -111,8 +112,11 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        awaited, self._ended = self._timer is not None, False
         super().data_received(data)
-        self._head += len(data)  # only now: a message that begins in this piece has set it to 0
+        # Not of a piece in which a head has ended, or a body gone on, behind which another request may have begun.
+        if awaited and not self._ended:
+            self._head += len(data)
         if self._timer is not None and self._head > LONGEST_HEAD:
             self._refuse(_TOO_LARGE, f"headers: expected at most {LONGEST_HEAD:,} bytes")
 
@@ -123,6 +127,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end()
+        self._ended = True
         super().on_headers_complete()
 
     def _begin(self) -> None:

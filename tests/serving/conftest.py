@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.data.windows import Windows
 from amsdff_jax.evaluation.calibration import Calibration
 from amsdff_jax.evaluation.calibration_file import write_calibration
 from amsdff_jax.evaluation.model_card import write_model_card
@@ -36,6 +37,9 @@ def folders(tiny_encoder, tmp_path_factory) -> Path:
     ):
         model = LinearClassifier.from_pretrained(str(tiny_encoder), len(names), seed=4)
         save_model(root / name, SavedModel(model, tokenizer, names, 24, **fields))
+    model = LinearClassifier.from_pretrained(str(tiny_encoder), 3, seed=4)
+    model.read_in_windows(Windows(9, 2, 1, 1))
+    save_model(root / "windows", SavedModel(model, tokenizer, NAMES, 9, long_texts="windows"))
     write_model_card(root / "single")
     write_calibration(root / "number", RegressionCalibration(NUMBERS, 0.5, 0.9))
     return root

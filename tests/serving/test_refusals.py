@@ -197,6 +197,37 @@ def test_a_fault_tells_the_client_nothing_and_the_log_no_text(folders, caplog):
     assert re.search(r"/predict 500 \d+\.\d ms 1 texts", caplog.text) and "RuntimeError at" in caplog.text
 
 
+def test_a_text_that_would_take_all_day_to_explain(folders):
+    models = {name: folders / name for name in ("windows", "single")}
+    text = "w1 " * 11  # 33 characters, of which the model of single texts reads no more than fits it
+    with serving(models, max_explained_characters=32) as client:
+        assert post(client, "/explain", text=text) == (
+            413, {"error": "text: expected at most 32 characters to explain, got 33; send a part of it"},
+        )  # fmt: skip
+        assert post(client, "/predict", text=text)[0] == 200
+        page = client.post("/", data={"text": text, "model": "windows"})
+        assert page.status_code == 200 and "at most 32 characters to explain" in page.text
+        assert post(client, "/explain", text=text[:32])[0] == 200
+        assert post(client, "/explain", text=text, model="single")[0] == 200
+
+
+def test_a_request_behind_another_costs_it_nothing(folders):
+    """Both in one piece, of which the first one's body is longer than any head may be."""
+    body = json.dumps({"text": "w1 " * 40_000}).encode()
+    with (
+        serving({"single": folders / "single"}, max_body_bytes=1_000_000) as client,
+        connect(client) as connection,
+    ):
+        first, second = head(len(body)) + body, head(2, connection="close")
+        connection.sendall(first[:100])
+        time.sleep(0.1)
+        connection.sendall(first[100:] + second[:40])
+        time.sleep(0.1)
+        connection.sendall(second[40:] + b"{}")
+        answers = received(connection)
+    assert answers.startswith("HTTP/1.1 200 ") and "HTTP/1.1 422 " in answers
+
+
 def test_more_connections_than_may_be_are_told_so(folders):
     with serving({"single": folders / "single"}, max_connections=4) as client:
         open_ones = [connect(client) for _ in range(3)]  # beside the client's own
