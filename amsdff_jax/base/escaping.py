@@ -1,6 +1,10 @@
 """Text that others have written, made safe for terminals and spreadsheets; for HTML and Markdown see `reporting`."""
 
+import csv
+import io
 import re
+from collections.abc import Iterable
+from typing import Any
 
 # What a spreadsheet takes for the beginning of a formula, and wide forms of the same (after OWASP, "CSV Injection").
 _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
@@ -15,6 +19,17 @@ def printable(text: str) -> str:
 def shorten(text: str, longest: int = 60) -> str:
     """The text, or its beginning and end around a … if it has more than `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 3) :]}"
+
+
+def csv_line(fields: Iterable[Any]) -> str:
+    """A row of CSV, with a newline behind it.
+
+    Python's writer quotes the characters of its own line end, which has to have a carriage return for that: readers
+    take one that stands alone for the end of a row, too.
+    """
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\r\n").writerow(fields)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def spreadsheet_cell(text: str) -> str:

@@ -1,13 +1,13 @@
 """The ranking of labels as a table, and a dataset without its most suspicious rows as a file."""
 
-import csv
-import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.escaping import csv_line, spreadsheet_cell
 from amsdff_jax.base.files import user_errors, user_path, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import DataConfig
@@ -48,7 +48,8 @@ def write_ranking(file: Path, ranking: LabelRanking, texts: Iterable[int], reaso
         for text, reason in zip(texts, reasons, strict=True):
             content = dataset.texts[text] if pairs is None else f"{dataset.texts[text]}\n{pairs[text]}"
             given, suggested = names[dataset.labels[text]], names[ranking.suggested[text]]
-            yield dataset.ids[text], content, given, suggested, f"{ranking.scores[text]:.6f}", reason
+            told = map(spreadsheet_cell, (dataset.ids[text], content, given, suggested))
+            yield *told, f"{ranking.scores[text]:.6f}", reason
 
     _write(file, COLUMNS, rows())
 
@@ -96,8 +97,4 @@ def _cell(value: Any) -> str:
 
 
 def _write(file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    content = io.StringIO(newline="")
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(file, content.getvalue())
+    write_text(file, "".join(map(csv_line, itertools.chain([header], rows))))

@@ -1,13 +1,12 @@
 """How a record and its prediction are written: as a line of JSONL or CSV."""
 
 import base64
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.escaping import csv_line
 from amsdff_jax.base.files import to_json
 from amsdff_jax.evaluation.inference import NOT_FINITE
 from amsdff_jax.evaluation.regression_calibration import RegressionCalibration
@@ -217,6 +216,4 @@ def _csv_value(value: Any) -> Any:
 
 
 def _csv_line(fields: Sequence[Any]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    return csv_line(fields).encode("utf-8", "backslashreplace")

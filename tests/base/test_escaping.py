@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from amsdff_jax.base.escaping import printable, shorten, spreadsheet_cell
+from amsdff_jax.base.escaping import csv_line, printable, shorten, spreadsheet_cell
 
 
 def test_what_cannot_be_seen_is_printed_as_an_escape():
@@ -24,6 +24,13 @@ def test_no_spreadsheet_takes_a_text_for_a_formula(start):
     stream = io.StringIO()
     csv.writer(stream).writerow([spreadsheet_cell(f"{start}HYPERLINK(1)"), spreadsheet_cell(f"x{start}1")])
     assert next(csv.reader(io.StringIO(stream.getvalue(), newline=""))) == [f"'{start}HYPERLINK(1)", f"x{start}1"]
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r", "\r", "a\r\n", "\n", 'a "b", c', "plain", ""])
+def test_a_row_of_csv_is_one_row_for_its_readers(text):
+    lines = csv_line(["x", text]) + csv_line([1, text])
+    assert list(csv.reader(io.StringIO(lines, newline=""))) == [["x", text], ["1", text]]
+    assert csv_line(["plain", 1]) == "plain,1\n"
 
 
 @pytest.mark.parametrize("text", ["-1", "+2.5", "", "'", "a=b"])
