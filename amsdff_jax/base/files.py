@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -112,20 +113,22 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     If it has been deleted by then, `folder` stays as it is.
     """
-    partial, former = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "former"))
-    shutil.rmtree(partial, ignore_errors=True)
+    # With names of their own: nothing that stands there is deleted, and two writers do not meet.
+    ending = secrets.token_hex(4)
+    partial, former = (folder.with_name(f"{folder.name}.{kind}-{ending}") for kind in ("partial", "former"))
     partial.mkdir(parents=True)
     try:
         yield partial
         if not partial.exists():
             return
-        shutil.rmtree(former, ignore_errors=True)
         if folder.exists():
             folder.rename(former)
         partial.rename(folder)
         shutil.rmtree(former, ignore_errors=True)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        if former.exists() and not folder.exists():
+            former.rename(folder)
         raise
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +108,29 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path):
     with atomic_folder(folder) as partial:
         partial.rmdir()
     assert [file.name for file in folder.iterdir()] == ["two"] and list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_new_folder_touches_none_beside_it_and_brings_the_former_back(tmp_path, monkeypatch):
+    for name in ("a", "a.partial", "a.former"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("")
+    rename = Path.rename
+
+    def full(folder, target):
+        if ".partial" in folder.name:
+            raise OSError("no room")
+        return rename(folder, target)
+
+    with atomic_folder(tmp_path / "a") as partial, atomic_folder(tmp_path / "a") as other:
+        assert partial != other
+    monkeypatch.setattr(Path, "rename", full)
+    (tmp_path / "a" / "one").write_text("")
+    with pytest.raises(OSError, match="no room"), atomic_folder(tmp_path / "a"):
+        pass
+    assert {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()} == {
+        "a/one", "a.partial/mine", "a.former/mine",
+    }  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_errors_of_the_system_are_one_line_but_for_a_reader_who_has_gone(tmp_path):
