@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
 from amsdff_jax.base.validation import first_of, nearest
@@ -71,7 +73,7 @@ def read_published(config: DataConfig, task: str) -> tuple[TextDataset, TextData
     if not config.dataset:
         example = "ag_news_subset" if config.source == "tfds" else "ag_news"
         raise UserError(f"data.dataset: not given; expected a dataset's name (--config.data.dataset={example})")
-    published = {"tfds": _tfds, "huggingface": _huggingface}[config.source](config)
+    published = {"tfds": _tfds, "huggingface": _huggingface}[config.source](config, task)
     train = _read_split(published, config, "train_split", (), task)
 
     def other(field: str) -> TextDataset | None:
@@ -116,9 +118,9 @@ def _read_split(
     named = {} if config.label_columns else {feature: _label_names(features[feature]) for feature in labels}
     names = next(iter(named.values()), ())
     # Names that are others, or in another order; raters may have different ones.
-    if config.label_hierarchy or config.label_order or len(set(named.values())) > 1:
+    if config.label_hierarchy or config.label_order or len(set(named.values())) > 1 or task == "regression":
         names = ()
-    return label_rows_once(
+    dataset = label_rows_once(
         lambda: _rows(examples(list(wanted)), named, name, none="" if config.rater_columns else None),
         lambda: dataset_folder(dict.fromkeys(files, ""), columns, class_names or names, task, [named, part]),
         columns,
@@ -126,6 +128,9 @@ def _read_split(
         name,
         task,
     )
+    if task == "regression" and (np.asarray(dataset.labels) == -1).all():
+        raise UserError(f"{name}: every label is -1 (the split is published without); use another split")
+    return dataset
 
 
 def _rows(
@@ -165,7 +170,7 @@ def _label_names(feature: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in names or ())
 
 
-def _tfds(config: DataConfig) -> _Published:
+def _tfds(config: DataConfig, task: str) -> _Published:
     """A dataset of TensorFlow Datasets, read as a random-access source, without TensorFlow."""
     try:
         import tensorflow_datasets as tfds
@@ -189,7 +194,7 @@ def _tfds(config: DataConfig) -> _Published:
         ) from None
     features = builder.info.features
     given = config.label_feature in features and not any(getattr(config, name) for name in COLUMNS)
-    if given and not _label_names(features[config.label_feature]):
+    if given and task != "regression" and not _label_names(features[config.label_feature]):
         raise UserError(f"data.label_feature: {config.label_feature!r} of {config.dataset} is not a class label")
 
     def split(name: str) -> _Split:
@@ -205,7 +210,7 @@ def _tfds(config: DataConfig) -> _Published:
     return _Published(builder.info.splits, split)
 
 
-def _huggingface(config: DataConfig) -> _Published:
+def _huggingface(config: DataConfig, _: str) -> _Published:
     """A dataset of the hub, a folder that `save_to_disk` made, or Parquet files; no code of theirs is run."""
     try:
         import datasets

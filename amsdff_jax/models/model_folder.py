@@ -34,6 +34,7 @@ from amsdff_jax.models.dimensions import check_sizes
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import load_state_dict, to_state_dict
+from amsdff_jax.models.targets import in_unit
 from amsdff_jax.models.variables import abstract_model
 from amsdff_jax.parallel.forks import claim_process
 
@@ -225,6 +226,8 @@ def load_model(folder: str | Path, **fields: Any) -> PretrainedClassifier:
     model = abstract_model(lambda rngs: MODELS[model_config.name](model_config, config.encoder, rngs=rngs))
     load_state_dict(model, tensors, str(weights))
     model.read_in_windows(config.windows)
+    if config.task == "regression":
+        in_unit.add(model)
     return model
 
 

@@ -1,5 +1,6 @@
 """Numbers as a model learns them: with mean 0 and standard deviation 1, and back in their unit."""
 
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,6 +8,10 @@ from flax import nnx
 from jaxtyping import Float
 
 from amsdff_jax.models.last_layer import last_layer_of
+
+# The models whose logits are in the labels' unit. An attribute of theirs would make them other graphs, to be compiled
+# anew.
+in_unit: "weakref.WeakSet[nnx.Module]" = weakref.WeakSet()
 
 
 class TargetScale(NamedTuple):
@@ -33,3 +38,12 @@ class TargetScale(NamedTuple):
         layer: Any = last_layer_of(model)
         layer.kernel[...] = layer.kernel[...] * self.deviation
         layer.bias[...] = layer.bias[...] * self.deviation + self.mean
+        in_unit.add(model)
+
+    def unfold_from(self, model: nnx.Module) -> None:
+        """Makes a model whose logits are in the labels' unit one of standardized labels; others stay as they are."""
+        if model in in_unit:
+            layer: Any = last_layer_of(model)
+            layer.kernel[...] = layer.kernel[...] / self.deviation
+            layer.bias[...] = (layer.bias[...] - self.mean) / self.deviation
+            in_unit.discard(model)

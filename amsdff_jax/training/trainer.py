@@ -136,6 +136,7 @@ class Trainer:
         self._target_scale, learned = TargetScale(), train_data
         if train_data.task == "regression":
             self._target_scale = TargetScale.of(train_data.labels)
+            self._target_scale.unfold_from(model)
             learned = dataclasses.replace(train_data, labels=self._target_scale.standardize(train_data.labels))
         train_tokens, self._val_tokens = (
             tokenize_on_hosts(data, tokenizer, config.data.max_length, config.data.long_texts)

@@ -226,6 +226,21 @@ def test_labels_that_are_values_are_read_as_those_of_files(tmp_path):
     assert several.labels.tolist() == [[True, False], [False, False], [True, True]]
 
 
+def test_numbers_may_be_values_or_the_names_of_classes(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    stars = made({"text": ["a", "b", "c"], "label": [0, 2, 1]}, names=["1", "2", "3"])
+    values = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1.0, 3.0, 2.0]})
+    for name, split in (("stars", stars), ("values", values)):
+        config = changed(saved(tmp_path / name, {"train": split, "test": split}), validation_split="test")
+        assert load_data(config, task="regression").test.labels.tolist() == [1, 3, 2]
+    hidden = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [-1.0, -1.0]})
+    config = saved(tmp_path / "hidden", {"train": values, "test": hidden})
+    with pytest.raises(
+        UserError, match=r"hidden \(test\): every label is -1 \(the split is published without\); use an"
+    ):
+        load_data(changed(config, validation_split="train"), task="regression")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -7,11 +7,12 @@ import random
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from amsdff_jax import Classifier, Config, TextDataset, UserError, load_data
+from amsdff_jax import Classifier, Config, TextDataset, Trainer, UserError, load_data
 from amsdff_jax.config import LossConfig
 from amsdff_jax.conversion.convert import from_torch, to_torch
 from amsdff_jax.data.dataset import stratified_split
@@ -20,7 +21,7 @@ from amsdff_jax.explanation.explain import Explainer
 from amsdff_jax.export.exporter import export_model
 from amsdff_jax.inspection.inspect import inspect_data
 from amsdff_jax.models.losses import regression_loss_parts
-from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.models.model_folder import load_model, read_model_folder
 from amsdff_jax.prediction.calibrate_model import calibrate_model
 from amsdff_jax.prediction.evaluate import evaluate_model, evaluate_run
 from amsdff_jax.prediction.run import predict
@@ -95,6 +96,19 @@ def test_a_finished_run_gives_the_same_numbers_as_its_folder(config, run):
     np.testing.assert_allclose(own.logits, folder.logits(data.test.texts), rtol=1e-5)
     np.testing.assert_allclose(Classifier(read_model_folder(run / "model")._replace(model=trainer.model)).logits(
         data.test.texts), own.logits, rtol=1e-5)  # fmt: skip
+
+
+def test_a_trained_model_is_trained_further_from_where_it_is(config, run, tmp_path):
+    data = load_data(config.data, task="regression")
+    model = load_model(run / "model")
+    shifted = dataclasses.replace(data.train, labels=data.train.labels * 2 + 500)  # in another unit the error is large
+    expected = Classifier.from_pretrained(run / "model").logits(data.test.texts)
+    for name, train in (("same", data.train), ("other", shifted)):
+        trainer = Trainer(model, config, train, data.validation, tmp_path / name, devices=jax.devices()[:1])
+        np.testing.assert_allclose(trainer.run_evaluation(data.test).logits, expected, rtol=1e-4)
+        trainer.train(max_steps=0)
+        expected = Classifier(read_model_folder(run / "model")._replace(model=trainer.model)).logits(data.test.texts)
+    np.testing.assert_allclose(expected, Classifier.from_pretrained(run / "model").logits(data.test.texts), rtol=1e-4)
 
 
 def test_answers_are_numbers_and_once_calibrated_intervals(config, run, tmp_path, capsys):
