@@ -160,10 +160,14 @@ def plan_inference(
     return plan
 
 
-def plan_sample(lengths: np.ndarray, number: int, seed: int) -> PlannedBatch:
-    """One batch of `number` texts, or of all if there are fewer, drawn at random from those of `lengths` [N]."""
+def plan_sample(lengths: np.ndarray, number: int, seed: int, padded: int | None = None) -> PlannedBatch:
+    """One batch of `number` texts, or of all if there are fewer, drawn at random from those of `lengths` [N].
+
+    Args:
+      padded: the length of the batch; None: that of its longest text.
+    """
     indices = np.random.default_rng(seed).permutation(len(lengths))[:number]
-    return PlannedBatch(int(lengths[indices].max()), indices)
+    return PlannedBatch(padded or int(lengths[indices].max()), indices)
 
 
 def plan_lengths(plan: Sequence[PlannedBatch]) -> list[PlannedBatch]:

@@ -126,16 +126,19 @@ def summarize(
     model: PretrainedClassifier,
     tokens: TokenizedDataset,
     function: Callable[[PretrainedClassifier, jax.Array, jax.Array], jax.Array],
+    padded: int | None = None,
 ) -> np.ndarray:
     """Runs every text through a model's encoder, in eval mode, without the cache.
 
     Args:
       function: (model, encoder's output [B,S,H], mask [B,S] bool) -> what is kept of each text, [B,...].
+      padded: S; None: as it suits the texts.
 
     Returns:
       [N,...].
     """
-    return _inference(model, function)(*_pass(model, tokens))
+    variables, texts, buckets = _pass(model, tokens)
+    return _inference(model, function)(variables, texts, (padded,) if padded else buckets)
 
 
 def _encode(model: PretrainedClassifier, tokens: TokenizedDataset) -> np.ndarray:

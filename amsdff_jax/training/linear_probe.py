@@ -26,14 +26,17 @@ INVERSE_REGULARIZATION = 10.0  # of features of unit norm
 logger = logging.getLogger(__name__)
 
 
-def fit_linear_probe(model: PretrainedClassifier, tokens: Tokens, seed: int) -> None:
+def fit_linear_probe(model: PretrainedClassifier, tokens: Tokens, seed: int, padded: int | None = None) -> None:
     """Solves the last layer of `model` for some texts of `tokens`, chosen by `seed`; all other layers stay.
 
     The solution is a logistic regression, of one class against the rest where a text may have several, or a ridge
     regression where labels are numbers. A class that no chosen text has begins as the least likely of all.
+
+    Args:
+      padded: to how many tokens every text is padded; None: as it suits.
     """
     texts = tokens.select(plan_sample(tokens.lengths, PROBED_TEXTS, seed).indices)
-    inputs = summarize(model, texts, _read).astype(np.float64)
+    inputs = summarize(model, texts, _read, padded).astype(np.float64)
     mean = inputs.mean(axis=0)
     scale = np.sqrt(np.square(inputs - mean).sum(axis=1).mean()) or 1.0
     kernel, bias = _solve((inputs - mean) / scale, texts.labels, model.config.num_classes)

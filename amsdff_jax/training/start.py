@@ -152,12 +152,13 @@ def start_run(
             f"move {workdir / 'model'} away"
         )
     file = config.train.init_from if is_new else ""
+    padded = None if config.model.mask_padding else config.data.max_length  # which the layers then see
     if is_new and not file and config.train.data_dependent_init and model.needs_data_init:
-        fit_new_layers(model, train_tokens, config.seed)
+        fit_new_layers(model, train_tokens, config.seed, padded)
     if is_new and not file and config.train.linear_probe:
         from amsdff_jax.training.linear_probe import fit_linear_probe  # loads scikit-learn, which takes two seconds
 
-        fit_linear_probe(model, train_tokens, config.seed)
+        fit_linear_probe(model, train_tokens, config.seed, padded)
     with parallel.making_state():
         if parallel.mode == "fsdp":
             update_model(model, Variables.of(model))  # it, too, leaves the device, which may have no room for both
@@ -199,10 +200,14 @@ def require_same_weights(state: TrainState) -> None:
         require_same_on_all_hosts("weights", f"{checksum(state):08x}")
 
 
-def fit_new_layers(model: PretrainedClassifier, tokens: Tokens, seed: int) -> None:
-    """Fits the random layers of `model` to some texts of `tokens`, chosen by `seed`, and thresholds to all labels."""
+def fit_new_layers(model: PretrainedClassifier, tokens: Tokens, seed: int, padded: int | None = None) -> None:
+    """Fits the random layers of `model` to some texts of `tokens`, chosen by `seed`, and thresholds to all labels.
+
+    Args:
+      padded: to how many tokens; None: to those of the longest text.
+    """
     if model.can_fit_new_layers:
-        batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed))
+        batch = make_batch(tokens, plan_sample(tokens.lengths, SAMPLED_TEXTS, seed, padded))
         mask = jnp.asarray(batch.attention_mask, bool)
         fit_to_features(model, _encode(model, jnp.asarray(batch.input_ids), mask), mask)
         logger.info("new layers fitted to %d training texts", len(batch.labels))

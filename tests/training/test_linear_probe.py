@@ -40,24 +40,27 @@ def read(model, tokens):
     return np.array(logits, np.float64), centred / np.sqrt(np.square(centred).sum(axis=1).mean())
 
 
-def make_tiny(tiny_encoder, name, classes):
+def make_tiny(tiny_encoder, name, classes, **changes):
     fields = {"name": name, "encoder": str(tiny_encoder), "num_classes": classes}
-    return make_model(ModelConfig(**fields, **TINY_HEAD), seed=3)
+    return make_model(ModelConfig(**fields | TINY_HEAD | changes), seed=3)
 
 
-@pytest.mark.parametrize(("name", "classes"), [("linear", 2), ("linear", 4), ("amsdff", 3)])
-def test_it_is_logistic_regression_on_what_the_last_layer_reads(name, classes, tiny_encoder):
+@pytest.mark.parametrize(
+    ("name", "classes", "padded"), [("linear", 2, None), ("linear", 4, None), ("amsdff", 3, None), ("lstm", 2, 24)]
+)
+def test_it_is_logistic_regression_on_what_the_last_layer_reads(name, classes, padded, tiny_encoder):
+    """Of the LSTM in reference semantics, in which it runs over the padding."""
     labels = np.random.default_rng(1).integers(0, classes, TEXTS).astype(np.int32)
     tokens = make_tokens(tiny_encoder, labels, tuple("abcd"[:classes]))
-    model = make_tiny(tiny_encoder, name, classes)
+    model = make_tiny(tiny_encoder, name, classes, mask_padding=not padded)
     before = to_state_dict(model)
-    fit_linear_probe(model, tokens, seed=0)
+    fit_linear_probe(model, tokens, seed=0, padded=padded)
     logits, inputs = read(model, tokens)
     expected = LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=1000).fit(inputs, labels)
     np.testing.assert_allclose(softmax(logits, axis=-1), expected.predict_proba(inputs), atol=2e-3)
     after = to_state_dict(model)
     moved = {name for name, tensor in after.items() if not np.array_equal(tensor, before[name])}
-    last = "classifier." if name == "linear" else "classifier.8."
+    last = "classifier.8." if name == "amsdff" else "classifier."
     assert moved == {f"{last}weight", f"{last}bias"}
 
 
@@ -123,6 +126,16 @@ def test_a_run_begins_with_it(tiny_trainer, tiny_data):
     trainer = tiny_trainer(train__linear_probe=True)
     random = tiny_trainer()
     assert trainer.evaluate(tiny_data.train)["cross_entropy"] < random.evaluate(tiny_data.train)["cross_entropy"] - 0.1
+
+
+def test_a_run_fits_its_new_layers_at_the_padding_that_it_trains_with(tiny_trainer, tiny_config, tiny_data, tmp_path):
+    settings = {"model__name": "lstm", "model__mask_padding": False, "train__linear_probe": True}
+    trainer = tiny_trainer(tmp_path / "run", **settings)
+    model = make_model(trainer.config.model, seed=0)
+    tokens = tokenize(tiny_data.train, load_tokenizer(tiny_config.model.encoder), 24)
+    fit_linear_probe(model, tokens, tiny_config.seed, padded=24)
+    expected = to_state_dict(model)["classifier.weight"]
+    np.testing.assert_allclose(to_state_dict(trainer.model)["classifier.weight"], expected, atol=1e-4)
 
 
 def test_ordered_classes_are_refused(tiny_config, tiny_data, tmp_path):
