@@ -93,7 +93,7 @@ def content_digest(dataset: TextDataset, tokenizer: Tokenizer, max_length: int, 
         tokenizer.split_special_tokens,
     )
     read = f"{max_length} {long_texts} {HEAD_SHARE}"
-    add(f"2 {tokenizers.__version__} {read} {special} {len(dataset)} {dataset.text_pairs is not None}")
+    add(f"3 {tokenizers.__version__} {read} {special} {len(dataset)} {dataset.text_pairs is not None}")
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
     # These two are what the last call has left there.
     add(json.dumps(definition | {"truncation": None, "padding": None}, sort_keys=True))

@@ -136,7 +136,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
 def unknown_id(tokenizer: Tokenizer) -> int:
     """The id of the unknown token, which stands for a text of no token at all; without one that of the padding."""
     number = tokenizer.unk_token_id
-    return number if isinstance(number, int) and number else pad_token_id(tokenizer)
+    return number if isinstance(number, int) else pad_token_id(tokenizer)
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, source: str) -> None:

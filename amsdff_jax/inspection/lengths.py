@@ -63,7 +63,8 @@ def measure_lengths(
     measured = []
     for dataset in corpus.datasets:
         tokens = tokenize_once(dataset, tokenizer, _WHOLE)
-        unknown = np.flatnonzero(tokens.token_ids == tokenizer.unk_token_id) if tokenizer.unk_token_id else []
+        number = tokenizer.unk_token_id
+        unknown = [] if number is None else np.flatnonzero(tokens.token_ids == number)
         measured.append((tokens.lengths, np.searchsorted(tokens.offsets, unknown, side="right")))
     everything = np.concatenate([lengths for lengths, _ in measured])
     width = max(1, int(np.ceil((np.quantile(everything, 0.995) + 1) / _BINS)))
