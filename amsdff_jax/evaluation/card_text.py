@@ -191,12 +191,17 @@ def _training_table(training: Facts) -> Table:
         ("encoder", training["base_model"] or training["settings"]["model"]["encoder"] or "random"),
         ("seed", str(training["seed"])),
         ("steps", f"{training['steps']:,}"),
-        ("kept", f"step {training['best_step']:,}, best validation {training['best_metric']}"),
+        ("kept", f"step {training['best_step']:,}, {_why_kept(training)}"),
         ("device", training["device"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in training["versions"].items())),
         *((Code(name), Code(str(value))) for name, value in training["changed"].items()),
     ]
     return Table(KEY_AND_VALUE, rows)
+
+
+def _why_kept(training: Facts) -> str:
+    keep_best = training["settings"]["train"].get("keep_best", True)
+    return f"best validation {training['best_metric']}" if keep_best else "the last"
 
 
 def _number(value: float | None) -> str:

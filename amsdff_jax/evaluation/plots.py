@@ -53,7 +53,7 @@ def plot_learning_curves(records: Sequence[Mapping[str, Any]], best_step: int, m
         for source, key, color, style, label in lines:
             steps = [record["step"] for record in source]
             axes.plot(steps, [record.get(key) for record in source], style, color=color, label=label)
-        axes.axvline(best_step, color="black", linewidth=0.8, linestyle=":", label="best checkpoint")
+        axes.axvline(best_step, color="black", linewidth=0.8, linestyle=":", label="kept checkpoint")
         axes.set(xlabel="step", title=name)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)

@@ -16,10 +16,10 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of, shown
 from amsdff_jax.config import Config
 from amsdff_jax.data.chunks import Pause
-from amsdff_jax.data.dataset import TextDataset, stratified_split
+from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.labels import is_rising
 from amsdff_jax.data.rows import is_list, listed, plain
-from amsdff_jax.data.sources import DataSplits
+from amsdff_jax.data.sources import complete_splits
 from amsdff_jax.data.texts import Text, checked, numbered
 from amsdff_jax.parallel.data_parallel import Device
 from amsdff_jax.prediction.classifier import Classifier
@@ -128,9 +128,9 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
             [text[1] for text in texts] if paired else None,
             name="X",
         )
-        train, validation = stratified_split(dataset, config.data.validation_fraction, config.seed)
+        splits = complete_splits((dataset, None, None), config.data, config.seed)
         with tempfile.TemporaryDirectory(prefix="amsdff-") as workdir:
-            make_trainer(config, DataSplits(train, validation, None), workdir, devices).train()
+            make_trainer(config, splits, workdir, devices).train()
             self.classifier_ = Classifier.from_pretrained(Path(workdir) / "model", devices=devices)
         self.classes_ = classes
         return self

@@ -54,10 +54,12 @@ class RunProgress:
         """
         self.history.append(record)
         value = record["validation"][metric]
-        if self.best_value is None or not keep_best:
+        if len(self.history) == 1 or not keep_best:
             better = True
         elif value is None:  # not defined for what the model says
             better = False
+        elif self.best_value is None:
+            better = True
         elif lower_is_better:
             better = value < self.best_value
         else:

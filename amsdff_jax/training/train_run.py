@@ -100,9 +100,10 @@ def _write_report(trainer: Trainer, data: DataSplits, config: Config, should_sto
             resolved = dataclasses.replace(config, train=trainer.config.train)  # with the metric that the task has
             steps = {"steps": trainer.total_steps, "best_step": trainer.best_step}
             record_training(workdir / "model", resolved, splits, metrics, **steps)
-            write_metrics(report, metrics, trainer.config.task.kind)
             if data.test is not None:
                 record_test_split(workdir, data.test)
+            write_metrics(report, metrics, trainer.config.task.kind)  # the last that a finished run must have
+            if data.test is not None:
                 last = trainer.history[-1]["step"]
                 with Trackers(trainer.config, workdir, last, resumed=True) as trackers:
                     trackers.log("test", last, metrics["test"])

@@ -69,10 +69,12 @@ def test_card_of_a_trained_model(folder, tiny_config):
         "1 x abacus",
         "jax 7.8",
         "| seed | 0 |",
-        "step 18",
+        "step 18, best validation",
         "| `train.head_learning_rate` | `0.006` |",
     ):
         assert fact in card
+    train(folder, tiny_config.replace(train__keep_best=False))
+    assert "| kept | step 18, the last |" in read(folder)
     assert str(folder.parent) not in card + (folder / "card.json").read_text()  # no path of this machine
     metadata = ModelCard.load(folder / "README.md").data
     assert metadata.pipeline_tag == "text-classification"

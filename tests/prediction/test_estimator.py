@@ -76,6 +76,14 @@ def test_the_devices_are_those_that_were_named(estimator):
 
 
 @pytest.mark.slow
+def test_it_learns_from_as_many_texts_of_each_class_as_the_settings_say(estimator, caplog):
+    caplog.set_level("INFO")
+    config = {**estimator.config, "data": {"num_buckets": 1, "shots": 8}}
+    clone(estimator).set_params(config=config, epochs=1).fit(TEXTS, LABELS)
+    assert "training: 16 texts" in caplog.text
+
+
+@pytest.mark.slow
 def test_cross_validation_search_and_pipelines(estimator):
     scores = cross_val_score(clone(estimator).set_params(epochs=1), TEXTS, LABELS, cv=2, error_score="raise")
     assert scores.shape == (2,)
