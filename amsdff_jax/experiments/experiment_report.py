@@ -17,7 +17,7 @@ from amsdff_jax.reporting.render import render
 
 logger = logging.getLogger(__name__)
 
-PICTURES = {"accuracy": "Test accuracy", "curves": "Learning curves", "significance": "Significance"}
+PICTURES = {"accuracy": "Accuracy", "curves": "Learning curves", "significance": "Significance"}
 
 
 def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
@@ -47,6 +47,7 @@ def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
             "name": output.name,
             "reference": config.reference,
             "frozen": config.mode == "frozen",
+            "validation": config.reported_split == "validation",
             "summary": make_summary(analyses, config.reference),
         }
         datasets = [_dataset_facts(config, analysis) for analysis in analyses]

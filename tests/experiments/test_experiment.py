@@ -1,6 +1,7 @@
 """Runs are made once each, a failing one stops no other, and the report says what is in the records."""
 
 import csv
+import dataclasses
 import json
 import re
 from urllib.parse import unquote
@@ -57,6 +58,24 @@ def test_other_settings_are_other_runs(make_experiment, tmp_path):
     assert records(tmp_path)["linear-seed0"].settings != before.settings
     assert len(records(tmp_path)["linear-seed0"].curve) == 1
     assert RunRecord.read(tmp_path / "outdated" / "tiny" / "linear-seed0.json") == before
+
+
+def test_settings_can_be_chosen_without_a_look_at_the_test_split(make_experiment, tiny_config, tmp_path):
+    config = make_experiment(("linear", "tfidf"), seeds=1, reported_split="validation")
+    without_test = dataclasses.replace(config, datasets={"tiny": tiny_config.replace(data__test_file="")})
+    accuracies = []
+    for each in (config, without_test):
+        output = tmp_path / str(len(accuracies))
+        assert run_experiment(each, output)
+        made = records(output)
+        accuracies.append({name: record.metrics["accuracy"] for name, record in made.items()})
+        best = max(point["accuracy"] for point in made["linear-seed0"].curve)
+        assert made["linear-seed0"].metrics["accuracy"] <= best
+        write_experiment_report(each, output)
+        assert ", on the validation split, by which" in (output / "README.md").read_text()
+    assert accuracies[0] == accuracies[1]
+    with pytest.raises(UserError, match=r"^reported_split: expected test with folds"):
+        make_experiment(folds=3, reported_split="validation")
 
 
 def test_records_of_other_settings_are_never_reported_beside_new_ones(make_experiment, tmp_path):
