@@ -1,5 +1,6 @@
 """Models of the sizes that are compared, with random weights, for which nothing is downloaded."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ PRESETS = {
 }
 
 
+def preset_config(sizes: EncoderConfig) -> ModelConfig:
+    """AMSDFF on an encoder of these sizes, with a fourth scale where three cannot share its features."""
+    config = ModelConfig(encoder="", num_classes=CLASSES)
+    if sizes.dim % len(config.kernel_sizes):
+        config = dataclasses.replace(config, kernel_sizes=(*config.kernel_sizes, config.kernel_sizes[-1] + 2))
+    return config
+
+
 def write_preset(name: str, folder: Path, epoch_config: dict[str, Any]) -> None:
     """Writes a model folder of these sizes, with four classes.
 
@@ -44,6 +53,6 @@ def write_preset(name: str, folder: Path, epoch_config: dict[str, Any]) -> None:
         place = find_tokenizer(config.data.tokenizer, config.model.encoder)
         tokenizer = load_tokenizer(place)
         check_vocabulary(tokenizer, sizes.vocab_size, str(place))
-    model = EnhancedAMSDFF(ModelConfig(encoder="", num_classes=CLASSES), sizes, rngs=nnx.Rngs(0))
+    model = EnhancedAMSDFF(preset_config(sizes), sizes, rngs=nnx.Rngs(0))
     names = tuple(str(number) for number in range(CLASSES))
     save_model(folder, SavedModel(model, tokenizer, names, sizes.max_tokens))

@@ -1,7 +1,7 @@
 """The tables of a comparison, for the terminal and the documentation."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from amsdff_jax.benchmark.workload import KINDS, OURS
@@ -100,6 +100,30 @@ def make_epoch_table(comparison: Mapping[str, Any]) -> Table:
         rows.append((name, f"{values['texts']:.0f}", f"{values['seconds']:.1f}", f"{ratio:.2f}", first))
     titles = columns("side", "texts", "seconds", "times as long as ours", "start to first step in s")
     return Table(titles, rows, "one epoch in bfloat16, from files to updated weights")
+
+
+def make_model_table(comparisons: Iterable[Mapping[str, Any]]) -> Table:
+    """A row for each kind of call and shape of several comparisons, each of a model of its own."""
+    rows = []
+    for comparison in comparisons:
+        for ours in comparison["results"]:
+            call = ours["kind"], ours["shape"]
+            here = [row for row in comparison["results"] if (row["kind"], row["shape"]) == call]
+            if ours["side"] != OURS or "failed" in ours:
+                continue
+            best = _best_rival(here)
+            rows.append(
+                (
+                    comparison["plan"]["model"],
+                    f"{' '.join(call)}, {ours['dtype']}",
+                    f"{ours['median'] * 1e3:.0f}",
+                    f"{best * 1e3:.0f}" if best else "",
+                    f"{best / ours['median']:.2f}" if best else "",
+                    f"{ours['first_call']:.1f}",
+                )
+            )
+    numbers = ("ms", "best rival's ms", "times as fast", "first call s")
+    return Table([Column("model", "text"), Column("call", "text"), *map(Column, numbers)], rows)
 
 
 def to_page(comparison: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@
 `amsdff plan` write, the first, or the one under the heading that begins with this name.
 
 `<!-- benchmarks: FOLDER -->`: of every JSON file in the folder, which `amsdff benchmark --output=FILE` writes.
+`<!-- models: FOLDER -->`: the same in one table, a model a file.
 """
 
 import re
@@ -12,23 +13,26 @@ from pathlib import Path
 from mkdocs.exceptions import PluginError
 
 from amsdff_jax.base.files import read_json
-from amsdff_jax.benchmark.summary import to_page
+from amsdff_jax.benchmark.summary import make_model_table, to_page
+from amsdff_jax.reporting.table import to_markdown
 
 BENCHMARKS = re.compile(r"^<!-- benchmarks: (\S+) -->$", re.MULTILINE)
+MODELS = re.compile(r"^<!-- models: (\S+) -->$", re.MULTILINE)
 MARK = re.compile(r"^<!-- table: (\S+?)(?: (\S+))? -->$", re.MULTILINE)
+NOTHING = "Nothing has been measured yet."
 TABLE = re.compile(r"^\|.*\|\n(?:\|.*\|\n?)+", re.MULTILINE)
 
 
 def on_page_markdown(markdown, page, config, **_):
     """Replaces every mark of a page."""
     results = Path(config.config_file_path).parent / "results"
-    markdown = BENCHMARKS.sub(lambda mark: _benchmarks(results / mark[1]), markdown)
+    markdown = BENCHMARKS.sub(lambda mark: "\n\n".join(map(to_page, _measured(results / mark[1]))) or NOTHING, markdown)
+    markdown = MODELS.sub(lambda mark: to_markdown(make_model_table(_measured(results / mark[1]))), markdown)
     return MARK.sub(lambda mark: _table(results / mark[1] / "README.md", mark[2], page.file.src_uri), markdown)
 
 
-def _benchmarks(folder: Path) -> str:
-    measured = [to_page(read_json(file, "what amsdff benchmark writes")) for file in sorted(folder.glob("*.json"))]
-    return "\n\n".join(measured) or "Nothing has been measured yet."
+def _measured(folder: Path) -> list:
+    return [read_json(file, "what amsdff benchmark writes") for file in sorted(folder.glob("*.json"))]
 
 
 def _table(report: Path, dataset: str | None, page: str) -> str:

@@ -15,12 +15,11 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.benchmark import compare as module
 from amsdff_jax.benchmark.compare import RIVALS, Plan, compare
 from amsdff_jax.benchmark.jax_side import matrix_operations
-from amsdff_jax.benchmark.presets import PRESETS
+from amsdff_jax.benchmark.presets import PRESETS, preset_config
 from amsdff_jax.benchmark.workload import OURS, Workload
 from amsdff_jax.config import EncoderConfig, ModelConfig
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.environment import count_parameters
-from amsdff_jax.models.encoders.registry import make_encoder
 from amsdff_jax.models.model_folder import SavedModel, save_model
 from amsdff_jax.models.variables import abstract_model
 from tests.conftest import TINY_HEAD
@@ -258,8 +257,9 @@ def test_pytorch_that_does_not_compile_still_runs_without(folder, torch, monkeyp
     ],
 )
 def test_presets_have_the_sizes_of_the_encoders_that_they_are_named_after(name, number):
-    encoder = abstract_model(lambda rngs: make_encoder(PRESETS[name], rngs=rngs))
-    assert count_parameters(encoder) == number
+    sizes = PRESETS[name]
+    model = abstract_model(lambda rngs: EnhancedAMSDFF(preset_config(sizes), sizes, rngs=rngs))
+    assert count_parameters(model.transformer) == number
 
 
 def test_operations_are_counted_by_hand():

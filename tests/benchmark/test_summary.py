@@ -88,3 +88,5 @@ def test_terminal_and_documentation_show_the_same(comparison, tmp_path, capsys):
     (tmp_path / "results" / "gpu").mkdir(parents=True)
     write_json(tmp_path / "results" / "gpu" / "h100.json", comparison)
     assert page in shown()
+    models = hook.on_page_markdown("<!-- models: gpu -->\n", None, config)
+    assert "| minilm | train step 4x10, float32 | 2000 | 1000 | 0.50 | 20.0 |" in models
