@@ -106,10 +106,11 @@ def _check_reference(file: Path, reference: dict[str, np.ndarray], config: Folde
         raise UserError(f"{file}: reference numbers without {missing[0]}; expected {', '.join(REFERENCE_TENSORS)}")
     ids, mask = reference["input_ids"], reference["attention_mask"]
     positions, words = config.encoder.max_tokens, config.encoder.vocab_size
-    if ids.ndim != 2 or ids.shape != mask.shape or not 0 < ids.shape[1] <= positions or ids.max() >= words:
+    shaped = ids.ndim == 2 and ids.shape == mask.shape and len(ids) and 0 < ids.shape[1] <= positions
+    if not shaped or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= words:
         raise UserError(
-            f"{file}: input_ids {ids.shape} and attention_mask {mask.shape} do not suit a model of {positions} "
-            f"positions and {words} words"
+            f"{file}: input_ids {ids.shape} {ids.dtype} and attention_mask {mask.shape} do not suit a model of "
+            f"{positions} positions and {words} words"
         )
 
 
