@@ -42,16 +42,21 @@ def read_file(path: str, config: DataConfig, class_names: Sequence[str] = (), ta
       UserError: names the file, the row and the column, and what was expected there; of several bad rows
         how many there are, and the first.
     """
-    columns = [*split_columns(config.text_column), *split_columns(config.text_pair_column), *label_columns(config)]
-    files, name = find_files(path), str(path)
+    columns, files, name = wanted_columns(config), find_files(path), str(path)
     return label_rows_once(
-        lambda: _scan_files(files, _distinct(columns), config),
+        lambda: _scan_files(files, columns, config),
         lambda: dataset_folder(files, config, class_names, task),
         config,
         class_names,
         name,
         task,
     )
+
+
+def wanted_columns(config: DataConfig) -> list[str]:
+    """The columns of texts and labels, each once."""
+    texts = (*split_columns(config.text_column), *split_columns(config.text_pair_column))
+    return _distinct([*texts, *label_columns(config)])
 
 
 def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
@@ -69,23 +74,29 @@ def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
         yield row
 
 
-def scan_rows(path: str, columns: Sequence[str] | None = None, config: DataConfig | None = None) -> Iterator[Row]:
+def scan_rows(
+    path: str, columns: Sequence[str] | None = None, config: DataConfig | None = None, *, whole: bool = False
+) -> Iterator[Row]:
     """The records of a file or of several, of which a broken one is a row that says so, and the others follow.
 
     Args:
       path: as for `read_file`; of several files the place of a row begins with the name of its file.
       columns: that a table must have, and the only ones of it that rows hold; None: all. JSON has its own in every row.
       config: how a table is written: delimiter, quoting, names of its columns; None: as is usual.
+      whole: rows hold all columns, beside those that a table must have.
 
     Raises:
       UserError: no such file, an unknown format, a table without one of the columns, or a file that cannot be read on.
     """
-    yield from _scan_files(find_files(path), None if columns is None else _distinct(columns), config or DataConfig())
+    columns = None if columns is None else _distinct(columns)
+    yield from _scan_files(find_files(path), columns, config or DataConfig(), whole)
 
 
-def _scan_files(files: Mapping[str, str], columns: Sequence[str] | None, config: DataConfig) -> Iterator[Row]:
+def _scan_files(
+    files: Mapping[str, str], columns: Sequence[str] | None, config: DataConfig, whole: bool = False
+) -> Iterator[Row]:
     for file, name in files.items():
-        for row in _scan_file(file, columns, config):
+        for row in _scan_file(file, columns, config, whole):
             yield Row(f"{name}: {row.place}", row.values, row.error and f"{name}: {row.error}") if name else row
 
 
@@ -93,7 +104,7 @@ def _distinct(columns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(columns))
 
 
-def _scan_file(path: str, columns: Sequence[str] | None, config: DataConfig) -> Iterator[Row]:
+def _scan_file(path: str, columns: Sequence[str] | None, config: DataConfig, whole: bool) -> Iterator[Row]:
     kind, packed = format_of(path)
     try:
         opened = open_url(path) if is_url(path) else user_path(path).open("rb")
@@ -102,13 +113,13 @@ def _scan_file(path: str, columns: Sequence[str] | None, config: DataConfig) -> 
             if (kind != ".parquet" or not head.startswith(b"PAR")) and (other := name_format(head)):
                 raise UserError(f"{path}: is {other}")
             if kind == ".parquet":
-                yield from parquet_rows(path, stream, bool(packed), columns)
+                yield from parquet_rows(path, stream, bool(packed), None if whole else columns)
             elif kind == ".json":
                 yield from json_rows(path, stream, head)
             elif kind in (".jsonl", ".ndjson"):
                 yield from json_lines_rows(path, stream)
             else:
-                yield from table_rows(path, stream, columns, "," if kind == ".csv" else "\t", config)
+                yield from table_rows(path, stream, columns, "," if kind == ".csv" else "\t", config, whole)
     except (OSError, EOFError, zlib.error) as error:
         if packed and getattr(error, "errno", None) is None:  # errors of the file system have a number
             raise UserError(f"{path}: not a readable {PACKINGS[packed].name} file ({error})") from None

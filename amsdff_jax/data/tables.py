@@ -20,7 +20,12 @@ _NAMES = {"\t": "a tab"}  # other delimiters are shown as they are
 
 
 def table_rows(
-    path: str, stream: BinaryIO, columns: Sequence[str] | None, delimiter: str, config: DataConfig
+    path: str,
+    stream: BinaryIO,
+    columns: Sequence[str] | None,
+    delimiter: str,
+    config: DataConfig,
+    whole: bool = False,
 ) -> Iterator[Row]:
     """The rows of a CSV or TSV file.
 
@@ -31,6 +36,7 @@ def table_rows(
       columns: those that rows hold, and whose names must be distinct; None: all.
       delimiter: the usual one of such files, which gives way to `config.delimiter`, to a first line such as `sep=;`,
         and to another one that makes the wanted columns of the header.
+      whole: rows hold all columns, whose names must be distinct, beside `columns`, which the header must have.
 
     Raises:
       UserError: the file holds nothing, lacks a column, or cannot be read on.
@@ -38,7 +44,10 @@ def table_rows(
     csv.field_size_limit(4 * LONGEST_TEXT)  # lines and records have bounds of their own
     lines = _Lines(decode_lines(stream, "", path))
     records = _begin(path, lines, columns, delimiter, config)
-    wanted = [(name, records.header.index(name)) for name in (records.header if columns is None else columns)]
+    if whole:
+        require_columns(path, records.header, records.header)
+    shown = records.header if columns is None or whole else columns
+    wanted = [(name, records.header.index(name)) for name in shown]
     joined = 0
     while (record := records.read()) is not None:
         place = f"line {record.lines[0].number}"
@@ -232,7 +241,9 @@ class _Records:
             return f"line {first}: {problem}; {way_out}"
         # Read leniently, the last field of the lines before holds everything from the open quote on.
         before = lines if "expected after" not in problem else lines[:-1]
-        fields = list(csv.reader([line.text for line in before], delimiter=self._delimiter))[-1]
+        escape = "\\" if self._quoting == "backslash" else None
+        records = csv.reader([line.text for line in before], delimiter=self._delimiter, escapechar=escape)
+        fields = next((fields for fields in reversed(list(records)) if fields), [""])
         opens = before[-1].number + 1 - len(re.findall(r"\r\n|\r|\n", fields[-1]))
         end = f"closed in line {last} within a text" if "expected after" in problem else "never closed"
         way_out = "close it, or set quoting=none if quotes are letters"

@@ -13,7 +13,7 @@ from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import make_windows
 from amsdff_jax.evaluation.features import embed_once
-from amsdff_jax.inspection.label_files import removed_file, write_cleaned, write_ranking
+from amsdff_jax.inspection.label_files import removed_file, source_rows, write_cleaned, write_ranking
 from amsdff_jax.inspection.label_issues import LabelIssues, rank_labels, summarize_labels
 from amsdff_jax.inspection.label_words import find_words
 from amsdff_jax.interop.hub import find_tokenizer
@@ -48,6 +48,7 @@ def check_labels(
       UserError: too few texts, an encoder that does not fit, or a file that cannot be written.
     """
     require(0 <= fraction < 1, "--fraction", fraction, "0 or more, and below 1")
+    rows = [] if apply is None else source_rows(config.data, dataset)  # first, for all else takes minutes
     model = load_model(config, tokenizer)
     limits = config.data.max_length, config.data.long_texts
     ranking = rank_labels(dataset, embed_once(model, tokenize_once(dataset, tokenizer, *limits)))
@@ -70,7 +71,11 @@ def check_labels(
         with user_errors(apply, "written", "name another file"):
             # The list first: a cleaned file without one would not say what it lacks.
             write_ranking(removed_file(apply), ranking, removed, reasons(removed))
-            kept = write_cleaned(apply, config.data, dataset, removed)
+            try:
+                kept = write_cleaned(apply, rows, removed)
+            except BaseException:
+                removed_file(apply).unlink()
+                raise
         logger.info("%s: %d rows, without the %d that %s lists", apply, kept, len(removed), removed_file(apply))
         _warn_of_classes(dataset, removed, apply)
     return summarize_labels(ranking, ranking_file.name, reasons(ranking.suspects.tolist()))

@@ -1,8 +1,10 @@
 """The ranking of labels as a table, and a dataset without its most suspicious rows as a file."""
 
+import base64
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,7 @@ from amsdff_jax.base.files import user_errors, user_path, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.files import scan_rows
-from amsdff_jax.data.rows import value_of
+from amsdff_jax.data.files import scan_rows, wanted_columns
 from amsdff_jax.inspection.label_issues import LabelRanking
 
 COLUMNS = ("row", "text", "given", "suggested", "score", "reason")
@@ -54,46 +55,57 @@ def write_ranking(file: Path, ranking: LabelRanking, texts: Iterable[int], reaso
     _write(file, COLUMNS, rows())
 
 
-def write_cleaned(file: Path, config: DataConfig, dataset: TextDataset, removed: Iterable[int]) -> int:
-    """Writes all rows of the training split but some, as CSV with a header.
-
-    Of a file all columns are kept, and values that are no text written as JSON has them.
-
-    Args:
-      dataset: the training split that `config` names.
-      removed: places in it.
-
-    Returns:
-      How many rows were written.
+def source_rows(config: DataConfig, dataset: TextDataset) -> list[dict[str, Any]]:
+    """The rows of the training split that `config` names, in its order; of a file with all columns.
 
     Raises:
-      UserError: the source is not what it was.
-      OSError: the file cannot be written.
+      UserError: the source is not what `dataset` was read from, or has two columns of one name.
     """
-    gone = {dataset.ids[text] for text in removed}
-    if config.source == "files":
-        read = scan_rows(config.train_file, None, config)
-        rows = [{name: value_of(row, name) for name in row.values} for row in read if row.place not in gone]
-    else:
+    if config.source != "files":
         content = {
             config.text_column: dataset.texts,
             config.label_column: [dataset.class_names[n] for n in dataset.labels],
         }
         if dataset.text_pairs is not None:
             content[config.text_pair_column or "text_pair"] = dataset.text_pairs
-        kept = [place for place, name in enumerate(dataset.ids) if name not in gone]
-        rows = [{name: values[place] for name, values in content.items()} for place in kept]
-    if len(rows) + len(gone) != len(dataset):
+        return [{name: values[place] for name, values in content.items()} for place in range(len(dataset))]
+    rows = list(scan_rows(config.train_file, wanted_columns(config), config, whole=True))
+    if any(row.error for row in rows) or [row.place for row in rows] != list(dataset.ids):
         raise UserError(f"{config.train_file}: was changed while it was looked at; run the same command again")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    _write(file, names, ([_cell(row.get(name)) for name in names] for row in rows))
-    return len(rows)
+    return [dict(row.values) for row in rows]
+
+
+def write_cleaned(file: Path, rows: Sequence[dict[str, Any]], removed: Iterable[int]) -> int:
+    """Writes all rows but some, as CSV with a header; values that are no text as JSON has them.
+
+    Args:
+      rows: of `source_rows`.
+      removed: places in them.
+
+    Returns:
+      How many rows were written.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    gone = set(removed)
+    kept = [row for place, row in enumerate(rows) if place not in gone]
+    names = list(dict.fromkeys(name for row in kept for name in row))
+    _write(file, names, ([_cell(row.get(name)) for name in names] for row in kept))
+    return len(kept)
 
 
 def _cell(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()  # as texts of older programs are
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, (bool, int, float, list, tuple, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "" if value is None else str(value)
 
 
 def _write(file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -159,6 +159,13 @@ def test_a_quote_that_is_wrong_is_found_and_the_other_rows_are_read(content, mes
         texts_of(path)
 
 
+@pytest.mark.parametrize("ending", ["", "\n", "\n\n"])
+def test_a_quote_that_is_never_closed_is_one_line_with_backslashes_too(tmp_path, ending):
+    path = write(tmp_path / "e.csv", 'text,label\na,x\n"a \\" b\n' + ending)
+    with pytest.raises(UserError, match=r"line 3: the quote that begins a field here is never closed"):
+        texts_of(path, quoting="backslash")
+
+
 def test_backslashes_before_quotes_on_request(tmp_path):
     content = 'text,label\n"C:\\new \\"x\\" \\\\ end\\\\",pos\n"a \\", b",neg\n"two\nlines ""said""",neg\nd\\,e,pos\n'
     path = write(tmp_path / "d.csv", content)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import random
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from amsdff_jax.inspection.confident_learning import (
 )
 from amsdff_jax.inspection.inspect import inspect_data
 from amsdff_jax.inspection.label_check import _warn_of_classes, load_model
-from amsdff_jax.inspection.label_files import COLUMNS, check_new, write_cleaned
+from amsdff_jax.inspection.label_files import COLUMNS, check_new, source_rows, write_cleaned
 from amsdff_jax.inspection.label_issues import rank_labels, summarize_labels
 from amsdff_jax.inspection.label_words import find_words
 from tests.conftest import WORDS, make_texts, write_csv
@@ -158,7 +159,7 @@ def test_a_cleaned_file_lacks_the_rows_and_keeps_every_column(tmp_path, ending):
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = DataConfig(source="files", train_file=str(file))
     dataset = read_file(str(file), config)
-    assert write_cleaned(clean, config, dataset, [0, 4]) == 4
+    assert write_cleaned(clean, source_rows(config, dataset), [0, 4]) == 4
     kept = read_file(str(clean), config)
     assert list(kept.texts) == [TRICKY[place] for place in (1, 2, 3, 5)]
     assert kept.labels.tolist() == [1, 0, 1, 1]
@@ -172,8 +173,40 @@ def test_a_source_that_changed_meanwhile_is_refused(tmp_path):
     dataset = read_file(str(file), config)
     write_csv(file, *make_texts(5, 0))
     with pytest.raises(UserError, match="was changed while it was looked at"):
-        write_cleaned(tmp_path / "clean.csv", config, dataset, [0])
-    assert not (tmp_path / "clean.csv").exists()
+        source_rows(config, dataset)
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", "\t"])
+def test_a_cleaned_file_has_the_rows_that_were_read_whatever_separates_them(tmp_path, delimiter):
+    """The usual separator stands in the texts, and quotes are needed for the one that there is."""
+    file, clean = tmp_path / "all.csv", tmp_path / "clean.csv"
+    texts = ["I liked it, really", f"a{delimiter} b", "no, not, at all", "fine"]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, delimiter=delimiter).writerows(
+            [("text", "stars", "label"), *((text, place, "ab"[place % 2]) for place, text in enumerate(texts))]
+        )
+    config = DataConfig(source="files", train_file=str(file))
+    dataset = read_file(str(file), config)
+    assert list(dataset.texts) == texts
+    write_cleaned(clean, source_rows(config, dataset), [3])
+    with clean.open(newline="", encoding="utf-8") as stream:
+        assert [(row["text"], row["stars"]) for row in csv.DictReader(stream)] == list(
+            zip(texts[:3], "012", strict=True)
+        )
+
+
+def test_a_cleaned_file_of_parquet_has_the_same_labels(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    labels = [Decimal("1.00"), Decimal("2.00"), Decimal("1.00"), Decimal("2.00")]
+    other = [b"\xff\x00", None, b"text", b""]
+    parquet.write_table(pyarrow.table({"text": list("abcd"), "label": labels, "raw": other}), tmp_path / "all.parquet")
+    config = DataConfig(source="files", train_file=str(tmp_path / "all.parquet"))
+    dataset = read_file(config.train_file, config)
+    write_cleaned(tmp_path / "clean.csv", source_rows(config, dataset), [0])
+    kept = read_file(str(tmp_path / "clean.csv"), config)
+    assert [kept.class_names[label] for label in kept.labels] == [dataset.class_names[n] for n in dataset.labels[1:]]
 
 
 def test_a_class_of_which_most_goes_is_told(caplog):
