@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -113,9 +112,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     If it has been deleted by then, `folder` stays as it is.
     """
-    # With names of their own: nothing that stands there is deleted, and two writers do not meet.
-    ending = secrets.token_hex(4)
-    partial, former = (folder.with_name(f"{folder.name}.{kind}-{ending}") for kind in ("partial", "former"))
+    # Names that nobody's own folders have, and that the next writer finds after one that was killed.
+    partial, former = (folder.with_name(f".{folder.name}.amsdff-{kind}") for kind in ("partial", "former"))
+    _bring_back(former, folder)
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -127,9 +127,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if former.exists() and not folder.exists():
-            former.rename(folder)
+        _bring_back(former, folder)
         raise
+
+
+def _bring_back(former: Path, folder: Path) -> None:
+    """Puts what was to be replaced into its place again, or deletes it if that is taken."""
+    if former.exists() and not folder.exists():
+        former.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def write_text(file: Path, content: str) -> None:

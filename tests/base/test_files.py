@@ -117,20 +117,24 @@ def test_a_new_folder_touches_none_beside_it_and_brings_the_former_back(tmp_path
     rename = Path.rename
 
     def full(folder, target):
-        if ".partial" in folder.name:
+        if "amsdff-partial" in folder.name:
             raise OSError("no room")
         return rename(folder, target)
 
-    with atomic_folder(tmp_path / "a") as partial, atomic_folder(tmp_path / "a") as other:
-        assert partial != other
     monkeypatch.setattr(Path, "rename", full)
-    (tmp_path / "a" / "one").write_text("")
     with pytest.raises(OSError, match="no room"), atomic_folder(tmp_path / "a"):
         pass
     assert {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()} == {
-        "a/one", "a.partial/mine", "a.former/mine",
+        "a/mine", "a.partial/mine", "a.former/mine",
     }  # fmt: skip
     assert len(list(tmp_path.iterdir())) == 3
+    monkeypatch.undo()
+    (tmp_path / "a").rename(tmp_path / ".a.amsdff-former")  # as one that was killed has left it
+    (tmp_path / ".a.amsdff-partial").mkdir()
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "a"):
+        raise KeyboardInterrupt
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "a.former", "a.partial"]
+    assert (tmp_path / "a" / "mine").exists()
 
 
 def test_errors_of_the_system_are_one_line_but_for_a_reader_who_has_gone(tmp_path):
