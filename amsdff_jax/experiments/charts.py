@@ -29,7 +29,7 @@ def plot_accuracies(analysis: DatasetAnalysis, reference: str) -> Figure:
     axes.set_xlim(100 * max(lowest - 2 * margin, 0), 100 * min(highest + 2 * margin, 1))
     for place, mean in enumerate(means):
         axes.text(100 * (means + spreads)[place] + 30 * margin, place, f"{100 * mean:.2f}", va="center", fontsize=8)
-    axes.set_xlabel("test accuracy, % (the axis does not begin at 0)")
+    axes.set_xlabel("accuracy, % (the axis does not begin at 0)")
     axes.set_title(picture_name(analysis.dataset))
     axes.spines[["top", "right"]].set_visible(False)
     return figure

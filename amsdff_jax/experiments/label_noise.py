@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,13 +13,15 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_errors, write_json, write_text
 from amsdff_jax.data.dataset import TextDataset
-from amsdff_jax.data.sources import load_source
+from amsdff_jax.data.sources import DataSplits, load_source
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.evaluation.features import embed_once
 from amsdff_jax.evaluation.significance import paired_bootstrap
+from amsdff_jax.experiments.record import settings_digest
 from amsdff_jax.experiments.settings import ExperimentConfig
 from amsdff_jax.inspection.label_check import load_model
 from amsdff_jax.inspection.label_issues import LabelRanking, rank_labels
@@ -61,23 +64,42 @@ def measure_label_noise(config: ExperimentConfig, output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         for name in config.datasets:
             file = output / f"{name}.json"
-            measured = read_json(file, "what this command writes") if file.exists() else {}
-            for condition, numbers in _measure(config, name, measured):
+            data, digest = _load(config, name)
+            measured: dict[str, Any] = read_json(file, "what this command writes") if file.exists() else {}
+            if measured.setdefault("settings", digest) != digest:
+                outdated = output / "outdated" / file.name
+                outdated.parent.mkdir(exist_ok=True)
+                file.replace(outdated)
+                logger.info("%s: is not of these settings and data; moved to %s", file, outdated)
+                measured = {"settings": digest}
+            for condition, numbers in _measure(config, name, data, measured):
                 measured[condition] = numbers
                 write_json(file, measured)
         write_text(output / "README.md", _report(output))
     logger.info("report: %s", output / "README.md")
 
 
-def _measure(config: ExperimentConfig, name: str, measured: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _load(config: ExperimentConfig, name: str) -> tuple[DataSplits, str]:
+    """A dataset, and the digest of it and of the settings that count."""
     settings = config.datasets[name]
     train, _, test = load_source(settings.data, settings.task.kind)
     train.require_single("amsdff noise")
+    if test is None:
+        raise UserError(f"datasets.{name}.data: has no test split, on which the cleaned labels are judged; name one")
+    data = DataSplits(train, train, test)
+    counted = {"data": dataclasses.asdict(settings.data), "encoder": settings.model.encoder, "model": "label noise"}
+    return data, settings_digest(counted, data)
+
+
+def _measure(
+    config: ExperimentConfig, name: str, data: DataSplits, measured: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    settings, train, test = config.datasets[name], data.train, data.require_test()
     conditions = [Condition(*each) for each in itertools.product(KINDS, RATES, SEEDS)]
     if len(train.class_names) == 2:  # there is but one other class
         conditions = [each for each in conditions if each.kind == "uniform"]
     missing = [each for each in conditions if str(each) not in measured]
-    if not missing or test is None:
+    if not missing:
         return
     tokenizer = load_tokenizer(find_tokenizer(settings.data.tokenizer, settings.model.encoder))
     model = load_model(settings, tokenizer)
@@ -145,7 +167,7 @@ def detection(ranking: LabelRanking, truth: TextDataset, wrong: np.ndarray) -> d
         probabilities = probe.held_out / probe.held_out.sum(axis=1, keepdims=True)
         for method in CLEANLAB:
             scores[f"cleanlab {method}"] = -get_label_quality_scores(labels, probabilities, method=method)
-    found = wrong[ranking.suspects]
+    found, suggested_right = wrong[ranking.suspects], ranking.suggested == truth.labels
     sums = ranking.counts.sum()
     return {
         "texts": len(wrong),
@@ -154,7 +176,7 @@ def detection(ranking: LabelRanking, truth: TextDataset, wrong: np.ndarray) -> d
         "suspected": len(found),
         "precision": float(found.mean()) if len(found) else None,
         "recall": float(found.sum() / wrong.sum()),
-        "suggestions_right": float((ranking.suggested == truth.labels)[ranking.suspects][found].mean()),
+        "suggestions_right": float(suggested_right[ranking.suspects][found].mean()) if found.any() else None,
         "estimated_rate": float(1 - ranking.counts.trace() / sums) if sums else None,
     }
 
@@ -206,7 +228,8 @@ def _detection_cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         values: list[Any] = list(runs)
         for name in names:
             values = [value[name] for value in values]
-        return float(np.mean(values))
+        known = [value for value in values if value is not None]  # a share of nothing is not defined
+        return float(np.mean(known)) if known else math.nan
 
     cells = []
     for measure in ("auroc", "average_precision"):
@@ -215,7 +238,7 @@ def _detection_cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         cells += [f"{mean(measure, 'ours'):.4f}", "" if best is None else f"{best:.4f}"]
     cells.append(f"{100 * mean('suspected') / mean('texts'):.1f} %")
     shares = ("precision", "recall", "suggestions_right", "estimated_rate")
-    return cells + [f"{100 * mean(name):.1f} %" for name in shares]
+    return cells + ["" if math.isnan(mean(name)) else f"{100 * mean(name):.1f} %" for name in shares]
 
 
 def _training_cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,5 +1,6 @@
 """AdamW with warm-up and cosine decay, and the peak learning rate of every parameter."""
 
+import dataclasses
 import functools
 import logging
 import re
@@ -70,6 +71,16 @@ def _peak_learning_rate(name: str, config: TrainConfig) -> tuple[float, int | st
             return rate, place
     field = "head_learning_rate" if is_new(name) else "encoder_learning_rate"
     return getattr(config, field), field
+
+
+def without_idle_rates(config: TrainConfig, names: Iterable[str]) -> TrainConfig:
+    """The settings with the rates at their defaults of which `peak_learning_rates` would say that they decide nothing.
+
+    For models that share their settings: a table for one of them may leave another no rate to be decided.
+    """
+    deciding = {_peak_learning_rate(name, config)[1] for name in names}
+    idle = {"head_learning_rate", "encoder_learning_rate"} - deciding
+    return dataclasses.replace(config, **{field: getattr(TrainConfig, field) for field in idle})
 
 
 def unit_schedule(total_steps: int, warmup_ratio: float) -> Schedule:

@@ -60,6 +60,14 @@ def test_other_settings_are_other_runs(make_experiment, tmp_path):
     assert RunRecord.read(tmp_path / "outdated" / "tiny" / "linear-seed0.json") == before
 
 
+def test_a_rate_that_a_variant_has_no_use_for_fails_none(make_experiment, tiny_config, tmp_path):
+    table = {"train__learning_rate_table": ((r"^classifier", 3e-3),), "train__epochs": 1, "train__batch_size": 8}
+    config = make_experiment(("linear",), seeds=1, mode="finetuned")
+    config = dataclasses.replace(config, datasets={"tiny": tiny_config.replace(**table)})
+    run_experiment(config, tmp_path)
+    assert not records(tmp_path)["linear-seed0"].error
+
+
 def test_settings_can_be_chosen_without_a_look_at_the_test_split(make_experiment, tiny_config, tmp_path):
     config = make_experiment(("linear", "tfidf"), seeds=1, reported_split="validation")
     without_test = dataclasses.replace(config, datasets={"tiny": tiny_config.replace(data__test_file="")})
