@@ -248,7 +248,8 @@ class LossConfig:
         parts = (self.ce, self.focal, self.label_smoothing, self.contrastive)
         for name, weight in zip(LOSS_PARTS, parts, strict=True):
             require(weight >= 0, f"loss.{name}", weight, "0 or more")
-        require(sum(parts) > 0, "loss.ce", self.ce, "above 0, or another part of the loss above 0")
+        # The contrastive loss teaches the last layer nothing.
+        require(sum(parts[:3]) > 0, "loss.ce", self.ce, "above 0, or loss.focal or loss.label_smoothing above 0")
         for name in REGRESSION_LOSS_PARTS:
             require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
         require(self.mse + self.huber > 0, "loss.mse", self.mse, "above 0, or loss.huber above 0")

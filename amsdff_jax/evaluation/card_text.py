@@ -200,8 +200,8 @@ def _training_table(training: Facts) -> Table:
 
 
 def _why_kept(training: Facts) -> str:
-    keep_best = training["settings"]["train"].get("keep_best", True)
-    return f"best validation {training['best_metric']}" if keep_best else "the last"
+    metric, keep_best = training["best_metric"], training["settings"]["train"].get("keep_best", True)
+    return f"best validation {metric}" if keep_best else "the last"
 
 
 def _number(value: float | None) -> str:

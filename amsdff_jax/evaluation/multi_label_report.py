@@ -31,7 +31,8 @@ def write_tables(directory: Path, dataset: TextDataset, evaluation: Evaluation, 
     header = ["id", "truth", "prediction"]
     write_csv(directory / "predictions.csv", header, map(answer, range(len(dataset))))
 
-    distance = np.abs(truth - probabilities)
+    # Of wrong answers alone: below or above a threshold that is not 1/2 a right one may be farther from the truth.
+    distance = np.where(truth != predictions, np.abs(truth - probabilities), -1)
     wrong = np.flatnonzero((truth != predictions).any(axis=1))
     wrong = wrong[np.argsort(-distance[wrong].max(axis=1), kind="stable")][:MAX_ERRORS]
 

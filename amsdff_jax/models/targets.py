@@ -1,6 +1,8 @@
 """Numbers as a model learns them: with mean 0 and standard deviation 1, and back in their unit."""
 
+import contextlib
 import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,10 +42,16 @@ class TargetScale(NamedTuple):
         layer.bias[...] = layer.bias[...] * self.deviation + self.mean
         in_unit.add(model)
 
-    def unfold_from(self, model: nnx.Module) -> None:
-        """Makes a model whose logits are in the labels' unit one of standardized labels; others stay as they are."""
-        if model in in_unit:
-            layer: Any = last_layer_of(model)
-            layer.kernel[...] = layer.kernel[...] / self.deviation
-            layer.bias[...] = (layer.bias[...] - self.mean) / self.deviation
-            in_unit.discard(model)
+    @contextlib.contextmanager
+    def unfolded(self, model: nnx.Module) -> Iterator[None]:
+        """Makes a model whose logits are in the labels' unit one of standardized labels meanwhile; others stay so."""
+        if model not in in_unit:
+            yield
+            return
+        layer: Any = last_layer_of(model)
+        layer.kernel[...] = layer.kernel[...] / self.deviation
+        layer.bias[...] = (layer.bias[...] - self.mean) / self.deviation
+        try:
+            yield
+        finally:
+            self.fold_into(model)

@@ -47,28 +47,26 @@ class RunProgress:
     def add_evaluation(
         self, record: dict[str, Any], metric: str, lower_is_better: bool, keep_best: bool = True
     ) -> bool:
-        """Adds a record to the history; whether it is the best so far by `metric` on validation.
+        """Adds a record to the history; whether its weights are to be kept, as the best so far by `metric`.
+
+        While the metric has never been defined, those of the last evaluation are.
 
         Args:
           keep_best: False: the last one is always taken for the best (`train.keep_best`).
         """
         self.history.append(record)
         value = record["validation"][metric]
-        if len(self.history) == 1 or not keep_best:
-            better = True
-        elif value is None:  # not defined for what the model says
+        if value is None:  # not defined for what the model says
             better = False
         elif self.best_value is None:
             better = True
-        elif lower_is_better:
-            better = value < self.best_value
         else:
-            better = value > self.best_value
-        if better:
-            self.best_step, self.best_value, self.stale_evaluations = record["step"], value, 0
-        else:
-            self.stale_evaluations += 1
-        return better
+            better = value < self.best_value if lower_is_better else value > self.best_value
+        kept = better or not keep_best or self.best_value is None
+        if kept:
+            self.best_step, self.best_value = record["step"], value
+        self.stale_evaluations = 0 if better or len(self.history) == 1 else self.stale_evaluations + 1
+        return kept
 
 
 def take_means(sums: dict[str, float]) -> dict[str, float]:

@@ -136,7 +136,6 @@ class Trainer:
         self._target_scale, learned = TargetScale(), train_data
         if train_data.task == "regression":
             self._target_scale = TargetScale.of(train_data.labels)
-            self._target_scale.unfold_from(model)
             learned = dataclasses.replace(train_data, labels=self._target_scale.standardize(train_data.labels))
         train_tokens, self._val_tokens = (
             tokenize_on_hosts(data, tokenizer, config.data.max_length, config.data.long_texts)
@@ -148,9 +147,10 @@ class Trainer:
         self.total_steps = self._count_steps()
 
         self.workdir = user_path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
-        graphs, optimizer, state = start_run(
-            model, self.config, rates, self.stream.texts(0), self.workdir, self.total_steps, self._parallel
-        )
+        with self._target_scale.unfolded(model):
+            graphs, optimizer, state = start_run(
+                model, self.config, rates, self.stream.texts(0), self.workdir, self.total_steps, self._parallel
+            )
         require_same_weights(state)
         self.state, self._first_step = self._parallel.place_state(state), int(state.step)
         self.key = self._parallel.random_key(self.config.seed)
@@ -326,7 +326,7 @@ class Trainer:
         better = self._progress.add_evaluation(record, metric, lower, keep_best)
         if better:
             self._checkpoints.save_best(step, self.state.variables)
-        recorder.record_evaluation(record, metric, better and keep_best)
+        recorder.record_evaluation(record, metric, better and keep_best and metrics[metric] is not None)
         self._progress.ended = self._hooks.after_evaluation(record, self)
 
     def _ends_early(self) -> bool:

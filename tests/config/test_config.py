@@ -131,6 +131,10 @@ def test_defaults_survive_the_config_dict():
         ({"train": {"learning_rate_table": (("a", 0.1, 3),)}}, r"train\.learning_rate_table"),
         ({"loss": {"ce": 0.0, "focal": 0.0, "label_smoothing": 0.0}}, r"loss\.ce"),
         (
+            {"loss": {"ce": 0.0, "focal": 0.0, "label_smoothing": 0.0, "contrastive": 1.0}},
+            r"loss\.ce: expected above 0",
+        ),
+        (
             {"train": {"learning_rate": 1e-3, "head_learning_rate": 5e-4}},
             r"train\.head_learning_rate: given as 0\.0005, and as 0\.001 under its former name train\.learning_rate",
         ),

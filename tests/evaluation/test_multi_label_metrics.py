@@ -1,6 +1,7 @@
 """Metrics of several labels a text: by scikit-learn's and by hand, with empty rows and absent classes."""
 
 import csv
+import dataclasses
 import json
 import warnings
 
@@ -97,7 +98,7 @@ def test_without_any_label_nothing_fails():
 
 
 def test_the_report_has_every_text_and_what_applies(tmp_path):
-    evaluation = make_evaluation(number=5)
+    evaluation = dataclasses.replace(make_evaluation(number=5), thresholds=(0.99, 0.02, 0.5, 0.5, 0.9, 0.1))
     found = compute_metrics(evaluation, NAMES, LossConfig())
     dataset = TextDataset(["t,0", "=1", 't"2', "t3", "t4\n"], evaluation.labels, NAMES)
     write_report(tmp_path, dataset, evaluation, found)
@@ -113,6 +114,9 @@ def test_the_report_has_every_text_and_what_applies(tmp_path):
         errors = list(csv.DictReader(stream))
     assert len(errors) == (evaluation.labels != evaluation.predictions).any(axis=1).sum()
     assert {row["text"] for row in errors} <= {"t,0", "'=1", 't"2', "t3", "t4\n"}
+    for row in errors:
+        wrong = set(json.loads(row["truth"])) ^ set(json.loads(row["prediction"]))
+        assert row["worst_class"] in wrong
     files = {"errors.csv", "metrics.json", "per_class.csv", "predictions.csv", "reliability.png"}
     assert {file.name for file in tmp_path.iterdir()} == files
     assert "hamming_loss" in json.loads((tmp_path / "metrics.json").read_text())["test"]["meanings"]

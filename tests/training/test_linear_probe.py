@@ -128,7 +128,7 @@ def test_a_run_begins_with_it(tiny_trainer, tiny_data):
     assert trainer.evaluate(tiny_data.train)["cross_entropy"] < random.evaluate(tiny_data.train)["cross_entropy"] - 0.1
 
 
-def test_a_run_fits_its_new_layers_at_the_padding_that_it_trains_with(tiny_trainer, tiny_config, tiny_data, tmp_path):
+def test_a_run_solves_it_at_the_padding_that_it_trains_with(tiny_trainer, tiny_config, tiny_data, tmp_path):
     settings = {"model__name": "lstm", "model__mask_padding": False, "train__linear_probe": True}
     trainer = tiny_trainer(tmp_path / "run", **settings)
     model = make_model(trainer.config.model, seed=0)

@@ -106,6 +106,8 @@ def test_a_trained_model_is_trained_further_from_where_it_is(config, run, tmp_pa
     for name, train in (("same", data.train), ("other", shifted)):
         trainer = Trainer(model, config, train, data.validation, tmp_path / name, devices=jax.devices()[:1])
         np.testing.assert_allclose(trainer.run_evaluation(data.test).logits, expected, rtol=1e-4)
+        untrained = Classifier(read_model_folder(run / "model")._replace(model=model))
+        np.testing.assert_allclose(untrained.logits(data.test.texts), expected, rtol=1e-4)
         trainer.train(max_steps=0)
         expected = Classifier(read_model_folder(run / "model")._replace(model=trainer.model)).logits(data.test.texts)
     np.testing.assert_allclose(expected, Classifier.from_pretrained(run / "model").logits(data.test.texts), rtol=1e-4)

@@ -12,12 +12,14 @@ import pytest
 from flax import nnx
 
 from amsdff_jax import Trainer, UserError, load_model
+from amsdff_jax.data.batches import make_batch, plan_sample
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.models.baselines import LinearClassifier
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.models.state_dict import to_state_dict
+from amsdff_jax.training.start import SAMPLED_TEXTS
 from amsdff_jax.training.train_run import make_trainer
 from tests.compiled import call
 from tests.conftest import TINY_HEAD
@@ -246,6 +248,16 @@ def test_damaged_checkpoint_is_named(tiny_trainer):
             file.write_bytes(b"")
     with pytest.raises(UserError, match=r"latest/2: this checkpoint cannot be read"):
         tiny_trainer().train()
+
+
+def test_reference_mode_fits_new_layers_at_the_padding_that_they_see(tiny_trainer):
+    trainer = tiny_trainer(model__name="amsdff", model__mask_padding=False)
+    texts = trainer.stream.texts(0)
+    batch = make_batch(texts, plan_sample(texts.lengths, SAMPLED_TEXTS, trainer.config.seed, padded=24))
+    assert batch.attention_mask.any(axis=0).sum() < 24  # there is padding that no text of these reaches into
+    pooled = np.asarray(call(trainer.model, *batch[:2]).pooled_features)
+    np.testing.assert_allclose(pooled.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(pooled.std(axis=0), 1, atol=1e-3)
 
 
 def test_reference_mode_pads_to_max_length(tiny_trainer):
