@@ -2,6 +2,7 @@
 
 python scripts/prepare_data.py reuters_r8
 python scripts/prepare_data.py reuters_r52
+python scripts/prepare_data.py reuters_r8_joined
 python scripts/prepare_data.py newsgroups20 --output=data
 """
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require, require_choice
+from amsdff_jax.config.columns import split_columns
 from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
 from amsdff_jax.data.encoded_labels import label_kind
@@ -88,6 +89,8 @@ def export_model(
     write = find_writer(format)
     columns = recorded_columns(folder)
     given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+    for name in ("text_column", "text_pair_column"):
+        split_columns(given[name], f"--{name}")
     columns = dataclasses.replace(columns, **{name: value for name, value in given.items() if value})
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")

@@ -84,7 +84,8 @@ def read_texts(file: str, data: DataConfig) -> list[Text]:
             text = text_of(row, columns)
             texts.append((text, text_of(row, pair_columns)) if pair_columns else text)
         except UserError as error:
-            raise UserError(f"{file}: {error}; --text_column=NAME") from None
+            hint = " and --text_pair_column=NAME" if pair_columns else ""
+            raise UserError(f"{file}: {error}; --text_column=NAME{hint}") from None
     return texts
 
 
@@ -99,8 +100,8 @@ def default_texts(saved: SavedModel) -> list[Text]:
     each, numbers = iter(snippets), islice(cycle(SNIPPETS_PER_TEXT), DEFAULT_TEXTS)
     texts: list[Any] = [" ".join(islice(each, number)) for number in numbers]
     texts += ["", "half of a character: \ud83d"]
-    if tokenizer.sep_token_id is not None:
-        texts.append(f"good {tokenizer.backend_tokenizer.id_to_token(tokenizer.sep_token_id)} bad")
+    if isinstance(special := tokenizer.sep_token_id, int):
+        texts.append(f"good {tokenizer.backend_tokenizer.id_to_token(special)} bad")
     if saved.max_length <= LONGEST_DEFAULT:
         texts.append(" ".join(islice(chain.from_iterable(map(str.split, snippets)), 2 * saved.max_length)))
     return list(zip(texts, reversed(texts), strict=True)) if saved.reads_pairs else texts

@@ -209,7 +209,8 @@ class _Paths:
     def _too_long(self, model: ServedModel, text: str) -> str:
         """Why a text is not explained: of one that is read to its end, an explanation takes hundreds of passes."""
         most = self._service.limits.max_explained_characters
-        if model.classifier.saved.long_texts != "windows" or len(text) <= most:
+        saved = model.classifier.saved
+        if saved.task == "regression" or saved.long_texts != "windows" or len(text) <= most:
             return ""
         return f"text: expected at most {most:,} characters to explain, got {len(text):,}; send a part of it"
 

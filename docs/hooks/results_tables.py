@@ -27,8 +27,12 @@ def on_page_markdown(markdown, page, config, **_):
     """Replaces every mark of a page."""
     results = Path(config.config_file_path).parent / "results"
     markdown = BENCHMARKS.sub(lambda mark: "\n\n".join(map(to_page, _measured(results / mark[1]))) or NOTHING, markdown)
-    markdown = MODELS.sub(lambda mark: to_markdown(make_model_table(_measured(results / mark[1]))), markdown)
+    markdown = MODELS.sub(lambda mark: _models(_measured(results / mark[1])), markdown)
     return MARK.sub(lambda mark: _table(results / mark[1] / "README.md", mark[2], page.file.src_uri), markdown)
+
+
+def _models(measured: list) -> str:
+    return to_markdown(make_model_table(measured)) if measured else NOTHING
 
 
 def _measured(folder: Path) -> list:
