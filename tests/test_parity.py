@@ -86,7 +86,7 @@ def test_losses_equal_pytorch(expected):
     parts = loss_parts(expected["eval.logits"], expected["labels"], config)
     valid_mask = np.ones(len(expected["labels"]), bool)
     parts["contrastive"] = contrastive_loss(expected["eval.pooled"], expected["labels"], valid_mask, config.temperature)
-    assert set(parts) == set(LOSS_PARTS)
+    assert set(parts) == set(LOSS_PARTS) - {"r_drop"}  # which is new here
     for name, values in parts.items():
         np.testing.assert_allclose(values.mean(), expected[f"loss.{name}"][0], atol=1e-6, rtol=0, err_msg=name)
     np.testing.assert_allclose(combine(parts, config).mean(), expected["loss.combined"][0], atol=1e-6, rtol=0)

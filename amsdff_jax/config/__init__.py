@@ -231,6 +231,7 @@ class LossConfig:
     focal: float = 0.4
     label_smoothing: float = 0.2  # cross-entropy against smoothed labels
     contrastive: float = 0.0  # supervised contrastive loss on the pooled features
+    r_drop: float = 0.0  # how far two passes of a text with different dropout are apart
     focal_alpha: float = 1.0
     focal_gamma: float = 2.0
     smoothing: float = 0.1  # probability spread evenly over all classes
@@ -245,11 +246,10 @@ class LossConfig:
     class_weights: Any = ""
 
     def __post_init__(self) -> None:
-        parts = (self.ce, self.focal, self.label_smoothing, self.contrastive)
-        for name, weight in zip(LOSS_PARTS, parts, strict=True):
-            require(weight >= 0, f"loss.{name}", weight, "0 or more")
-        # The contrastive loss teaches the last layer nothing.
-        require(sum(parts[:3]) > 0, "loss.ce", self.ce, "above 0, or loss.focal or loss.label_smoothing above 0")
+        for name in LOSS_PARTS:
+            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
+        learned = self.ce + self.focal + self.label_smoothing  # no other part teaches the last layer the labels
+        require(learned > 0, "loss.ce", self.ce, "above 0, or loss.focal or loss.label_smoothing above 0")
         for name in REGRESSION_LOSS_PARTS:
             require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
         require(self.mse + self.huber > 0, "loss.mse", self.mse, "above 0, or loss.huber above 0")
@@ -259,7 +259,7 @@ class LossConfig:
         object.__setattr__(self, "class_weights", parse_class_weights(self.class_weights))
 
 
-LOSS_PARTS = ("ce", "focal", "label_smoothing", "contrastive")
+LOSS_PARTS = ("ce", "focal", "label_smoothing", "contrastive", "r_drop")
 REGRESSION_LOSS_PARTS = ("mse", "huber")
 
 

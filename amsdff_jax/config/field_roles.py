@@ -37,7 +37,7 @@ NEWER_THAN_RECORDS = (
     *("data.column_names", "data.delimiter", "data.quoting"),
     *("data.long_texts", "data.window_overlap", "data.max_windows"),
     *("data.label_separator", "data.label_columns", "data.label_hierarchy", "data.label_order", "data.rater_columns"),
-    *("data.shots", "train.keep_best", "train.linear_probe"),
+    *("data.shots", "train.keep_best", "train.linear_probe", "loss.r_drop"),
     *("task.kind", "model.ordinal"),
     *("loss.mse", "loss.huber", "loss.huber_delta"),
     *("train.max_steps", "model.resize_embeddings", "model.encoder_attention_dropout_rate"),

@@ -108,17 +108,35 @@ def regression_loss_parts(
     return {"mse": jnp.square(error), "huber": optax.losses.huber_loss(error, delta=config.huber_delta)}
 
 
+def class_divergence(
+    logits: Float32[Array | np.ndarray, "B C"], others: Float32[Array | np.ndarray, "B C"]
+) -> Float32[Array, " B"]:
+    """The mean of both Kullback-Leibler divergences between two answers to each text, in nats; a text has one class."""
+    one, other = jax.nn.log_softmax(logits), jax.nn.log_softmax(others)
+    return ((jnp.exp(one) - jnp.exp(other)) * (one - other)).sum(axis=-1) / 2
+
+
+def label_divergence(
+    logits: Float32[Array | np.ndarray, "B C"], others: Float32[Array | np.ndarray, "B C"]
+) -> Float32[Array, " B"]:
+    """The same where a text may have several classes, each of which is a question of yes or no: the mean over them."""
+    return ((jax.nn.sigmoid(logits) - jax.nn.sigmoid(others)) * (logits - others)).mean(axis=-1) / 2
+
+
 class Objective(NamedTuple):
     """What a kind of task is trained for.
 
     Attributes:
       loss_parts: (logits [B,C], labels, settings, weights of the classes [C]) -> the parts of each text's loss, [B].
       text_weights: (labels, weights of the classes [C]) -> what each text weighs in the mean, [B].
+      divergence: (logits [B,C], others [B,C]) -> how far two answers to each text are apart, [B], for R-Drop (Liang et
+        al., 2021).
       is_right: (logits [B,C], labels) -> whether the answer is the truth, [B] bool; None where answers are numbers.
     """
 
     loss_parts: Callable[[Array, Any, LossConfig, Any], dict[str, Array]]
     text_weights: Callable[[Any, Any], Array]
+    divergence: Callable[[Array, Array], Array]
     is_right: Callable[[Array, Any], Array] | None
 
 
@@ -127,6 +145,7 @@ _ONE_CLASS = Objective(
     text_weights=lambda labels, weights: (
         (labels * weights).sum(axis=-1) if is_distribution(labels) else weights[labels]
     ),
+    divergence=class_divergence,
     is_right=lambda logits, labels: logits.argmax(axis=-1) == likeliest_classes(labels),
 )
 OBJECTIVES = {
@@ -135,11 +154,13 @@ OBJECTIVES = {
     "multi_label": Objective(
         loss_parts=multi_label_loss_parts,
         text_weights=lambda labels, _: jnp.ones(labels.shape[:1], jnp.float32),
+        divergence=label_divergence,
         is_right=lambda logits, labels: ((logits >= 0) == labels).all(axis=-1),
     ),
     "regression": Objective(
         loss_parts=lambda logits, labels, config, _: regression_loss_parts(logits, labels, config),
         text_weights=lambda labels, _: jnp.ones(labels.shape, jnp.float32),
+        divergence=lambda logits, others: jnp.square(logits - others)[:, 0],
         is_right=None,
     ),
 }

@@ -110,6 +110,11 @@ def make_train_step(
         output = forward(model, batch, key)
         valid_mask: Any = batch.attention_mask.any(axis=-1)
         parts = objective.loss_parts(output.logits, batch.labels, config.loss, weights)
+        if config.loss.r_drop:
+            other = forward(model, batch, jax.random.fold_in(key, 1)).logits
+            others = objective.loss_parts(other, batch.labels, config.loss, weights)
+            parts = {name: (part + others[name]) / 2 for name, part in parts.items()}
+            parts["r_drop"] = objective.divergence(output.logits, other)
         if config.loss.contrastive:
             classes: Any = likeliest_classes(batch.labels)
             parts["contrastive"] = contrastive_loss(

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit, softmax
+from scipy.stats import entropy
 
 from amsdff_jax.config import LossConfig
 from amsdff_jax.models.losses import OBJECTIVES, class_weights, contrastive_loss, loss_parts, multi_label_loss_parts
@@ -48,6 +50,24 @@ def uncertain():
     labels = random.dirichlet([0.5, 1, 2], 5).astype(np.float32)
     labels[3:] = [[0.333, 0.333, 0.333], [0, 1, 0]]
     return 3 * random.standard_normal((5, 3)).astype(np.float32), labels
+
+
+def test_two_answers_are_as_far_apart_as_their_distributions():
+    logits, others = 3 * np.random.default_rng(0).standard_normal((2, 7, 4)).astype(np.float32)
+    logits[0], others[0] = [200, 0, 0, -200], [0, 200, 0, 0]  # as sure as can be
+    one, other = softmax(logits, axis=1), softmax(others, axis=1)
+    found = OBJECTIVES["single"].divergence(logits, others)
+    np.testing.assert_allclose(
+        found[1:], (entropy(one, other, axis=1) + entropy(other, one, axis=1))[1:] / 2, rtol=1e-4
+    )
+    assert found[0] == 200
+    yes, no = ([expit(each), expit(-each)] for each in (logits[1:], others[1:]))
+    expected = (entropy(yes, no, axis=0) + entropy(no, yes, axis=0)).mean(axis=1) / 2
+    np.testing.assert_allclose(OBJECTIVES["multi_label"].divergence(logits[1:], others[1:]), expected, rtol=1e-4)
+    for task, objective in OBJECTIVES.items():
+        assert (np.asarray(objective.divergence(logits, logits)) == 0).all(), task
+        gradients = jax.grad(lambda x, of=objective: of.divergence(x, others).sum())(logits)
+        assert np.isfinite(gradients).all(), task
 
 
 def test_the_loss_of_distributions_is_that_of_pytorch(uncertain, torch):

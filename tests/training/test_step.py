@@ -11,7 +11,7 @@ from amsdff_jax import UserError
 from amsdff_jax.config import Config, EncoderConfig, LossConfig, ModelConfig, TrainConfig
 from amsdff_jax.data.batches import Batch
 from amsdff_jax.models.dropout import Dropout
-from amsdff_jax.models.losses import class_weights, contrastive_loss
+from amsdff_jax.models.losses import class_divergence, class_weights, contrastive_loss, loss_parts
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import parameter_names, to_state_dict, torch_name
@@ -73,6 +73,34 @@ def test_a_text_twice_makes_the_step_of_the_text_alone():
     metrics, metrics_twice = (take_step(make_model(), batch)[1] for batch in (alone, twice))
     assert metrics_twice.pop("examples") == 2 * metrics.pop("examples")
     assert metrics_twice == pytest.approx(metrics, rel=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_r_drop_is_the_mean_of_two_passes_and_how_far_they_are_apart(rate):
+    model, batch, key = make_model("linear"), make_batch(5, filler=2), jax.random.key(3)
+    model.set_attributes(Dropout, rate=rate)
+    settings = Config().replace(loss__r_drop=0.5, train__warmup_ratio=0.0)
+    graphs, variables = split_model(model, peak_learning_rates(parameter_names(model), settings.train))
+    rates, of_key = peak_learning_rates(parameter_names(model), settings.train), jax.random.fold_in(key, 0)
+    metrics, states = [], []
+    for config in (settings, settings.replace(loss__r_drop=0.0)):
+        state, optimizer = initial_state(variables, rates, config, total_steps=10)
+        step = make_train_step(graphs.train, config, optimizer, np.ones(C, np.float32))
+        state, found = jax.jit(step)(state, batch, key)
+        states.append(state.variables.trainable)
+        metrics.append(found)
+    of_key = jax.random.fold_in(of_key, 0)  # of the first of one piece
+    passes = [
+        np.asarray(call(nnx.merge(graphs.train, *variables), batch.input_ids, batch.attention_mask, each).logits)[:5]
+        for each in (of_key, jax.random.fold_in(of_key, 1))
+    ]
+    losses = [loss_parts(logits, batch.labels[:5], settings.loss)["ce"].mean() for logits in passes]
+    np.testing.assert_allclose(metrics[0]["ce"], np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(metrics[0]["r_drop"], class_divergence(*passes).mean(), rtol=1e-4, atol=1e-7)
+    if rate:
+        assert metrics[0]["r_drop"] > 1e-3
+    else:  # nothing is dropped, so the two are the same
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), *states)
 
 
 @pytest.mark.parametrize("task", ["single", "multi_label"])
