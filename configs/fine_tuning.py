@@ -36,5 +36,6 @@ def get_config():
     config.variants.linear = {"model": {"name": "linear"}}
     config.variants.linear_probe = {"train": {"linear_probe": True}}
     config.variants.depth_rates = {"train": {"learning_rate_table": depth_rates}}
+    config.variants.r_drop = {"loss": {"r_drop": 1.0}}
     config.reported_split = "validation"
     return config

@@ -1,5 +1,6 @@
 """Settings that decide nothing because of another, which whoever sets them is told."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,10 +15,12 @@ class _Rule(NamedTuple):
     reason: str
 
 
+_TABLES = ("data.column_names", "data.delimiter", "data.quoting")
+_NO_TABLE = re.compile(r"\.(json|jsonl|ndjson|parquet)(\.[a-z0-9]+)?$", re.IGNORECASE)
 _FILES = (
     *("data.train_file", "data.validation_file", "data.test_file"),
     *("data.text_column", "data.text_pair_column", "data.label_column"),
-    *("data.column_names", "data.delimiter", "data.quoting"),
+    *_TABLES,
 )
 _LABELS = (
     *("data.label_type", "data.label_separator", "data.label_columns", "data.label_hierarchy"),
@@ -59,6 +62,12 @@ _RULES = (
         "data.label_columns hold the labels",
     ),
     _Rule(("data.label_column",), lambda config: bool(config.data.rater_columns), "data.rater_columns hold the labels"),
+    _Rule(
+        ("data.label_feature",),
+        lambda config: bool(config.data.label_columns or config.data.rater_columns),
+        "data.label_columns or data.rater_columns hold the labels",
+    ),
+    _Rule(_TABLES, lambda config: not _reads_tables(config), "no file is a table, .csv or .tsv"),
     _Rule(
         ("data.validation_fraction",),
         lambda config: _has_validation_split(config),
@@ -152,6 +161,12 @@ def _has_validation_split(config: Config) -> bool:
     if data.source in ("tfds", "huggingface"):
         return bool(data.validation_split)
     return {"bundled": True, "files": bool(data.validation_file)}.get(data.source, False)
+
+
+def _reads_tables(config: Config) -> bool:
+    files = (config.data.train_file, config.data.validation_file, config.data.test_file)
+    given = [file for file in files if file]
+    return not given or not all(map(_NO_TABLE.search, given))
 
 
 def _has_attention_heads(config: Config) -> bool:

@@ -60,6 +60,8 @@ def test_every_setting_of_a_config_file_decides_something(file):
         ({"data__dataset": "imdb_reviews"}, {"data__source": "files"}),
         ({"data__label_column": "kind"}, {"data__source": "tfds"}),
         ({"data__label_columns": "a,b"}, {"data__source": "bundled"}),
+        ({"data__label_feature": "kind"}, {"data__source": "tfds", "data__rater_columns": "a,b"}),
+        ({"data__quoting": "none"}, {"data__source": "files", "data__train_file": "all.jsonl.gz"}),
         ({"data__validation_fraction": 0.2}, {"data__source": "huggingface", "data__validation_split": "dev"}),
         ({"train__encoder_delay": 0.1}, {"train__encoder_learning_rate": 0.0}),
         ({"train__decay_all": True}, {"train__weight_decay": 0.0}),
