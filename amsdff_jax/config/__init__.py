@@ -65,7 +65,7 @@ class ModelConfig:
     num_classes: int = 0  # 0: as many as the data has
     ordinal: bool = False  # one score, and thresholds between ordered classes; task.kind=ordinal sets it
     kernel_sizes: tuple[int, ...] = (1, 3, 5)  # one scale each, in tokens, odd
-    num_experts: int = 3
+    num_experts: int = 3  # of stage 4, mixed by the gate
     multi_scale: bool = True  # False: stage 3, `multi_scale_attention`, is left out (ablation)
     fusion: bool = True  # False: stage 4, `dynamic_fusion`, is left out (ablation)
     pools: tuple[str, ...] = POOL_NAMES  # which of the pools of stage 5 there are (ablation)
@@ -74,9 +74,9 @@ class ModelConfig:
     dropout_rate: float = 0.1  # `feature_enhancer`; of a baseline, before its last layer
     attention_dropout_rate: float = 0.1  # attention weights of `scale_fusion` and `cls_attention`
     encoder_attention_dropout_rate: float = -1.0  # attention weights of the encoder; -1: what its config.json says
-    expert_dropout_rate: float = 0.1
+    expert_dropout_rate: float = 0.1  # within the experts
     pooling_dropout_rate: float = 0.1  # `pooling_fusion`
-    classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)
+    classifier_dropout_rates: tuple[float, ...] = (0.3, 0.2)  # behind its first and its second layer
     compute_dtype: str = "auto"  # float32 or bfloat16, of the products; auto: bfloat16 where the device multiplies it
     lora_rank: int = 0  # of adapters beside the encoder's weights, which are frozen then (LoRA); 0: no adapters
     lora_alpha: float = 8.0  # what an adapter says is scaled by lora_alpha / lora_rank
@@ -152,7 +152,7 @@ class DataConfig:
     test_file: str = ""  # "": no test split
     text_column: str = "text"  # or several, such as title,body: joined with a space, without those that are empty
     text_pair_column: str = ""  # a second text, for tasks on pairs; or several, joined likewise
-    label_column: str = "label"
+    label_column: str = "label"  # the class, a list of classes, or the number
     label_separator: str = ""  # between the labels of a text that has several, as "|" in a|b; "": a label is one name
     label_columns: str = ""  # such as a,b,c: a column a label, 1 where a text has it, else 0; or its probability
     rater_columns: str = ""  # such as ann1,ann2: a column a rater, a class or nothing; the label is the share of votes
@@ -168,8 +168,8 @@ class DataConfig:
     dataset: str = ""
     data_dir: str = ""  # TFDS data directory, or where `datasets` keeps what it downloads; "": their own default
     text_features: tuple[str, ...] = ("text",)  # several are joined as columns are
-    text_pair_feature: str = ""
-    label_feature: str = "label"
+    text_pair_feature: str = ""  # a second text, for tasks on pairs
+    label_feature: str = "label"  # of a published dataset, as label_column of a file
     train_split: str = "train"  # each may be slices, as in train[:10%] or train[:1000]+train[-1000:]
     validation_split: str = ""  # "": taken from the training split, stratified
     test_split: str = "test"  # "": no test split
@@ -228,12 +228,12 @@ class LossConfig:
     """Weights of the parts of the loss, and their parameters."""
 
     ce: float = 0.4  # cross-entropy
-    focal: float = 0.4
+    focal: float = 0.4  # focal loss, in which what is right already counts less
     label_smoothing: float = 0.2  # cross-entropy against smoothed labels
     contrastive: float = 0.0  # supervised contrastive loss on the pooled features
     r_drop: float = 0.0  # how far two passes of a text with different dropout are apart
-    focal_alpha: float = 1.0
-    focal_gamma: float = 2.0
+    focal_alpha: float = 1.0  # a factor of the focal loss
+    focal_gamma: float = 2.0  # the greater, the less counts what is right already
     smoothing: float = 0.1  # probability spread evenly over all classes
     temperature: float = 0.07  # of the contrastive loss
     # With task.kind=regression these are the parts instead, of numbers whose unit is the training labels' standard
@@ -270,22 +270,22 @@ class TrainConfig:
     init_from: str = ""  # .pt or safetensors of PyTorch to begin with, optimizer's state included; "": a new head
     data_dependent_init: bool = True  # begin with new layers fitted to the training texts
     linear_probe: bool = False  # begin with the last layer solved for the training texts
-    epochs: int = 3
+    epochs: int = 3  # passes over the training texts
     max_steps: int = 0  # updates of the whole run, where `epochs` would make more; 0: as many as `epochs` make
     batch_size: int = 32  # texts an update, over all devices
-    eval_batch_size: int = 64
+    eval_batch_size: int = 64  # texts at a time in evaluations
     accumulation_steps: int = 1  # a batch goes through the model in so many pieces, to save memory
     head_learning_rate: float = 5e-4  # peak, of the new layers: all that stands on the encoder
     encoder_learning_rate: float = 5e-5  # peak, of the encoder; 0 freezes it
     learning_rate_table: tuple[tuple[str, float], ...] = ()  # before both: (regex of a PyTorch name, peak)
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # of matrices, as AdamW does it
     decay_all: bool = False  # decay biases, norms and embeddings too, as PyTorch's AdamW does by default
     warmup_ratio: float = 0.1  # share of all steps in which the rate rises linearly; then cosine to 0
     # Share of all steps in which the encoder waits, while what is new settles; then its warm-up begins.
     encoder_delay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    beta1: float = 0.9  # of AdamW, for the mean of gradients
+    beta2: float = 0.999  # of AdamW, for the mean of their squares
+    epsilon: float = 1e-8  # of AdamW, beside the root of these
     gradient_clip: float = 1.0  # largest global norm; 0: no clipping
     # On the validation split; decides the best checkpoint and early stopping. auto: macro_f1, or with
     # task.kind=regression rmse, with task.kind=ordinal quadratic_weighted_kappa

@@ -42,12 +42,16 @@ def _table(section: str, kind: type) -> str:
 
 
 def _comments(kind: type) -> dict[str, str]:
-    """The comment behind each field, as Markdown."""
-    comments, name = {}, ""
-    source = inspect.getsource(kind)
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+    """What is said of each field, above or behind it, as Markdown."""
+    comments, name, above = {}, "", []
+    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(kind)).readline):
+        text = token.string.lstrip("# ").replace("|", "\\|")
         if token.type == tokenize.NAME and token.start[1] == 4:
             name = token.string
+            if above:
+                comments[name], above = " ".join(above), []
+        elif token.type == tokenize.COMMENT and token.line.lstrip().startswith("#"):
+            above.append(text)
         elif token.type == tokenize.COMMENT and name:
-            comments.setdefault(name, token.string.lstrip("# ").replace("|", "\\|"))
+            comments[name] = f"{comments[name]} {text}" if name in comments else text
     return comments
