@@ -33,7 +33,6 @@ def get_config():
         (LAST_LAYER, 3e-3),
     )
     config.variants.amsdff = {}
-    config.variants.linear = {"model": {"name": "linear"}}
     config.variants.linear_probe = {"train": {"linear_probe": True}}
     config.variants.depth_rates = {"train": {"learning_rate_table": depth_rates}}
     config.variants.r_drop = {"loss": {"r_drop": 1.0}}

@@ -145,6 +145,7 @@ def _measure_epoch(workload: Workload) -> dict[str, float]:
         train__max_steps=0,
         train__evaluate_every=never,
         train__checkpoint_every=never,
+        train__trackers="",
     )
     data = load_data(config.data, config.seed, config.task.kind)
     data.train.require_single("amsdff benchmark")

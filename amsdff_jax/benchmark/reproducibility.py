@@ -100,7 +100,7 @@ def hold_idle_biases(config: Config) -> Config:
     BatchNorm takes the biases before it out again, so their gradient is 0 but for rounding, of which Adam makes
     whole steps in random directions. They change no output, but the running means carry them along.
     """
-    if config.model.name != "amsdff":
+    if config.model.name != "amsdff" or not config.model.multi_scale:
         return config
     table = ((r"\.scale_convs\.\d+\.[01]\.bias$", 0.0), *config.train.learning_rate_table)
     return config.replace(train__learning_rate_table=table)
@@ -112,7 +112,7 @@ def train_steps(
     """Trains in `workdir` up to each of the steps `stops` in turn, with a new trainer after every stop."""
     trainer = None
     for last in stops:
-        trainer = make_trainer(config.replace(train__log_every=1), data, workdir, devices)
+        trainer = make_trainer(config.replace(train__log_every=1, train__trackers=""), data, workdir, devices)
         trainer.train(max_steps=last)
     assert trainer is not None  # there is a stop
     records = read_log(workdir / "metrics.jsonl")

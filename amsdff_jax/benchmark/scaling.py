@@ -39,7 +39,7 @@ def measure_scaling(config: Config, devices: Sequence[Device], counts: Sequence[
     data = load_data(config.data, config.seed, config.task.kind)
     endless = {"train__epochs": 10_000, "train__max_steps": 0}  # longer than it is ever measured
     never = dict.fromkeys(("train__checkpoint_every", "train__evaluate_every"), 10**9)
-    config = config.replace(**endless, **never, train__log_every=1)
+    config = config.replace(**endless, **never, train__log_every=1, train__trackers="")
     with tempfile.TemporaryDirectory(prefix="amsdff-scaling-") as folder:
         trainers = {count: make_trainer(config, data, Path(folder) / str(count), devices[:count]) for count in counts}
         results = [[_measure(trainer) for trainer in trainers.values()] for _ in range(rounds)]

@@ -16,7 +16,7 @@ class _Rule(NamedTuple):
 
 
 _TABLES = ("data.column_names", "data.delimiter", "data.quoting")
-_NO_TABLE = re.compile(r"\.(json|jsonl|ndjson|parquet)(\.[a-z0-9]+)?$", re.IGNORECASE)
+_NO_TABLE = re.compile(r"\.(json|jsonl|ndjson|parquet)(\.gz|\.zst)?$", re.IGNORECASE)
 _FILES = (
     *("data.train_file", "data.validation_file", "data.test_file"),
     *("data.text_column", "data.text_pair_column", "data.label_column"),

@@ -119,7 +119,7 @@ def from_torch(
     save_model(folder, saved)
     record_conversion(folder, file, weights.kind)
     counts = f"{len(weights.tensors)} tensors, {len(weights.renamed)} renamed, {len(weights.ignored)} ignored"
-    sizes = f"{config.num_classes} classes, {padding} padding, {heads} heads, at most {length} tokens"
+    sizes = f"task {task}, {config.num_classes} classes, {padding} padding, {heads} heads, at most {length} tokens"
     logger.info(f"{file}: {weights.kind}, {counts} -> {folder} ({config.name}, {sizes})")
     if found is None:
         logger.warning("%s: no tokenizer, so the model runs on token ids only; --tokenizer=DIR adds one", folder)

@@ -136,8 +136,10 @@ def stream_shares(share: np.ndarray) -> Iterator[np.ndarray]:
 
     All processes must take all pieces.
     """
-    lengths = multihost_utils.process_allgather(np.int32(len(share)))
-    size = int(min(lengths.max(), LARGEST_PIECE))
+    # As two numbers, for a share of tokens may be longer than int32 tells, which is all that is exchanged.
+    parts = multihost_utils.process_allgather(np.array(divmod(len(share), 1 << 30), np.int32))
+    lengths = [(int(high) << 30) + int(low) for high, low in np.reshape(parts, (-1, 2))]
+    size = min(max(lengths), LARGEST_PIECE)
     for process, length in enumerate(lengths):
         for start in range(0, length, size):
             piece = np.zeros(size, share.dtype)

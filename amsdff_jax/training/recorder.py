@@ -53,16 +53,18 @@ def log_data(class_names: Sequence[str], train_tokens: Tokens, val_tokens: Token
 class RunLog:
     """Records of steps and evaluations, written by the first host. Use as a context manager.
 
-    A resumed run drops the records past the step it resumes at, so that every step is there once. What is no record
-    is set aside.
+    A resumed run drops the records past the step it resumes at, and those of evaluations that it makes again, so that
+    every step is there once. What is no record is set aside.
     """
 
-    def __init__(self, directory: Path, first_step: int, trackers: Trackers | None = None):
+    def __init__(
+        self, directory: Path, first_step: int, evaluated_step: int | None = None, trackers: Trackers | None = None
+    ):
         self._file, self._trackers = directory / "metrics.jsonl", trackers
         self._writes = is_first_host()
         if self._writes:
             with self._errors_told():
-                self._drop_records_after(first_step)
+                self._drop_records_after(first_step, first_step if evaluated_step is None else evaluated_step)
                 self._stream = self._file.open("ab", buffering=0)
 
     def write(self, kind: str, step: int, values: Mapping[str, object]) -> None:
@@ -89,8 +91,11 @@ class RunLog:
         hint = "make room and run the same command again to resume from the last checkpoint"
         return user_errors(self._file, "written", hint)
 
-    def _drop_records_after(self, step: int) -> None:
-        write_log(self._file, [record for record in read_log(self._file) if record["step"] <= step])
+    def _drop_records_after(self, step: int, evaluated_step: int) -> None:
+        last = {"validation": evaluated_step}
+        write_log(
+            self._file, [record for record in read_log(self._file) if record["step"] <= last.get(record["kind"], step)]
+        )
 
 
 class TrainingDisplay:

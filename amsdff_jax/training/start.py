@@ -3,9 +3,9 @@
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import nearest
+from amsdff_jax.base.validation import first_of, nearest
 from amsdff_jax.config import Config, TaskConfig
 from amsdff_jax.data.batches import make_batch, plan_sample
 from amsdff_jax.data.dataset import KINDS, TextDataset
@@ -22,6 +22,7 @@ from amsdff_jax.data.encoded_labels import count_classes, label_kind
 from amsdff_jax.data.tokens import Tokens
 from amsdff_jax.evaluation.metrics import METRICS, best_metric
 from amsdff_jax.interop.weights_file import read_weights_file
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.last_layer import CumulativeLogits, last_layer_of
 from amsdff_jax.models.lora import is_adapter
 from amsdff_jax.models.pretrained import PretrainedClassifier
@@ -94,6 +95,13 @@ def check_run(
     if (train_data.text_pairs is None) != (val_data.text_pairs is None):
         with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)
         raise UserError(f"{without.name}: holds single texts, but {with_pairs.name} pairs of texts; expected the same")
+    if config.loss.r_drop and not any(
+        module.rate > 0 for _, module in nnx.iter_modules(model) if isinstance(module, Dropout)
+    ):
+        raise UserError(
+            f"loss.r_drop: {config.loss.r_drop}, but nothing of the model is dropped, and both passes are the same; "
+            "expected 0, or a dropout rate above 0"
+        )
     if config.task.kind == "ordinal" and not model.config.ordinal:
         raise UserError(
             "task.kind: ordinal, but the model has no thresholds between ordered classes; make it with ordinal=True"
@@ -130,6 +138,7 @@ def start_run(
     config: Config,
     rates: Mapping[str, float],
     train_tokens: Tokens,
+    class_names: Sequence[str],
     workdir: Path,
     total_steps: int,
     parallel: DataParallel,
@@ -165,7 +174,7 @@ def start_run(
         graphs, variables = split_model(model.for_platform(parallel.platform), rates, parallel.axis_name)
         state, optimizer = initial_state(variables, rates, config, total_steps)
         if file:
-            state = _read_start(file, model, rates, state, total_steps)
+            state = _read_start(file, model, class_names, rates, state, total_steps)
     return Start(graphs, optimizer, state)
 
 
@@ -227,6 +236,24 @@ def fit_last_layer(model: PretrainedClassifier, labels: np.ndarray) -> None:
     model.needs_data_init = False
 
 
+def _compare_settings(file: str, saved: Any, model: PretrainedClassifier, class_names: Sequence[str]) -> None:
+    """Raises `UserError`, or warns, where the file's weights were made for other settings that no tensor tells."""
+    saved = saved if isinstance(saved, dict) else {}
+    heads, own_heads = saved.get("num_attention_heads"), model.config.num_attention_heads
+    if isinstance(heads, int) and heads != own_heads and model.name in ("amsdff", "transformer"):
+        raise UserError(
+            f"{file}: is of a model whose layers have {heads} attention heads, and this one's have {own_heads}; set "
+            f"--config.model.num_attention_heads={heads}"
+        )
+    padding = "masked" if model.config.mask_padding else "reference"
+    if saved.get("padding", padding) != padding:
+        logger.warning("%s: was trained with %s padding, and this run's is %s", file, saved["padding"], padding)
+    names = saved.get("class_names", class_names)
+    if isinstance(names, list) and list(map(str, names)) != list(class_names):
+        message = "%s: its classes are %s, and here the same rows of the last layer are %s"
+        logger.warning(message, file, first_of(list(map(str, names))), first_of(class_names))
+
+
 @nnx.jit
 def _encode(model: PretrainedClassifier, input_ids: jax.Array, mask: jax.Array) -> jax.Array:
     return model.encode(input_ids, mask)
@@ -238,7 +265,12 @@ def _fit(model: PretrainedClassifier, encoder_output: jax.Array, mask: jax.Array
 
 
 def _read_start(
-    file: str, model: PretrainedClassifier, rates: Mapping[str, float], state: TrainState, total_steps: int
+    file: str,
+    model: PretrainedClassifier,
+    class_names: Sequence[str],
+    rates: Mapping[str, float],
+    state: TrainState,
+    total_steps: int,
 ) -> TrainState:
     """Takes weights from a file of PyTorch's, and the optimizer's state where the file has it.
 
@@ -250,6 +282,7 @@ def _read_start(
     """
     model_type = model.encoder_config.model_type
     weights = read_weights_file(file, model_type)
+    _compare_settings(file, weights.training.get("config"), model, class_names)
     optimizer_state, step = state.optimizer_state, 0
     saved = weights.training.get("optimizer_state_dict")
     if saved is not None:

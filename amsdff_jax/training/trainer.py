@@ -1,5 +1,6 @@
 """The training loop: batches in, the best model out, interruptible at every step."""
 
+import copy
 import dataclasses
 import logging
 import tempfile
@@ -149,7 +150,14 @@ class Trainer:
         self.workdir = user_path(workdir) if workdir else Path(tempfile.mkdtemp(prefix="amsdff-"))
         with self._target_scale.unfolded(model):
             graphs, optimizer, state = start_run(
-                model, self.config, rates, self.stream.texts(0), self.workdir, self.total_steps, self._parallel
+                model,
+                self.config,
+                rates,
+                self.stream.texts(0),
+                self.class_names,
+                self.workdir,
+                self.total_steps,
+                self._parallel,
             )
         require_same_weights(state)
         self.state, self._first_step = self._parallel.place_state(state), int(state.step)
@@ -221,6 +229,8 @@ class Trainer:
             resumed = self._checkpoints.latest_step() is not None
             if resumed:
                 self._resume()
+            elif not self.history:  # best weights may be left of a run that had no room for its first checkpoint
+                self._checkpoints.delete_checkpoints_after(-1)
             step = int(self.state.step)
             last = self.total_steps if max_steps is None else min(max_steps, self.total_steps)
             if not self.finished and (step < last or self._evaluation_is_due(step)):
@@ -274,7 +284,7 @@ class Trainer:
         with (
             self.train_step.compiling(examples),
             Trackers(self.config, self.workdir, first, resumed) as trackers,
-            RunLog(self.workdir, first, trackers) as log,
+            RunLog(self.workdir, first, self.history[-1]["step"] if self.history else 0, trackers) as log,
             TrainingDisplay(self.total_steps, first) as display,
         ):
             intervals, task = (self.steps_per_epoch, self.config.train.log_every), self.config.task.kind
@@ -319,13 +329,18 @@ class Trainer:
     def _evaluate_and_keep_best(self, step: int, recorder: StepRecorder, should_stop: Callable[[], bool]) -> None:
         metrics = self._compute_metrics(self._evaluate(self._val_tokens, should_stop))
         metrics.pop("per_class", None)
+        before = copy.deepcopy(self._progress)
         train_metrics, epoch = take_means(self._progress.since_evaluation), step / self.steps_per_epoch
         record: dict[str, Any] = {"step": step, "epoch": epoch, "train": train_metrics, "validation": metrics}
         metric, keep_best = self.config.train.best_metric, self.config.train.keep_best
         lower = lower_is_better(metric, self.config.task.kind)
         better = self._progress.add_evaluation(record, metric, lower, keep_best)
         if better:
-            self._checkpoints.save_best(step, self.state.variables)
+            try:
+                self._checkpoints.save_best(step, self.state.variables)
+            except UserError:
+                self._progress = before  # as if it had not been evaluated, so that it is when there is room
+                raise
         recorder.record_evaluation(record, metric, better and keep_best and metrics[metric] is not None)
         self._progress.ended = self._hooks.after_evaluation(record, self)
 

@@ -35,6 +35,17 @@ def test_a_run_with_a_damaged_log_goes_on_with_the_records_that_are_whole(line, 
     assert len(list(tmp_path.glob("*.damaged*"))) == 1
 
 
+def test_an_evaluation_that_is_made_again_is_there_once(tmp_path):
+    with RunLog(tmp_path, 0) as log:
+        for step in (3, 6):
+            log.write("train", step, {"loss": 1.0, "accuracy": 0.5})
+            log.write("validation", step, {"loss": 1.0, "accuracy": 0.5})
+    with RunLog(tmp_path, 6, evaluated_step=3) as log:  # the run was killed before it was saved with the second
+        log.write("validation", 6, {"loss": 1.0, "accuracy": 0.5})
+    kinds = [(record["kind"], record["step"]) for record in read_log(tmp_path / "metrics.jsonl")]
+    assert kinds == [("train", 3), ("validation", 3), ("train", 6), ("validation", 6)]
+
+
 def test_a_line_that_was_cut_short_is_no_damage(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([*LINES, LINES[0][:20]]))
     assert read_log(tmp_path / "metrics.jsonl") == WHOLE

@@ -273,6 +273,23 @@ def test_a_trainer_begins_from_its_own_export(tiny_trainer, tmp_path):
     assert int(again.state.step) == 7
 
 
+def test_weights_of_other_heads_are_refused_and_other_padding_and_classes_told(tiny_trainer, tmp_path, caplog):
+    first = tiny_trainer(tmp_path / "first", model__name="transformer")
+    first.train(max_steps=1)
+    to_torch(tmp_path / "first", tmp_path / "run.pt", layout="trainer")
+    settings = {"model__name": "transformer", "train__init_from": str(tmp_path / "run.pt")}
+    with pytest.raises(UserError, match=r"layers have 4 attention heads, and this one's have 2; set --config\.model"):
+        tiny_trainer(tmp_path / "heads", model__num_attention_heads=2, **settings)
+    content = torch.load(tmp_path / "run.pt", weights_only=True)
+    content["config"]["class_names"] = content["config"]["class_names"][::-1]
+    torch.save(content, tmp_path / "run.pt")
+    caplog.clear()
+    tiny_trainer(tmp_path / "other", model__mask_padding=False, **settings)
+    assert "run.pt: was trained with masked padding, and this run's is reference" in caplog.text
+    high, low = first.class_names
+    assert f"its classes are {low}, {high}, and here the same rows of the last layer are {high}, {low}" in caplog.text
+
+
 def test_an_export_tells_what_tensors_do_not(tiny_trainer, tiny_encoder, tmp_path):
     trainer = tiny_trainer(tmp_path / "run")
     trainer.train(max_steps=1)

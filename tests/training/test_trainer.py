@@ -17,8 +17,10 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.token_cache import tokenize_once
 from amsdff_jax.data.tokenization import load_tokenizer
 from amsdff_jax.models.baselines import LinearClassifier
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.model_folder import read_model_folder
 from amsdff_jax.models.state_dict import to_state_dict
+from amsdff_jax.training.checkpoint import Checkpoints
 from amsdff_jax.training.start import SAMPLED_TEXTS
 from amsdff_jax.training.train_run import make_trainer
 from tests.compiled import call
@@ -248,6 +250,36 @@ def test_damaged_checkpoint_is_named(tiny_trainer):
             file.write_bytes(b"")
     with pytest.raises(UserError, match=r"latest/2: this checkpoint cannot be read"):
         tiny_trainer().train()
+
+
+def test_best_weights_of_a_run_that_had_no_checkpoint_are_not_taken_for_those_of_the_next(tiny_trainer):
+    first = tiny_trainer()
+    first.train(max_steps=9)
+    shutil.rmtree(first.workdir / "checkpoints" / "latest")  # as on a disk with room for weights alone
+    second = tiny_trainer(train__head_learning_rate=1e-3)
+    assert len(second.train()) == 3 and second.finished
+
+
+def test_weights_that_there_was_no_room_for_are_evaluated_and_saved_again(tiny_trainer, monkeypatch):
+    trainer, whole = tiny_trainer(), Checkpoints.save_best
+
+    def full(*_):
+        raise UserError("make room")
+
+    monkeypatch.setattr(Checkpoints, "save_best", full)
+    with pytest.raises(UserError, match="make room"):
+        trainer.train()
+    assert trainer.history == []
+    monkeypatch.setattr(Checkpoints, "save_best", whole)
+    assert [record["step"] for record in trainer.train()] == [9, 18, 27] and trainer.finished
+
+
+def test_r_drop_wants_dropout(tiny_config, tiny_data):
+    config = tiny_config.replace(model__name="linear", loss__r_drop=1.0)
+    model = LinearClassifier.from_pretrained(config.model.encoder, 2)
+    model.set_attributes(Dropout, rate=0.0)
+    with pytest.raises(UserError, match=r"^loss\.r_drop: 1\.0, but nothing of the model is dropped"):
+        Trainer(model, config, tiny_data.train, tiny_data.validation, devices=jax.devices()[:1])
 
 
 def test_reference_mode_fits_new_layers_at_the_padding_that_they_see(tiny_trainer):
