@@ -66,7 +66,7 @@ def measure_label_noise(config: ExperimentConfig, output: Path) -> None:
             file = output / f"{name}.json"
             data, digest = _load(config, name)
             measured: dict[str, Any] = read_json(file, "what this command writes") if file.exists() else {}
-            if measured.setdefault("settings", digest) != digest:
+            if measured.setdefault("settings", digest) != digest:  # which files of earlier versions do not tell
                 outdated = output / "outdated" / file.name
                 outdated.parent.mkdir(exist_ok=True)
                 file.replace(outdated)
@@ -86,7 +86,7 @@ def _load(config: ExperimentConfig, name: str) -> tuple[DataSplits, str]:
     train.require_single("amsdff noise")
     if test is None:
         raise UserError(f"datasets.{name}.data: has no test split, on which the cleaned labels are judged; name one")
-    data = DataSplits(train, train, test)
+    data = DataSplits(train, train, test)  # nothing is validated
     counted = {"data": dataclasses.asdict(settings.data), "encoder": settings.model.encoder, "model": "label noise"}
     return data, settings_digest(counted, data)
 

@@ -98,7 +98,7 @@ class _Protocol(HttpToolsProtocol):
     max_connections = 512
     _timer: asyncio.TimerHandle | None = None
     _head = 0
-    _ended = False
+    _head_ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -112,10 +112,10 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        awaited, self._ended = self._timer is not None, False
+        awaited, self._head_ended = self._timer is not None, False
         super().data_received(data)
         # Not of a piece in which a head has ended, or a body gone on, behind which another request may have begun.
-        if awaited and not self._ended:
+        if awaited and not self._head_ended:
             self._head += len(data)
         if self._timer is not None and self._head > LONGEST_HEAD:
             self._refuse(_TOO_LARGE, f"headers: expected at most {LONGEST_HEAD:,} bytes")
@@ -127,7 +127,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end()
-        self._ended = True
+        self._head_ended = True
         super().on_headers_complete()
 
     def _begin(self) -> None:
