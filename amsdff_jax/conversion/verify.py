@@ -109,8 +109,8 @@ def _check_reference(file: Path, reference: dict[str, np.ndarray], config: Folde
     shaped = ids.ndim == 2 and ids.shape == mask.shape and len(ids) and 0 < ids.shape[1] <= positions
     if not shaped or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= words:
         raise UserError(
-            f"{file}: input_ids {ids.shape} {ids.dtype} and attention_mask {mask.shape} do not suit a model of "
-            f"{positions} positions and {words} words"
+            f"{file}: input_ids {ids.shape} and attention_mask {mask.shape} do not suit a model of {positions} "
+            f"positions and {words} words"
         )
 
 

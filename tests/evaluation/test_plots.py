@@ -13,7 +13,7 @@ def test_learning_curves_show_every_record(number):
         for kind in ("train", "validation")
     ]
     for axes in plot_learning_curves(records, 1, "macro_f1").axes:
-        curves = [line for line in axes.lines if not line.get_label().startswith("best")]
+        curves = [line for line in axes.lines if not line.get_label().startswith("kept")]
         assert len(curves) == (3 if axes.get_title() == "accuracy" else 2)
         for line in curves:  # a line needs two points to be seen
             assert len(line.get_xdata()) == number
