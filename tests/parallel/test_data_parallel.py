@@ -79,10 +79,18 @@ def test_split_weights_and_optimizer_make_the_same_steps(config, tiny_data, tmp_
 @pytest.mark.slow
 def test_dropout_masks_do_not_depend_on_the_devices(config, tiny_data, tmp_path, split_small_arrays):
     windows = {"data__max_length": 12, "data__long_texts": "windows", "data__window_overlap": 2}
-    pieces = {"train__accumulation_steps": 2, "loss__contrastive": 0.3, "loss__r_drop": 0.5, **windows}
+    pieces = {"train__accumulation_steps": 2, "loss__contrastive": 0.3, **windows}
     reference = trajectory(config, tiny_data, tmp_path / "reference", 1, **pieces)
     for mode in PARALLEL_MODES:
         assert_near(reference, trajectory(config, tiny_data, tmp_path / mode, 8, **pieces, parallel__mode=mode))
+
+
+@pytest.mark.slow
+def test_both_passes_of_r_drop_do_not_depend_on_the_devices(config, tiny_data, tmp_path):
+    settings = {"model__name": "linear", "loss__r_drop": 0.5}
+    reference = trajectory(config, tiny_data, tmp_path / "reference", 1, **settings)
+    pmap = trajectory(config, tiny_data, tmp_path / "pmap", 8, **settings, parallel__mode="pmap")
+    assert_near(reference, pmap)
 
 
 def test_every_text_is_evaluated_once_on_eight_devices(tiny_trainer, tiny_data, tmp_path):
