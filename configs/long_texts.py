@@ -1,10 +1,9 @@
-"""Texts that are cut at 128 tokens, read at both ends, or read whole: three seeds on a frozen encoder.
+"""Texts cut at 128 tokens, read at both ends, or read whole: an attention pool on a frozen encoder, three seeds.
 
     python scripts/prepare_data.py reuters_r8         # and reuters_r52, reuters_r8_joined
     python scripts/run_experiments.py --config=configs/long_texts.py
 
-A quarter of the texts of R8 and R52 are longer than that. In `r8_joined` what decides comes after 200 words that do
-not. The report is written to results/long_texts-frozen.
+In `r8_joined` what decides comes after 200 words that do not. The report is written to results/long_texts-frozen.
 """
 
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 from amsdff_jax.experiments.settings import default_experiment, run_settings
 
 HERE = Path(__file__).parent
-HEADS = ("attention", "linear")
 
 
 def get_config():
@@ -24,10 +22,9 @@ def get_config():
         config.datasets.r8_joined.data[f"{split}_file"] = f"data/reuters_r8_joined/{split}.csv.gz"
     for settings in config.datasets.values():
         settings.data.max_windows = 8
-    for head in HEADS:
-        for long_texts in ("truncate", "head_tail", "windows"):
-            change = {"model": {"name": head}, "data": {"long_texts": long_texts}}
-            config.variants[f"{head}_{long_texts}"] = change
+    for long_texts in ("truncate", "head_tail", "windows"):
+        change = {"model": {"name": "attention"}, "data": {"long_texts": long_texts}}
+        config.variants[f"attention_{long_texts}"] = change
     config.reference = "attention_windows"
     config.mode = "frozen"
     return config
