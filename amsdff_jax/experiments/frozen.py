@@ -130,6 +130,8 @@ class _Sweep:
         model = next(iter(models.values()))
         check_run(model, config, data.train, data.validation)
         self._encode(models)
+        models = {seed: _in_float32(each) for seed, each in models.items()}
+        model = next(iter(models.values()))
         if config.train.data_dependent_init:
             self._fit_new_layers(models)
         self._steps_per_epoch = math.ceil(len(data.train) / config.train.batch_size)
@@ -246,6 +248,17 @@ class _Sweep:
         labels, truncated = dataset.tokens.labels, int(dataset.tokens.truncated.sum())
         members = range(len(self.members))
         return [Evaluation(labels, logits[:, member], truncated, seconds, self.task) for member in members]
+
+
+def _in_float32(model: PretrainedClassifier) -> PretrainedClassifier:
+    """The model with products in float32.
+
+    In bfloat16 XLA's CPU backend fails at a vmapped product whose left side is the same for all members, as the mean of
+    the tokens is without dropout: "Unsupported element type for DotThunk" (jaxlib 0.10.2, an Intel Xeon with AMX).
+    """
+    exact = model.for_platform(model.platform, compute_dtype="float32")
+    exact.needs_data_init = model.needs_data_init
+    return exact
 
 
 def _read_features(model: PretrainedClassifier, batch: FeatureBatch, dropout_key: jax.Array | None = None) -> Any:

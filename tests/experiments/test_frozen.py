@@ -87,3 +87,10 @@ def test_stopping_and_reference_semantics(tiny_config, tiny_data):
         run(config.replace(model__mask_padding=False), tiny_data, [0], [1e-2])
     with pytest.raises(UserError, match=r"^model\.lora_rank: 2, but the frozen mode .*; use mode=finetuned$"):
         run(config.replace(model__lora_rank=2), tiny_data, [0], [1e-2])
+
+
+def test_a_head_without_dropout_is_trained_whatever_the_encoder_computes_in(tiny_config, tiny_data):
+    """A vmapped product with one side in common, which XLA's CPU backend fails at in bfloat16."""
+    settings = {"model__name": "linear", "model__dropout_rate": 0.0, "model__compute_dtype": "bfloat16"}
+    (outcome,) = run_frozen(tiny_config.replace(**settings), tiny_data, [0], [1e-2, 1e-3], 1)
+    assert np.isfinite(outcome.evaluation.logits).all()
