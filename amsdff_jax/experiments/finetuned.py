@@ -9,9 +9,9 @@ from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.experiments.record import Outcome
-from amsdff_jax.models.registry import make_model
 from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.training.optimizer import without_idle_rates
+from amsdff_jax.training.train_run import new_model
 from amsdff_jax.training.trainer import Trainer
 
 
@@ -27,8 +27,7 @@ def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: 
       StoppedError: it said so; the same call resumes.
       UserError: anything wrong with settings or data.
     """
-    classes = config.model.num_classes or len(data.train.class_names)
-    model = make_model(dataclasses.replace(config.model, num_classes=classes), seed=config.seed)
+    model = new_model(config, data)
     config = dataclasses.replace(config, train=without_idle_rates(config.train, parameter_names(model)))
     trainer = Trainer(model, config, data.train, data.validation, workdir)
     history = trainer.train(should_stop=should_stop)

@@ -23,6 +23,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import read_rows
 from amsdff_jax.data.rows import text_of
 from amsdff_jax.data.sources import load_data
+from amsdff_jax.data.texts import Text
 from amsdff_jax.data.tokenization import tokenize
 from amsdff_jax.evaluation.calibration import softmax
 from amsdff_jax.evaluation.inference import Inference, make_forward, require_finite
@@ -39,8 +40,6 @@ DEFAULT_TEXTS = 200
 SNIPPETS_PER_TEXT = (1, 1, 1, 2, 3, 5, 9, 17)  # in turn, so that there are short, long and truncated texts
 
 LONGEST_DEFAULT = 512  # tokens; a batch of longer ones would take too much memory
-
-Text = str | tuple[str, str]
 
 BATCH_SIZES = (1, 7, 32)  # of the loader's calls; the last is repeated
 

@@ -12,6 +12,7 @@ from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.model_card import record_training
 from amsdff_jax.models.model_folder import read_model_folder
+from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.registry import make_model
 from amsdff_jax.parallel.data_parallel import Device
 from amsdff_jax.parallel.hosts import is_first_host
@@ -51,10 +52,20 @@ def train_run(config: Config, workdir: str | Path, stop: StopRequest | None = No
         return _train_and_report(trainer, data, config, stop.requested)
 
 
+def new_model(config: Config, data: DataSplits) -> PretrainedClassifier:
+    """The model that `config` describes, with as many classes as the data has unless it says otherwise.
+
+    Raises:
+      UserError: anything wrong with settings or encoder.
+    """
+    classes = config.model.num_classes or len(data.train.class_names)
+    return make_model(dataclasses.replace(config.model, num_classes=classes), seed=config.seed)
+
+
 def make_trainer(
     config: Config, data: DataSplits, workdir: str | Path, devices: Sequence[Device] | None = None
 ) -> Trainer:
-    """A trainer of the model that `config` describes, with as many classes as the data has unless it says otherwise.
+    """A trainer of the model that `config` describes.
 
     Args:
       devices: None: all there are.
@@ -62,9 +73,7 @@ def make_trainer(
     Raises:
       UserError: anything wrong with settings, encoder or folder.
     """
-    classes = config.model.num_classes or len(data.train.class_names)
-    model = make_model(dataclasses.replace(config.model, num_classes=classes), seed=config.seed)
-    return Trainer(model, config, data.train, data.validation, workdir, devices=devices)
+    return Trainer(new_model(config, data), config, data.train, data.validation, workdir, devices=devices)
 
 
 def _train_and_report(trainer: Trainer, data: DataSplits, config: Config, should_stop: Callable[[], bool]) -> bool:
