@@ -17,6 +17,7 @@ from amsdff_jax.models.variables import abstract_model
 from amsdff_jax.parallel.collectives import Collective, find_collectives
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.topology import Chip, Topology, find_topology
+from amsdff_jax.parallel.traffic import hbm_traffic
 from amsdff_jax.training.lowering import lower_train_step
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class StepPlan(NamedTuple):
     temporary: int
     collectives: list[Collective]
     flops: float
-    traffic: float
+    traffic: int
 
     @property
     def batch_size(self) -> int:
@@ -189,8 +190,8 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
             f"{config.train.batch_size // chips} a chip (out of memory{reason}); take fewer, or "
             "--config.model.rematerialize=True, or --config.parallel.mode=fsdp"
         ) from None
-    memory, cost = executable.memory_analysis(), executable.cost_analysis()
-    if memory is None or not cost:
+    memory, cost, program = executable.memory_analysis(), executable.cost_analysis(), executable.as_text()
+    if memory is None or not cost or not program:
         raise UserError(f"--topology={topology.name}: this libtpu does not tell what a step costs; install a newer one")
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return StepPlan(
@@ -206,7 +207,7 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
         memory.temp_size_in_bytes,
         find_collectives(executable),
         cost["flops"],
-        cost["bytes accessed"],
+        hbm_traffic(program),
     )
 
 

@@ -41,14 +41,15 @@ def find_collectives(executable: jax.stages.Compiled) -> list[Collective]:
         if chain:
             chains.add(chain[0])
         shapes, kind = instruction.groups()
-        size = _bytes(shapes)
+        size = count_bytes(shapes)
         if kind == "reduce-scatter" and devices:
             size *= int(devices[1])
         found.append(Collective("reduce-scatter" if sums_parts else kind, size))
     return found
 
 
-def _bytes(shapes: str) -> int:
+def count_bytes(shapes: str) -> int:
+    """Bytes of the arrays whose shapes stand in a text of HLO, such as `f32[2,3]`."""
     total = 0
     for _, bits, sizes in _SHAPE.findall(shapes):
         number = 1

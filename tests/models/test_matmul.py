@@ -23,18 +23,46 @@ def draw(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2e-2)])
-def test_a_gpu_gets_another_form_of_the_same_numbers(dtype, tolerance):
-    x, kernel, cotangent = (draw(*shape, seed=sum(shape)).astype(dtype) for shape in ((9, 5), (5, 6), (9, 6)))
-    pairs = [
-        (matmul._affine_on_gpu(x, kernel, draw(6)), matmul._affine(x, kernel, draw(6))),
-        *zip(matmul._gradients_on_gpu(x, kernel, cotangent), matmul._gradients(x, kernel, cotangent), strict=True),
-    ]
-    for on_gpu, elsewhere in pairs:
-        assert on_gpu.dtype == elsewhere.dtype
-        np.testing.assert_allclose(
-            on_gpu.astype("float32"), elsewhere.astype("float32"), rtol=tolerance, atol=tolerance
-        )
+# What one platform computes, what the others do, and the shapes of the arguments.
+FORMS = {
+    "dense on a GPU": (matmul._affine_on_gpu, matmul._affine, [(2, 9, 5), (5, 6), (6,)]),
+    "gradients on a GPU": (matmul._gradients_on_gpu, matmul._gradients, [(2, 9, 5), (5, 6), (2, 9, 6)]),
+    "dense on a TPU": (matmul._affine_on_tpu, matmul._affine, [(2, 9, 5), (5, 6), (6,)]),
+    "gradients on a TPU": (matmul._gradients_on_tpu, matmul._gradients, [(2, 9, 5), (5, 6), (2, 9, 6)]),
+    "gradients of one row a text on a TPU": (matmul._gradients_on_tpu, matmul._gradients, [(9, 5), (5, 6), (9, 6)]),
+    "inner products on a TPU": (
+        matmul._inner_products_on_tpu,
+        matmul._inner_products,
+        [(2, 5, 3, 4), (2, 7, 3, 4)],
+    ),
+    "their gradients on a TPU": (
+        matmul._inner_product_gradients_on_tpu,
+        matmul._inner_product_gradients,
+        [(2, 5, 3, 4), (2, 7, 3, 4), (2, 3, 5, 7)],
+    ),
+    "weighted sums on a TPU": (
+        matmul._weighted_sums_on_tpu,
+        matmul._weighted_sums,
+        [(2, 3, 5, 7), (2, 7, 3, 4)],
+    ),
+    "gradients of the sums on a TPU": (
+        matmul._weighted_sum_gradients_on_tpu,
+        matmul._weighted_sum_gradients,
+        [(2, 3, 5, 7), (2, 7, 3, 4), (2, 3, 5, 4)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("name", FORMS)
+def test_other_platforms_get_other_forms_of_the_same_numbers(name, dtype, tolerance):
+    form, default, shapes = FORMS[name]
+    arguments = [draw(*shape, seed=seed).astype(dtype) for seed, shape in enumerate(shapes)]
+    pairs = zip(jax.tree.leaves(form(*arguments)), jax.tree.leaves(default(*arguments)), strict=True)
+    for value, expected in pairs:
+        assert value.dtype == expected.dtype and value.shape == expected.shape
+        value, expected = value.astype("float32"), expected.astype("float32")
+        np.testing.assert_allclose(value, expected, atol=tolerance * float(jnp.abs(expected).max()))
 
 
 @pytest.mark.parametrize("tokens", [64, 96, 7], ids=["a block", "blocks", "odd"])
