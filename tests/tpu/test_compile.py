@@ -16,8 +16,9 @@ from amsdff_jax.models.model_folder import SavedModel
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.models.variables import abstract_model, make_inference_variables
-from amsdff_jax.parallel.collectives import Collective, count_bytes, find_collectives
+from amsdff_jax.parallel.collectives import Collective, find_collectives
 from amsdff_jax.parallel.data_parallel import SMALLEST_SPLIT, DataParallel
+from amsdff_jax.parallel.hlo import count_bytes
 from amsdff_jax.parallel.topology import find_topology
 from amsdff_jax.parallel.traffic import hbm_traffic
 from amsdff_jax.training.lowering import lower_train_step
