@@ -62,7 +62,7 @@ def filled_folder(folder: Path | None, resumable: bool = False) -> Iterator[Path
     each, of which that of the first to end stays; what the others have mapped of theirs they can still read.
 
     Args:
-      folder: what is there already is removed, for it is damaged; None: there is no cache.
+      folder: that is not there, or is by the end, by another that was sooner; None: there is no cache.
       resumable: what a killed process, or an error, has left is given to the next that asks for the same `folder`;
         otherwise it is removed.
 
@@ -116,7 +116,6 @@ def remembered(folder: Path | None, question: str, answer: Callable[[], str]) ->
 def _open_partial(folder: Path, resumable: bool) -> tuple[Path, IO[bytes]]:
     """A folder to fill and its lock; one that nobody fills any more is taken over, or removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
     for partial in sorted(folder.parent.glob(f"{folder.name}.*.partial")):
         with contextlib.suppress(OSError):
             lock = (partial / LOCK).open("ab")

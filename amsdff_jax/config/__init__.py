@@ -190,7 +190,8 @@ class DataConfig:
         require_choice("data.source", self.source, ("files", "tfds", "huggingface", "bundled", "newsgroups20"))
         columns = [split_columns(getattr(self, name), f"data.{name}") for name in ("text_column", "text_pair_column")]
         require(bool(columns[0]), "data.text_column", self.text_column, "the name of a column")
-        split_columns(self.label_columns, "data.label_columns")
+        labels = split_columns(self.label_columns, "data.label_columns")
+        require(len(set(labels)) == len(labels), "data.label_columns", self.label_columns, "different columns")
         order = split_columns(self.label_order, "data.label_order")
         fits = len(set(order)) == len(order) != 1
         require(fits, "data.label_order", self.label_order, "two or more different names of classes, such as bad,good")

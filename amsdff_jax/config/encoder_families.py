@@ -67,6 +67,11 @@ DEBERTA_FIXED = GELU | {
 def _adapt_modernbert(values: dict[str, Any]) -> dict[str, Any]:
     """Since version 5 of transformers blocks are listed one by one, and their rotary bases stand in a dict."""
     kinds, ropes = values.pop("layer_types", None), values.pop("rope_parameters", None)
+    radius, scaling = values.pop("sliding_window", None), values.pop("rope_scaling", None)
+    _require_unscaled("rope_scaling", scaling)
+    if radius is not None:  # which transformers takes before `local_attention`, that counts both sides
+        require(type(radius) is int, "sliding_window", radius, "a whole number")
+        values["local_attention"] = 2 * radius
     if isinstance(kinds, list) and kinds:
         every = kinds.index("full_attention", 1) if "full_attention" in kinds[1:] else len(kinds)
         expected = ["sliding_attention" if number % every else "full_attention" for number in range(len(kinds))]
@@ -75,10 +80,23 @@ def _adapt_modernbert(values: dict[str, Any]) -> dict[str, Any]:
     for kind, name in {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}.items():
         rope = ropes.get(kind) if isinstance(ropes, dict) else None
         if isinstance(rope, dict):
-            plain = rope.get("rope_type", "default") == "default"
-            require(plain, f"rope_parameters.{kind}.rope_type", rope.get("rope_type"), "'default'")
+            _require_unscaled(f"rope_parameters.{kind}", rope)
             values |= {name: rope["rope_theta"]} if "rope_theta" in rope else {}
     return values
+
+
+def _require_unscaled(field: str, rope: Any) -> None:
+    """Raises `UserError` unless rotary positions are turned by their own angles; older configs call the kind `type`."""
+    if rope:
+        rope = rope if isinstance(rope, dict) else {"rope_type": rope}
+        name = "rope_type" if "rope_type" in rope else "type"
+        require(rope.get(name, "default") == "default", f"{field}.{name}", rope.get(name), "'default'")
+
+
+def _adapt_distilbert(values: dict[str, Any]) -> dict[str, Any]:
+    """Sizes may have the names of the other families, which transformers takes before its own."""
+    names = {BERT_NAMES[name]: name for name in ("dim", "n_layers", "n_heads")}
+    return {names.get(name, name): value for name, value in sorted(values.items(), key=lambda item: item[0] in names)}
 
 
 def _adapt_deberta(values: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +114,7 @@ def _adapt_bert(values: dict[str, Any]) -> dict[str, Any]:
 ROBERTA = Family(RobertaConfig, BERT_NAMES, ABSOLUTE)
 
 FAMILIES = {
-    "distilbert": Family(EncoderConfig, {}, {"activation": ("gelu", "gelu")}),
+    "distilbert": Family(EncoderConfig, {}, {"activation": ("gelu", "gelu")}, _adapt_distilbert),
     "bert": Family(EncoderConfig, BERT_NAMES, ABSOLUTE | {"layer_norm_eps": (1e-12, 1e-12)}, _adapt_bert),
     "roberta": ROBERTA,
     "xlm-roberta": ROBERTA,
@@ -161,6 +179,8 @@ def _find_family(values: Mapping[str, Any]) -> tuple[Family, dict[str, Any]]:
     if family is None:
         known = ", ".join(map(repr, FAMILIES))
         raise UserError(f"model_type is {model_type!r:.100}, expected {known}, or a classifier's 'amsdff'")
+    decodes = values.get("is_decoder", False)
+    require(not decodes, "is_decoder", decodes, "false; a decoder's tokens see those before them alone")
     adapted = family.adapt(dict(values))
     for name, (expected, default) in family.fixed.items():
         if adapted.get(name, default) != expected:

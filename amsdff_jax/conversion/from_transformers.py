@@ -5,7 +5,7 @@ from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_path
-from amsdff_jax.base.validation import require
+from amsdff_jax.base.validation import require, shown
 from amsdff_jax.config import ModelConfig
 from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.data.tokenization import check_vocabulary, load_tokenizer
@@ -68,15 +68,17 @@ def from_transformers(source: str | Path, folder: str | Path) -> SavedModel:
     kind = NATIVE[encoder.native_type]
     rate = values.get(kind.dropout)
     rate = rate if isinstance(rate, (int, float)) else encoder.dropout
+    require(0 <= rate < 1, f"{file}: {kind.dropout or 'dropout'}", rate, "a number from 0 to below 1")
     config = ModelConfig(name=NATIVE_MODEL, encoder=str(source), num_classes=classes, dropout_rate=float(rate))
     check_sizes(config, encoder, tensors, str(weights), str(file))
     model = abstract_model(lambda rngs: MODELS[NATIVE_MODEL](config, encoder, rngs=rngs))
     load_state_dict(model, tensors, str(weights))
     tokenizer = load_tokenizer(place)
     check_vocabulary(tokenizer, encoder.vocab_size, str(place))
-    length = min(tokenizer.model_max_length, encoder.max_tokens)
-    if length < 3:
-        raise UserError(f"{place}: the tokenizer's model_max_length is {length}; expected at least 3")
+    longest = tokenizer.model_max_length
+    if type(longest) not in (int, float) or not longest >= 3:
+        raise UserError(f"{place}: the tokenizer's model_max_length is {shown(longest)}; expected a number, at least 3")
+    length = int(min(longest, encoder.max_tokens))
     single = reads_segments(stored)
     saved = SavedModel(model, tokenizer, names, length, reads_pairs=False if single else None, task=task)
     save_model(folder, saved)

@@ -33,6 +33,7 @@ from amsdff_jax.data.stored_texts import StoredTexts, joined, take
 
 MOST_LISTED = 20  # classes in a line of the log
 RANGES = 10  # of numbers, with equally many texts each
+LEAST_IN_RANGE = 5  # texts, or there are fewer ranges, for a split leaves one of each at least
 
 KINDS = {
     **dict.fromkeys(("single", "ordinal"), "one label a text"),
@@ -235,7 +236,7 @@ class TextDataset:
             return self.classes
         ranks = np.empty(len(self), np.int64)
         ranks[np.argsort(self.labels, kind="stable")] = np.arange(len(self))
-        return ranks * min(RANGES, len(self)) // len(self)
+        return ranks * min(RANGES, max(len(self) // LEAST_IN_RANGE, 1)) // len(self)
 
     @property
     def fingerprint(self) -> str:

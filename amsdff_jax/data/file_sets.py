@@ -36,7 +36,8 @@ def find_files(path: str) -> dict[str, str]:
     files = _expand(path)
     formats: dict[str, str] = {}
     for file in files:
-        formats.setdefault(format_of(file)[0], os.path.basename(file))
+        ending = format_of(file)[0].replace(".ndjson", ".jsonl")  # two names of one format
+        formats.setdefault(ending, os.path.basename(file))
     if len(formats) > 1:
         raise UserError(f"{path}: files of several formats ({', '.join(formats.values())}); expected one")
     if files == [path]:
@@ -73,7 +74,7 @@ def name_of(path: str) -> str:
 def _expand(path: str) -> list[str]:
     kind, names = expand_url(path) if is_url(path) else _expand_local(path)
     if kind == "folder":
-        wanted = [name for name in names if os.path.basename(name)[0] not in "._" and _is_format(name)]
+        wanted = [name for name in names if not os.path.basename(name).startswith((".", "_")) and _is_format(name)]
         return _sorted(path, wanted, f"ending in {', '.join(FORMATS)}")
     if kind == "file":
         return [path]

@@ -136,7 +136,7 @@ class _ListOfLabels:
             values = [value]
         else:
             raise UserError(f"{place}: expected a list of labels, as in other rows, got {shown(value)}")
-        return self._expand([label_of(each, place) for each in values])
+        return self._expand([label_of(each, place) for each in values], place)
 
     def encode(
         self, name: str, labels: list[list[str]], places: Sequence[str], class_names: Sequence[str]
@@ -153,13 +153,25 @@ class _ListOfLabels:
             raise UserError(f"{name}: column {self._config.label_column!r}: no row has a label; expected at least two")
         return tuple(find_class_names(name, labels, places, self._config))
 
-    def _expand(self, names: list[str]) -> list[str]:
-        """With a hierarchy the names that each name lies under, too."""
+    def _expand(self, names: list[str], place: str) -> list[str]:
+        """With a hierarchy the names that each name lies under, too; separators around a name do not count."""
         separator = self._config.label_hierarchy
         if not separator:
             return names
-        parts = [name.split(separator) for name in names]
-        return [separator.join(each[:depth]) for each in parts for depth in range(1, len(each) + 1)]
+        found = []
+        for name in names:
+            parts = [part.strip() for part in name.split(separator)]
+            while parts and not parts[-1]:
+                parts.pop()
+            while parts and not parts[0]:
+                parts.pop(0)
+            if not all(parts) or not parts:
+                problem = (
+                    f"{shown(name)} with nothing between two {separator!r}" if parts else f"nothing but {separator!r}"
+                )
+                raise UserError(f"{place}: label_hierarchy: expected names such as a{separator}b, got {problem}")
+            found += [separator.join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        return found
 
 
 class _ColumnALabel(_ListOfLabels):
@@ -178,12 +190,14 @@ class _ColumnALabel(_ListOfLabels):
         """The names of the columns that hold 1, or all numbers, float32, if there are others than 0 and 1."""
         numbers = [self._probability(row, column) for column in self._columns]
         if all(number in (0, 1) for number in numbers):
-            return self._expand([column for column, number in zip(self._columns, numbers, strict=True) if number])
+            return self._expand(
+                [column for column, number in zip(self._columns, numbers, strict=True) if number], row.place
+            )
         require_sum(math.fsum(numbers), self._place(row.place))
         return np.array(numbers, np.float32).tobytes()
 
     def encode(self, name: str, labels: list[Any], places: Sequence[str], class_names: Sequence[str]) -> EncodedLabels:
-        known: tuple[str, ...] = tuple(dict.fromkeys(self._expand(list(self._columns))))
+        known: tuple[str, ...] = tuple(dict.fromkeys(self._expand(list(self._columns), name)))
         if class_names and set(class_names) != set(known):
             raise UserError(
                 f"{name}: label_columns: expected a column for each of the classes {first_of(class_names)}, got "

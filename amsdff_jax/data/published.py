@@ -204,7 +204,7 @@ def _tfds(config: DataConfig, task: str) -> _Published:
             features,
             lambda wanted: ({each: _decoded(example[each]) for each in wanted} for example in source),
             [str(piece.filename) for piece in pieces],
-            [[piece.skip, piece.take] for piece in pieces],
+            [[os.path.basename(piece.filename), piece.skip, piece.take] for piece in pieces],
         )
 
     return _Published(builder.info.splits, split)

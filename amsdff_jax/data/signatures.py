@@ -23,7 +23,7 @@ _SIGNATURES = (
     (rb"\xfd7zXZ\0", "xz; unpack it, or pack it with gzip"),
     (rb"\x28\xb5\x2f\xfd", "zstd; its name must end in .zst, once for every time it is packed"),
     (rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07", "a 7z or RAR archive; unpack it"),
-    (rb".{257}ustar", "a tar archive; unpack it"),
+    (rb".{257}ustar(?:\0|  \0)", "a tar archive; unpack it"),
     (rb"\x80[\x02-\x05][\x80-\xff}\](c]", "a Python pickle; write it as CSV or Parquet"),
     (rb"\x93NUMPY|\x89HDF\r\n|Obj\x01|ORC[\x00-\x1f]", "a NumPy, HDF5, Avro or ORC file; write it as CSV or Parquet"),
     (rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a", "a picture"),

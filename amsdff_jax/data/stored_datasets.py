@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -64,13 +65,22 @@ def dataset_folder(
 
 
 def read_dataset(folder: Path | None, name: str) -> TextDataset | None:
-    """The dataset that lies in a folder of the cache; None: there is none, or it is damaged.
+    """The dataset that lies in a folder of the cache; None: there is none, or it was damaged, and has been removed.
 
     Args:
       name: what messages call it.
     """
     if folder is None or not folder.exists():
         return None
+    dataset = _read(folder, name)
+    if dataset is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    use_folder(folder)
+    return dataset
+
+
+def _read(folder: Path, name: str) -> TextDataset | None:
     try:
         facts = read_json(folder / FILE, "the record of stored texts")
         columns = {
@@ -82,11 +92,9 @@ def read_dataset(folder: Path | None, name: str) -> TextDataset | None:
         if _digest(labels) != facts["labels"] or (ratings is not None and _digest(ratings) != facts["ratings"]):
             return None
         pairs = columns.get("text_pairs")
-        dataset = TextDataset(columns["texts"], labels, facts["class_names"], pairs, columns["ids"], name, ratings)
+        return TextDataset(columns["texts"], labels, facts["class_names"], pairs, columns["ids"], name, ratings)
     except Exception:  # numpy, JSON and the dataset itself raise many kinds for damaged files
         return None
-    use_folder(folder)
-    return dataset
 
 
 class TextStore:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,12 @@ def _folder(dataset: TextDataset, *settings: Any) -> Path | None:
 
 def _tokenize_stored(dataset: TextDataset, tokenizer: Tokenizer, max_length: int, long_texts: str) -> TokenizedDataset:
     folder = _folder(dataset, tokenizer, max_length, long_texts)
-    if folder is not None:
+    if folder is not None and folder.exists():
         found = _read(lambda: _map(folder), dataset, tokenizer)
         if found is not None:
             use_folder(folder)
             return found
+        shutil.rmtree(folder, ignore_errors=True)  # what is there is damaged
     with (
         filled_folder(folder, resumable=True) as partial,
         storage_errors(partial),

@@ -39,7 +39,8 @@ class Calibration:
       kept: share of the texts that are not abstained from.
       precision: share of those whose predictions are right.
       label_probability: a label set holds the classes of at least this probability, and the predicted one.
-      coverage: the share of label sets that hold the truth, at least; 0: no label sets.
+      coverage: the share of label sets that hold the truth, at least, on average over draws of the texts; 0: no label
+        sets.
       label_set_size: mean number of classes in a set.
       texts: number of texts it was fitted on.
       file: name of the file that they came from.

@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from amsdff_jax.evaluation.multi_label_calibration import NEVER
 from amsdff_jax.interop.sequence_classification import is_native
 from amsdff_jax.models.model_folder import FolderConfig
 from amsdff_jax.reporting.render import render
@@ -100,7 +101,7 @@ def card_text(config: FolderConfig, facts: Facts, calibration: Facts | None, has
         split=split,
         values=values,
         class_table=_class_table(classes, training),
-        calibration_table=None if calibration is None else Table(KEY_AND_VALUE, list(_flat(calibration))),
+        calibration_table=None if calibration is None else _calibration_table(config, calibration),
         weakest=measured[:WEAKEST] if len(classes) > WEAKEST else [],
         unmeasured=[row["class"] for row in classes if not row["support"]],
         few_texts=FEW_TEXTS,
@@ -170,6 +171,14 @@ def _class_table(classes: Sequence[Facts], training: Facts) -> Table:
         rows.append((row["class"], *map(_number, numbers)))
     more = ("texts in training",) if seen else ()
     return Table(columns("class", "precision", "recall", "F1", "texts", *more), rows)
+
+
+def _calibration_table(config: FolderConfig, calibration: Facts) -> Table:
+    rows = list(_flat(calibration))
+    thresholds = calibration.get("thresholds", ())
+    for name, threshold in zip(config.class_names, thresholds, strict=False):
+        rows.append((f"threshold of {name}", "never given" if threshold == NEVER else _number(threshold)))
+    return Table(KEY_AND_VALUE, rows)
 
 
 def _flat(values: Facts, prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.config import Config, DataConfig
+from amsdff_jax.config import Config, DataConfig, TaskConfig
 from amsdff_jax.data.dataset import stratified_split
 from amsdff_jax.data.folds import stratified_folds
 from amsdff_jax.data.sources import DataSplits, load_data
@@ -135,15 +135,20 @@ def _prepare(config: ExperimentConfig, key: RunKey) -> tuple[Config, DataSplits,
     settings = dataclasses.asdict(run_config)
     if key.variant in OTHER_METHODS:  # nothing else changes what they do
         encoder = {} if key.variant == "tfidf" else {"encoder": run_config.model.encoder}
-        settings = {"data": settings["data"], "model": key.variant, **encoder}
+        # Where it is not the default, so that earlier records stay valid.
+        task = {} if run_config.task == TaskConfig() else {"task": settings["task"]}
+        settings = {"data": settings["data"], "model": key.variant, **encoder, **task}
     elif config.mode == "frozen":
         settings |= {"mode": "frozen", "learning_rates": config.learning_rates, "epochs": config.epochs}
     return run_config, data, settings_digest(settings, data)
 
 
 def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSplits:
-    # The seeds of a sweep on a frozen encoder share the features, and so the splits.
-    seed = 0 if config.mode == "frozen" or config.folds else key.seed
+    # The seeds of a sweep on a frozen encoder share the features, and so the splits. Validation texts that are reported
+    # are the same for all seeds, as a comparison text by text takes them to be; with draws of a few texts they differ.
+    fixed = config.mode == "frozen" or config.folds
+    fixed = fixed or (config.reported_split == "validation" and not run_config.data.shots)
+    seed = 0 if fixed else key.seed
     if config.folds and run_config.data.shots:
         problem = f"{run_config.data.shots}, but folds take all training and validation texts; expected 0, or folds=0"
         raise UserError(f"datasets.{key.dataset}.data.shots: {problem}")

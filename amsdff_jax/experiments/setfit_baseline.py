@@ -18,6 +18,7 @@ from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import compute_metrics
 from amsdff_jax.experiments.record import Outcome
 from amsdff_jax.interop.hub import find_encoder
+from amsdff_jax.training.start import with_task
 
 SMALLEST = np.finfo(np.float32).tiny
 
@@ -56,7 +57,8 @@ def run_setfit(config: Config, data: DataSplits) -> Outcome:
     # A class that training does not have gets no probability.
     logits = np.full((len(test), len(test.class_names)), np.log(SMALLEST), np.float32)
     logits[:, model.model_head.classes_] = np.log(np.maximum(probabilities, SMALLEST))
-    evaluation = Evaluation(test.labels, logits, truncated=0, seconds=seconds)
+    task = with_task(config, data.train).task.kind
+    evaluation = Evaluation(test.labels, logits, truncated=0, seconds=seconds, task=task)
     parameters = sum(parameter.numel() for parameter in model.model_body.parameters())
     metrics = compute_metrics(evaluation, test.class_names, config.loss)
     return Outcome(evaluation, metrics, parameters + model.model_head.coef_.size, train_seconds)

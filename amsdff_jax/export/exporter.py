@@ -92,6 +92,8 @@ def export_model(
     for name in ("text_column", "text_pair_column"):
         split_columns(given[name], f"--{name}")
     columns = dataclasses.replace(columns, **{name: value for name, value in given.items() if value})
+    if label_column:
+        columns = dataclasses.replace(columns, label_separator="", label_columns="", rater_columns="")
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
     saved.model.read_in_windows(None)  # texts of one window are all that an export takes

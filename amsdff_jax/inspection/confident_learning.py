@@ -1,7 +1,7 @@
 """How many labels are wrong, and as what: confident learning (Northcutt et al., 2021)."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from amsdff_jax.evaluation.significance import Interval, wilson
 
@@ -18,7 +18,11 @@ def class_thresholds(probabilities: Float[np.ndarray, "N C"], labels: Int[np.nda
     return np.where(counts, sums / np.maximum(counts, 1), np.inf)
 
 
-def confident_joint(probabilities: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"]) -> Int[np.ndarray, "C C"]:
+def confident_joint(
+    probabilities: Float[np.ndarray, "N C"],
+    labels: Int[np.ndarray, " N"],
+    judged: Bool[np.ndarray, " C"] | None = None,
+) -> Int[np.ndarray, "C C"]:
     """How many texts of each given label (row) are confidently of each class (column).
 
     That is the most probable one of the classes whose probability reaches its threshold; texts of which none does are
@@ -26,10 +30,13 @@ def confident_joint(probabilities: Float[np.ndarray, "N C"], labels: Int[np.ndar
 
     Args:
       probabilities, labels: as for `class_thresholds`.
+      judged: the classes that count, as labels and as what texts are of; None: all. A class of few texts has a
+        threshold near 0, which almost any text would reach.
     """
-    reached = probabilities >= class_thresholds(probabilities, labels)
+    judged = np.ones(probabilities.shape[1], bool) if judged is None else judged
+    reached = (probabilities >= class_thresholds(probabilities, labels)) & judged
     confident = np.where(reached, probabilities, -1).argmax(axis=1)
-    counted = reached.any(axis=1)
+    counted = reached.any(axis=1) & judged[labels]
     counts = np.zeros((probabilities.shape[1],) * 2, np.int64)
     np.add.at(counts, (labels[counted], confident[counted]), 1)
     return counts

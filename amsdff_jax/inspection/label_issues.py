@@ -143,7 +143,7 @@ def rank_labels(dataset: TextDataset, vectors: np.ndarray) -> LabelRanking:
     probe = cross_validate(inputs.vectors, labels, classes)
     neighbors = _neighbors(inputs.vectors, labels, classes)
     opinion = (probe.held_out + probe.trained + neighbors) / 3
-    counts = confident_joint(probe.held_out, labels) * judged[:, None]
+    counts = confident_joint(probe.held_out, labels, judged)
     rows = np.arange(len(labels))
     scores, suggested = np.where(judged[labels], 1 - opinion[rows, labels], 0), opinion.argmax(axis=1)
     order = np.argsort(-scores, kind="stable")

@@ -20,6 +20,7 @@ from amsdff_jax.interop.weights_file import ENCODER, WeightsFile, classifier_nam
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+LARGEST_ALPHA = 1e30
 A, B = ".lora_A.weight", ".lora_B.weight"  # what the names of an adapter's two matrices end in
 
 # What must stand in the configuration, where it says anything: all else computes something else, or on other weights.
@@ -136,6 +137,6 @@ def _read_config(file: Path) -> Callable[[int], float]:
             expected = first_of([repr(one) for one in EXPECTED.get(name, (None,))])
             raise UserError(f"{file}: {name:.100} is {shown(value)}, expected {expected}; merge these adapters in peft")
     alpha: Any = config.get("lora_alpha")
-    if config.get("peft_type") != "LORA" or type(alpha) not in (int, float) or not 0 < alpha < math.inf:
+    if config.get("peft_type") != "LORA" or type(alpha) not in (int, float) or not 0 < alpha < LARGEST_ALPHA:
         raise UserError(f"{file}: expected peft_type 'LORA' and a lora_alpha above 0, got lora_alpha {shown(alpha)}")
     return lambda rank: alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

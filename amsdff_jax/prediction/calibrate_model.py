@@ -102,7 +102,8 @@ def print_calibration(calibration: AnyCalibration, model: str) -> None:
 def _describe_intervals(calibration: RegressionCalibration) -> list[str]:
     return [
         f"intervals of the predicted {calibration.class_names[0]} ± {calibration.half_width:.4g} hold the truth of at "
-        f"least {calibration.coverage:.1%} of new texts, by {calibration.texts:,} texts of {calibration.file}"
+        f"least {calibration.coverage:.1%} of new texts, on average over such files as {calibration.file} with its "
+        f"{calibration.texts:,} texts"
     ]
 
 
@@ -147,8 +148,8 @@ def _describe_temperature(calibration: Calibration) -> tuple[Table, list[str]]:
         )
     if calibration.coverage:
         lines.append(
-            f"label sets hold the truth of at least {calibration.coverage:.1%} of new texts; they have "
-            f"{calibration.label_set_size:.2f} classes on average"
+            f"label sets hold the truth of at least {calibration.coverage:.1%} of new texts, on average over such "
+            f"files; they have {calibration.label_set_size:.2f} classes on average"
         )
         if calibration.label_set_size == 1:
             lines.append("every set is the predicted class alone, which is right at least that often: ask for more")

@@ -242,6 +242,7 @@ FAULTS = [
     ({"id2label": {"0": "a", "1": "b"}}, "config.json: id2label: expected 3 different names"),
     ({"activation": "relu"}, "activation is 'relu'; only 'gelu' is supported"),
     ({"n_layers": 3}, "n_layers is 3, but .* has 2"),
+    ({"seq_classif_dropout": 10**400}, "config.json: seq_classif_dropout: expected a number from 0 to below 1"),
 ]
 
 
@@ -253,6 +254,19 @@ def test_what_is_not_known_is_refused_in_one_line(change, message, make_folder, 
         from_transformers(folder, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("longest", "expected"), [(12.0, 12), (1e30, 512), ("12", None), (2, None)])
+def test_a_tokenizers_longest_text_is_any_number(longest, expected, make_folder, tmp_path):
+    folder = make_folder("distilbert")
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": longest}))
+    if expected is None:
+        with pytest.raises(UserError, match=r"model_max_length is .*; expected a number, at least 3"):
+            from_transformers(folder, tmp_path / "out")
+    else:
+        encoder = from_transformers(folder, tmp_path / "out").model.encoder_config
+        assert read_model_folder(tmp_path / "out").max_length == min(expected, encoder.max_tokens)
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -241,6 +241,12 @@ def test_stratified_split_keeps_shares_and_singletons():
     assert part.texts == again.texts != other.texts
 
 
+@pytest.mark.parametrize(("number", "fraction", "taken"), [(12, 0.4, 5), (10, 0.1, 1), (3, 0.5, 2), (200, 0.1, 20)])
+def test_a_split_of_numbers_is_as_large_as_asked_for(number, fraction, taken):
+    dataset = TextDataset([f"t{i}" for i in range(number)], np.arange(number) / 3, ("x",))
+    assert len(stratified_split(dataset, fraction, seed=0)[1]) == taken
+
+
 def test_split_of_singletons_is_refused():
     dataset = TextDataset(["a", "b"], [0, 1], ("x", "y"))
     with pytest.raises(UserError, match="too few texts"):

@@ -90,6 +90,12 @@ def test_what_names_no_set_of_files_is_one_line(path, message, folder):
     assert "\n" not in str(caught.value)
 
 
+def test_two_names_of_a_format_are_one_format(tmp_path):
+    for name in ("a.jsonl", "b.ndjson"):
+        (tmp_path / name).write_text(json.dumps({"text": name, "label": name[0]}))
+    assert read_file(str(tmp_path), DataConfig()).texts == ["a.jsonl", "b.ndjson"]
+
+
 def test_files_may_be_packed_each_in_its_way(folder):
     content = b"text,label\nf,z\n"
     (folder / "part-3.csv.zst").write_bytes(pyarrow.compress(content, codec="zstd", asbytes=True))

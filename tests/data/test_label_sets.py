@@ -72,6 +72,17 @@ def test_a_hierarchy_gives_what_a_name_lies_under(tmp_path):
     assert read_file(one, DataConfig(label_hierarchy=".")).labels.tolist() == [[1, 1, 0], [0, 0, 1]]
 
 
+def test_separators_around_a_name_make_no_class_without_one(tmp_path):
+    path = write_lines(tmp_path / "d.jsonl", [["/arts/music", "news/"], ["arts / music"]])
+    dataset = read_file(path, DataConfig(label_hierarchy="/"))
+    assert dataset.class_names == ("arts", "arts/music", "news")
+    assert dataset.labels.tolist() == [[1, 1, 1], [1, 1, 0]]
+    for name, problem in (("a//b", r"'a//b' with nothing between two '/'"), ("/", "nothing but '/'")):
+        path = write_lines(tmp_path / "d.jsonl", [["a"], [name]])
+        with pytest.raises(UserError, match=f"line 2, column 'label': label_hierarchy: expected .* got {problem}"):
+            read_file(path, DataConfig(label_hierarchy="/"))
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

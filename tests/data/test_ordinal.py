@@ -58,6 +58,13 @@ def test_what_has_no_order_says_so_in_a_line(tmp_path, rows, settings, expected)
     assert "\n" not in str(error.value)
 
 
+def test_settings_that_fit_no_row_are_told_once(tmp_path):
+    file = write_json_lines(tmp_path / "x.jsonl", WORDS)
+    with pytest.raises(UserError, match=r"^data\.label_order: expected nothing beside data\.label_columns") as error:
+        read_file(file, DataConfig(label_columns="a,b", label_order="b,a"), task="ordinal")
+    assert str(error.value).count("label_order: expected") == 1
+
+
 def test_an_order_goes_with_one_label_a_text(tmp_path):
     for task, rows in (("multi_label", [("a", ["x"]), ("b", ["y"])]), ("regression", [("a", 1.5), ("b", 2)])):
         file = write_json_lines(tmp_path / f"{task}.jsonl", rows)

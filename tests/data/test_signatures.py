@@ -88,6 +88,14 @@ def test_a_header_may_begin_like_another_format(header, tmp_path):
     assert [row.values["text"] for row in scan_rows(str(path))] == ["a"]
 
 
+def test_a_text_may_have_the_letters_of_an_archive_where_that_has_them(tmp_path):
+    path = tmp_path / "d.csv"
+    text = "m".rjust(257 - len("text\n")) + "ustard and custard"
+    path.write_text(f"text\n{text}\n")
+    assert path.read_bytes()[257:262] == b"ustar"
+    assert [row.values["text"] for row in scan_rows(str(path))] == [text]
+
+
 @pytest.mark.parametrize(
     ("ending", "name", "other"), [("gz", "gzip", "zstd; .* in .zst"), ("zst", "zstd", "gzip; .*gz")]
 )

@@ -436,6 +436,17 @@ def test_what_was_not_used_for_the_longest_time_goes_but_nothing_in_use(tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"c", "d", "file.npz"}
 
 
+def test_what_another_has_finished_meanwhile_stays(tmp_path):
+    ours, theirs = filled_folder(tmp_path / "a"), filled_folder(tmp_path / "a")
+    with theirs as partial:
+        (partial / "data").write_bytes(b"theirs")
+    with ours as partial:  # begins once the other has ended, after it had looked
+        assert (tmp_path / "a" / "data").read_bytes() == b"theirs"
+        (partial / "data").write_bytes(b"ours")
+    assert (tmp_path / "a" / "data").read_bytes() == b"theirs"
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}
+
+
 def test_answers_are_remembered_by_their_question(tmp_path):
     calls = []
 

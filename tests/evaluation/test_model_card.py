@@ -137,6 +137,18 @@ def test_calibration_is_shown_once_it_is_there(folder, tiny_config):
     assert "have not been calibrated" not in card
 
 
+def test_the_card_tells_the_thresholds_of_several_labels(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["amsdff"]["task"] = "multi_label"
+    (folder / "config.json").write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
+    (folder / "calibration.json").write_text('{"thresholds": [0.25, 2.0], "texts": 50}')
+    write_model_card(folder)
+    card = read(folder)
+    assert "| threshold of high | 0.2500 |" in card
+    assert "never given |" in card
+    assert "temperature" not in card
+
+
 @pytest.mark.expensive
 @pytest.mark.slow
 @pytest.mark.parametrize("language", [0, 1], ids=["jax", "pytorch"])

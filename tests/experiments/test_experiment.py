@@ -86,6 +86,29 @@ def test_settings_can_be_chosen_without_a_look_at_the_test_split(make_experiment
         make_experiment(folds=3, reported_split="validation")
 
 
+def test_all_seeds_report_the_same_validation_texts(make_experiment, tmp_path):
+    from amsdff_jax.experiments.experiment import _prepare
+
+    config = make_experiment(("linear",), seeds=2, mode="finetuned", reported_split="validation")
+    keys = config.run_keys("tiny", "linear")
+    first, second = (_prepare(config, key) for key in keys)
+    assert first[0].seed != second[0].seed
+    assert first[1].test.texts == second[1].test.texts
+    assert first[1].train.fingerprint == second[1].train.fingerprint
+
+
+def test_another_task_is_another_run(make_experiment, tiny_config, tmp_path):
+    from amsdff_jax.experiments.experiment import _prepare
+
+    config = make_experiment(("tfidf",), seeds=1)
+    ordinal = tiny_config.replace(task__kind="ordinal")
+    digests = {
+        _prepare(each, each.run_keys("tiny", "tfidf")[0])[2]
+        for each in (config, dataclasses.replace(config, datasets={"tiny": ordinal}))
+    }
+    assert len(digests) == 2
+
+
 def test_records_of_other_settings_are_never_reported_beside_new_ones(make_experiment, tmp_path):
     run_experiment(make_experiment(("linear", "tfidf")), tmp_path)
     changed = make_experiment(("linear", "tfidf"), epochs=1)

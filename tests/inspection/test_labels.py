@@ -44,6 +44,17 @@ def test_confident_joint_equals_numbers_by_hand():
     assert 0 < interval.low < first < interval.high < 1
 
 
+def test_a_class_that_is_not_judged_is_nothing_that_a_text_is_rather_of():
+    # The third class has a single text, and a threshold that all texts reach; of the others' thresholds none does.
+    probabilities = np.array(
+        [[0.6, 0.38, 0.02], [0.9, 0.08, 0.02], [0.3, 0.68, 0.02], [0.1, 0.88, 0.02], [0.6, 0.39, 0.01]]
+    )
+    labels = np.array([0, 0, 1, 1, 2])
+    assert confident_joint(probabilities, labels).tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 1]]
+    judged = np.array([True, True, False])
+    assert confident_joint(probabilities, labels, judged).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
 def test_a_label_of_which_no_text_is_confident_is_taken_for_right():
     counts = np.array([[0, 0], [1, 3]])
     np.testing.assert_allclose(calibrated_counts(counts, np.array([0, 0, 1])), [[2, 0], [0.25, 0.75]])

@@ -345,7 +345,20 @@ def test_a_shift_of_distances_is_a_gather():
         ("deberta-v2", {"pos_att_type": ["p2c"]}, r"pos_att_type is \['p2c'\]; only"),
         ("modernbert", {"layer_types": ["full_attention", "full_attention", "sliding_attention"]}, "layer_types"),
         ("modernbert", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_type: expected 'default'"),
+        (
+            "modernbert",
+            {"rope_parameters": {"sliding_attention": {"type": "linear", "factor": 4.0}}},
+            "type: expected 'd",
+        ),
+        (
+            "modernbert",
+            {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+            "rope_scaling.rope_type: expected 'def",
+        ),
+        ("modernbert", {"sliding_window": 2.5}, "sliding_window: expected a whole number"),
         ("modernbert", {"mlp_bias": True}, "mlp_bias is True; only False"),
+        ("roberta", {"model_type": "bert", "is_decoder": True}, "is_decoder: expected false; a decoder's"),
+        ("electra", {"is_decoder": True}, "is_decoder: expected false; a decoder's"),
         ("modernbert", {"num_attention_heads": 8}, "encoder dim: expected an even number of features"),
         ("roberta", {"max_position_embeddings": 4}, "max_position_embeddings: expected at least 4 more than pad_token"),
         ("roberta", {"position_embedding_type": "relative_key"}, "only 'absolute' is supported"),
@@ -365,6 +378,24 @@ def test_a_list_of_modernberts_blocks_says_how_often_attention_is_everywhere():
     bases = {"full_attention": {"rope_theta": 70.0}, "sliding_attention": {"rope_theta": 9.0, "rope_type": "default"}}
     config = read_encoder_values(TINY["modernbert"] | {"layer_types": kinds, "rope_parameters": bases})
     assert (config.global_attn_every_n_layers, config.global_rope_theta, config.local_rope_theta) == (3, 70.0, 9.0)
+
+
+def test_names_that_transformers_takes_first_are_taken_first():
+    values = TINY["modernbert"] | {
+        "local_attention": 128,
+        "sliding_window": 16,
+        "rope_scaling": {"rope_type": "default"},
+    }
+    assert read_encoder_values(values).local_attention == 32 == 2 * AutoConfig.for_model(**values).sliding_window
+    values = {
+        "model_type": "distilbert",
+        "hidden_size": 24,
+        "num_attention_heads": 6,
+        "n_heads": 2,
+        "num_hidden_layers": 3,
+    }
+    config, theirs = read_encoder_values(values), AutoConfig.for_model(**values)
+    assert (config.dim, config.n_heads, config.n_layers) == (theirs.dim, theirs.n_heads, theirs.n_layers) == (24, 6, 3)
 
 
 def test_positions_count_real_tokens_whatever_they_are_called():
