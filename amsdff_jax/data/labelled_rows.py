@@ -108,7 +108,7 @@ def label_rows(
             if size > limit and store is not None:
                 store.append(columns)
                 size, limit = 0, PIECE
-    if problems and reader is None and len({*problems}) == 1:  # no row is named: the settings are wrong
+    if len(problems) > 1 and len({*problems}) == 1:  # which names no row: the settings are wrong
         raise UserError(problems[0])
     if problems:
         raise UserError(f"{name}: {_summary(problems, number, number == first_bad + ROWS_AFTER_ERROR)}")

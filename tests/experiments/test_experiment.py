@@ -101,10 +101,11 @@ def test_another_task_is_another_run(make_experiment, tiny_config, tmp_path):
     from amsdff_jax.experiments.experiment import _prepare
 
     config = make_experiment(("tfidf",), seeds=1)
-    ordinal = tiny_config.replace(task__kind="ordinal")
+    single = dataclasses.replace(config, datasets={"tiny": tiny_config.replace(data__label_order="low,high")})
+    ordinal = tiny_config.replace(task__kind="ordinal", data__label_order="low,high")
     digests = {
         _prepare(each, each.run_keys("tiny", "tfidf")[0])[2]
-        for each in (config, dataclasses.replace(config, datasets={"tiny": ordinal}))
+        for each in (single, dataclasses.replace(config, datasets={"tiny": ordinal}))
     }
     assert len(digests) == 2
 
