@@ -86,10 +86,11 @@ def test_settings_can_be_chosen_without_a_look_at_the_test_split(make_experiment
         make_experiment(folds=3, reported_split="validation")
 
 
-def test_all_seeds_report_the_same_validation_texts(make_experiment, tmp_path):
+def test_all_seeds_report_the_same_validation_texts(make_experiment, tiny_config):
     from amsdff_jax.experiments.experiment import _prepare
 
     config = make_experiment(("linear",), seeds=2, mode="finetuned", reported_split="validation")
+    config = dataclasses.replace(config, datasets={"tiny": tiny_config.replace(data__validation_file="")})
     keys = config.run_keys("tiny", "linear")
     first, second = (_prepare(config, key) for key in keys)
     assert first[0].seed != second[0].seed
@@ -97,7 +98,7 @@ def test_all_seeds_report_the_same_validation_texts(make_experiment, tmp_path):
     assert first[1].train.fingerprint == second[1].train.fingerprint
 
 
-def test_another_task_is_another_run(make_experiment, tiny_config, tmp_path):
+def test_another_task_is_another_run(make_experiment, tiny_config):
     from amsdff_jax.experiments.experiment import _prepare
 
     config = make_experiment(("tfidf",), seeds=1)
