@@ -161,15 +161,11 @@ class _ListOfLabels:
         found = []
         for name in names:
             parts = [part.strip() for part in name.split(separator)]
-            while parts and not parts[-1]:
-                parts.pop()
-            while parts and not parts[0]:
-                parts.pop(0)
-            if not all(parts) or not parts:
-                problem = (
-                    f"{shown(name)} with nothing between two {separator!r}" if parts else f"nothing but {separator!r}"
-                )
-                raise UserError(f"{place}: label_hierarchy: expected names such as a{separator}b, got {problem}")
+            named = [depth for depth, part in enumerate(parts) if part]
+            parts = parts[named[0] : named[-1] + 1] if named else [""]
+            if not all(parts):
+                expected = f"names such as a{separator}b, with something on either side of {separator!r}"
+                raise UserError(f"{place}: label_hierarchy: expected {expected}, got {shown(name)}")
             found += [separator.join(parts[:depth]) for depth in range(1, len(parts) + 1)]
         return found
 

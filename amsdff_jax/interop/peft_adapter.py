@@ -20,7 +20,7 @@ from amsdff_jax.interop.weights_file import ENCODER, WeightsFile, classifier_nam
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-LARGEST_ALPHA = 1e30
+LARGEST_ALPHA = 1e30  # beyond any that means something; JSON may hold integers that no float does
 A, B = ".lora_A.weight", ".lora_B.weight"  # what the names of an adapter's two matrices end in
 
 # What must stand in the configuration, where it says anything: all else computes something else, or on other weights.

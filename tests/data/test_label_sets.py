@@ -77,9 +77,9 @@ def test_separators_around_a_name_make_no_class_without_one(tmp_path):
     dataset = read_file(path, DataConfig(label_hierarchy="/"))
     assert dataset.class_names == ("arts", "arts/music", "news")
     assert dataset.labels.tolist() == [[1, 1, 1], [1, 1, 0]]
-    for name, problem in (("a//b", r"'a//b' with nothing between two '/'"), ("/", "nothing but '/'")):
+    for name in ("a//b", "/"):
         path = write_lines(tmp_path / "d.jsonl", [["a"], [name]])
-        with pytest.raises(UserError, match=f"line 2, column 'label': label_hierarchy: expected .* got {problem}"):
+        with pytest.raises(UserError, match=f"line 2, column 'label': label_hierarchy: expected .* got '{name}'"):
             read_file(path, DataConfig(label_hierarchy="/"))
 
 
