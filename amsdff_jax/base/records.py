@@ -65,8 +65,7 @@ def set_aside(file: Path, error: Exception) -> None:
     Raises:
       UserError: the file cannot be renamed.
     """
-    names = (file.with_name(f"{file.name}.damaged{number or ''}") for number in itertools.count())
-    free = next(name for name in names if not name.exists())
+    free = free_name(file.with_name(f"{file.name}.damaged"))
     try:
         file.replace(free)
     except FileNotFoundError:  # another host has done so
@@ -74,6 +73,12 @@ def set_aside(file: Path, error: Exception) -> None:
     except OSError as problem:
         raise UserError(f"{error}; it cannot be renamed ({problem.strerror}): move it away") from None
     logger.warning("%s; it is now called %s, and a new one is begun", error, free.name)
+
+
+def free_name(file: Path) -> Path:
+    """The file itself, or the first of its name and a number that is not there yet."""
+    names = (file.with_name(f"{file.name}{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 def _log_record(line: bytes) -> dict[str, Any] | None:

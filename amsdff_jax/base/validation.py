@@ -38,7 +38,7 @@ def build(kind: type[Built], values: Any, prefix: str) -> Built:
         if dataclasses.is_dataclass(kinds[name]) and not isinstance(value, kinds[name]):
             arguments[name] = build(kinds[name], value, f"{prefix}{name}.")
         else:
-            arguments[name] = _coerce(value, kinds[name], f"{prefix}{name}")
+            arguments[name] = coerce(value, kinds[name], f"{prefix}{name}")
     return kind(**arguments)
 
 
@@ -99,7 +99,7 @@ def first_of(parts: Sequence[str], separator: str = ", ", most: int = MOST_PARTS
     return separator.join(part if len(part) <= LONGEST else f"{part[:LONGEST]}…" for part in parts[:most]) + more
 
 
-def _coerce(value: Any, kind: Any, field: str) -> Any:
+def coerce(value: Any, kind: Any, field: str) -> Any:
     """`value` as the annotated type `kind`; an int may stand for a float and a list for a tuple."""
     if kind is Any:  # the dataclass checks it by itself
         return value
@@ -108,7 +108,7 @@ def _coerce(value: Any, kind: Any, field: str) -> Any:
             kinds = typing.get_args(kind)
             kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
             if len(value) == len(kinds):
-                return tuple(_coerce(item, item_kind, field) for item, item_kind in zip(value, kinds, strict=True))
+                return tuple(coerce(item, item_kind, field) for item, item_kind in zip(value, kinds, strict=True))
     elif kind is float and type(value) is int:
         with contextlib.suppress(OverflowError):
             return float(value)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.base.records import free_name
 from amsdff_jax.config import Config, DataConfig, TaskConfig
 from amsdff_jax.data.dataset import stratified_split
 from amsdff_jax.data.folds import stratified_folds
@@ -76,23 +77,26 @@ def _plan(config: ExperimentConfig) -> Iterator[list[RunKey]]:
 
 def _set_outdated_aside(config: ExperimentConfig, output: Path) -> None:
     """Moves every record away that is of other settings or data than `config` has now."""
+    unchecked: dict[str, UserError] = {}
     for key in (key for keys in _plan(config) for key in keys):
         file = key.file(output)
-        if file.exists() and not _is_current(config, key, file):
-            outdated = output / "outdated" / file.relative_to(output / "runs")
+        try:
+            is_current = not file.exists() or _is_current(config, key, file)
+        except UserError as error:  # data that is not there at the moment tells nothing about the record
+            unchecked.setdefault(key.dataset, error)
+            continue
+        if not is_current:
+            outdated = free_name(output / "outdated" / file.relative_to(output / "runs"))
             outdated.parent.mkdir(parents=True, exist_ok=True)
             file.replace(outdated)
             logger.info("%s: its record is not of these settings and data; moved to %s", key, outdated)
+    for dataset, error in unchecked.items():
+        logger.warning("%s: its records stay, and cannot be told from those of other settings (%s)", dataset, error)
 
 
 def _is_current(config: ExperimentConfig, key: RunKey, file: Path) -> bool:
-    record = RunRecord.read(file)
-    if record is None:  # it was damaged, and is out of the way
-        return True
-    try:
-        return record.settings == _prepare(config, key)[2]
-    except UserError:  # data that is not there at the moment tells nothing about the record
-        return True
+    record = RunRecord.read(file)  # None: it was damaged, and is out of the way
+    return record is None or record.settings == _prepare(config, key)[2]
 
 
 def _make(

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -67,15 +67,11 @@ def run_frozen(
 
     Raises:
       StoppedError: `should_stop` said so; nothing is kept.
-      UserError: reference semantics, in which the encoder's output on padding counts; adapters; settings and data that
-        do not go together; a seed for which every learning rate led to numbers that are not finite.
+      UserError: a setting that decides nothing here, or could not (`_refused`); settings and data that do not go
+        together; a seed for which every learning rate led to numbers that are not finite.
     """
-    if not config.model.mask_padding:
-        problem = "reference semantics read the encoder's output on padding, which the frozen mode does not keep"
-        raise UserError(f"model.mask_padding: {problem}; use mode=finetuned")
-    if config.model.lora_rank:
-        problem = f"{config.model.lora_rank}, but the frozen mode runs the encoder once, before anything could adapt it"
-        raise UserError(f"model.lora_rank: {problem}; use mode=finetuned")
+    for field, value, problem in _refused(config):
+        raise UserError(f"{field}: {value}, but {problem}; use mode=finetuned")
     sweep = _Sweep(config, data, seeds, learning_rates, epochs)
     best, values, curves = sweep.train(should_stop)
     evaluations = sweep.evaluate(best, sweep.test)
@@ -96,6 +92,26 @@ def run_frozen(
         seconds, curve = sweep.seconds / len(sweep.members), tuple(curves[chosen])
         outcomes.append(Outcome(evaluations[chosen], metrics, sweep.parameters, seconds, curve, rate))
     return outcomes
+
+
+def _refused(config: Config) -> Iterator[tuple[str, Any, str]]:
+    """The settings that would not do what they do in a run whose encoder learns: field, value and reason."""
+    model, train = config.model, config.train
+    if not model.mask_padding:
+        reason = "reference semantics read the encoder's output on padding, which the frozen mode does not keep"
+        yield "model.mask_padding", model.mask_padding, reason
+    if model.lora_rank:
+        reason = "the frozen mode runs the encoder once, before anything could adapt it"
+        yield "model.lora_rank", model.lora_rank, reason
+    for field in ("linear_probe", "init_from", "max_steps"):
+        if getattr(train, field):
+            yield f"train.{field}", getattr(train, field), "the frozen mode begins and ends its runs in its own way"
+    if not train.keep_best:
+        yield (
+            "train.keep_best",
+            train.keep_best,
+            "the frozen mode keeps the best epoch, by the validation split",
+        )
 
 
 class _Sweep:

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import read_json, user_errors, write_json, write_text
+from amsdff_jax.base.records import free_name
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.sources import DataSplits, load_source
 from amsdff_jax.data.token_cache import tokenize_once
@@ -67,7 +68,7 @@ def measure_label_noise(config: ExperimentConfig, output: Path) -> None:
             data, digest = _load(config, name)
             measured: dict[str, Any] = read_json(file, "what this command writes") if file.exists() else {}
             if measured.setdefault("settings", digest) != digest:  # which files of earlier versions do not tell
-                outdated = output / "outdated" / file.name
+                outdated = free_name(output / "outdated" / file.name)
                 outdated.parent.mkdir(exist_ok=True)
                 file.replace(outdated)
                 logger.info("%s: is not of these settings and data; moved to %s", file, outdated)
@@ -87,7 +88,9 @@ def _load(config: ExperimentConfig, name: str) -> tuple[DataSplits, str]:
     if test is None:
         raise UserError(f"datasets.{name}.data: has no test split, on which the cleaned labels are judged; name one")
     data = DataSplits(train, train, test)  # nothing is validated
-    counted = {"data": dataclasses.asdict(settings.data), "encoder": settings.model.encoder, "model": "label noise"}
+    parts = dataclasses.asdict(settings)
+    # All that the encoder's vectors depend on, its random weights too.
+    counted = {name: parts[name] for name in ("data", "model", "seed")} | {"command": "noise"}
     return data, settings_digest(counted, data)
 
 

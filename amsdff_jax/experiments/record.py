@@ -3,16 +3,16 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import user_errors, write_json
+from amsdff_jax.base.files import user_errors, user_path, write_json
 from amsdff_jax.base.records import read_record, set_aside
-from amsdff_jax.base.validation import build, require
+from amsdff_jax.base.validation import build, flatten, require
 from amsdff_jax.config import Config, TrainConfig
 from amsdff_jax.config.field_roles import DATA_PATHS, NEWER_THAN_RECORDS, TRACKING_FIELDS
 from amsdff_jax.config.renamed import FORMER_NAMES
@@ -21,7 +21,11 @@ from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import best_metric
 from amsdff_jax.experiments.settings import RunKey
+from amsdff_jax.interop.hub import sha256
 
+# What may name files of weights or of a tokenizer, and the files of a folder that decide what it computes.
+MODEL_PATHS = ("model.encoder", "model.encoder_config", "data.tokenizer", "train.init_from", "encoder")
+MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*", "vocab*", "merges.txt", "*.model")
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
 ORDINAL_METRICS = ("quadratic_weighted_kappa", "off_by_one_accuracy")  # beside them, of ordered classes
 CURVE = ("epoch", "accuracy", "loss")
@@ -117,19 +121,39 @@ def _check(record: RunRecord) -> None:
 
 
 def settings_digest(settings: Mapping[str, Any], data: DataSplits) -> str:
-    """A digest of a run's settings and texts; where the texts lie does not count.
+    """A digest of a run's settings and texts, and of the weights that it begins with; where texts lie does not count.
 
     Args:
       settings: nested, ready for JSON; `data` holds the fields of `DataConfig`.
+
+    Raises:
+      UserError: a file of weights or of a tokenizer that cannot be read.
     """
     kind = settings["task"]["kind"] if "task" in settings else "single"
     counted = {name: _what_counts(name, values, kind) for name, values in settings.items()}
     kept = {name: values for name, values in counted.items() if values != {}}  # of sections newer than records, too
+    if files := dict(_local_files(settings)):
+        kept["files"] = files
     digest = hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=12)
     for split in data:
         if split is not None:
             _add(digest, split)
     return digest.hexdigest()
+
+
+def _local_files(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The files behind settings that name a file or folder here, which may be of other content the next time.
+
+    A short name and a hub id stand for what they name.
+    """
+    for name, value in flatten(settings).items():
+        place = user_path(value) if name in MODEL_PATHS and value else None
+        if place is None or not place.exists():
+            continue
+        files = [place] if place.is_file() else {file for pattern in MODEL_FILES for file in place.rglob(pattern)}
+        for file in sorted(files):
+            with user_errors(file, "read", f"check {name}"):
+                yield f"{name} {file.relative_to(place)}", sha256(file)
 
 
 def _what_counts(section: str, values: Any, kind: str) -> Any:

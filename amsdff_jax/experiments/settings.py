@@ -1,13 +1,15 @@
 """What an experiment is made of: datasets, variants of the model, and how often each is trained."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import import_file
-from amsdff_jax.base.validation import nearest, require, require_choice, without_config_dict
+from amsdff_jax.base.validation import coerce, nearest, require, require_choice, without_config_dict
 from amsdff_jax.config import Config
 from amsdff_jax.config.renamed import with_current_names
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 OTHER_METHODS = ("tfidf", "setfit")  # the variants that are not classifiers of this package
 MODES = ("finetuned", "frozen")
+# Fields of `train`, as a regular expression, that nothing reads in the frozen mode.
+FINETUNED_ONLY = (
+    r"epochs|\w*learning_rate(_table)?|accumulation_steps|patience|evaluate_every|checkpoint_every|log_every"
+)
 REPORTED_SPLITS = ("test", "validation")
 
 
@@ -80,25 +86,39 @@ class ExperimentConfig:
         """Builds and validates it from a nested mapping such as the `ConfigDict` of `configs/experiments.py`.
 
         Raises:
-          UserError: a name that does not exist, a value of the wrong type or out of range, a variant that does not
-            make a valid `Config`.
+          UserError: a name that does not exist, a value of the wrong type or out of range, nothing to train or to train
+            on, a variant that does not make a valid `Config`.
         """
         values = dict(without_config_dict(values))
-        known = [field.name for field in dataclasses.fields(cls)]
+        kinds = typing.get_type_hints(cls)
         for name in values:
-            if name not in known:
-                raise UserError(f"{name}: no such field{nearest(name, known)}")
+            if name not in kinds:
+                raise UserError(f"{name}: no such field{nearest(name, kinds)}")
+        sections = {name: values.pop(name, None) for name in ("datasets", "variants")}
+        for name, section in sections.items():
+            require(isinstance(section, Mapping) and bool(section), name, section, "names, and settings of each")
         datasets = {}
-        for name, settings in values.pop("datasets").items():
+        for name, settings in sections["datasets"].items():
             try:
                 datasets[name] = Config.from_dict(settings)
             except UserError as error:
                 raise UserError(f"datasets.{name}.{error}") from None
-        config = cls(datasets=datasets, **values)
+        others = {name: coerce(value, kinds[name], name) for name, value in values.items()}
+        config = cls(datasets=datasets, variants=sections["variants"], **others)
         for dataset in config.datasets:
             for variant in config.variants:
                 config.run_config(dataset, variant, 0)
+        require_choice("reference", config.reference, tuple(config.variants))
         return config
+
+    def check_changed(self, names: Iterable[str]) -> None:
+        """Raises `UserError` for a setting, by its dotted name, that is changed and decides nothing in this mode."""
+        for name in names:
+            if self.mode != "frozen" and name in ("learning_rates", "epochs"):
+                raise UserError(f"--config.{name}: decides nothing in mode={self.mode}; add --config.mode=frozen")
+            if self.mode == "frozen" and re.fullmatch(rf"(datasets|variants)\.[^.]+\.train\.({FINETUNED_ONLY})", name):
+                way_out = "use --config.learning_rates, --config.epochs, or --config.mode=finetuned"
+                raise UserError(f"--config.{name}: decides nothing in mode=frozen; {way_out}")
 
     def select(self, datasets: Sequence[str], variants: Sequence[str]) -> "ExperimentConfig":
         """The experiment with some of the datasets and variants only; an empty list keeps all.

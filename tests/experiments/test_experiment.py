@@ -55,9 +55,13 @@ def test_other_settings_are_other_runs(make_experiment, tmp_path):
     run_experiment(make_experiment(("linear",)), tmp_path)
     before = records(tmp_path)["linear-seed0"]
     run_experiment(make_experiment(("linear",), epochs=1), tmp_path)
-    assert records(tmp_path)["linear-seed0"].settings != before.settings
-    assert len(records(tmp_path)["linear-seed0"].curve) == 1
+    second = records(tmp_path)["linear-seed0"]
+    assert second.settings != before.settings
+    assert len(second.curve) == 1
     assert RunRecord.read(tmp_path / "outdated" / "tiny" / "linear-seed0.json") == before
+    run_experiment(make_experiment(("linear",), epochs=1, learning_rates=(1e-3,)), tmp_path)
+    assert RunRecord.read(tmp_path / "outdated" / "tiny" / "linear-seed0.json") == before
+    assert RunRecord.read(tmp_path / "outdated" / "tiny" / "linear-seed0.json1") == second
 
 
 def test_a_rate_that_a_variant_has_no_use_for_fails_none(make_experiment, tiny_config, tmp_path):
@@ -131,7 +135,7 @@ def test_the_report_is_over_all_models_though_some_were_not_asked_for(make_exper
     assert set(rows) == {"linear", "tfidf"} and rows["tfidf"]["p_mcnemar"]
 
 
-def test_records_outlive_data_that_is_away_for_a_while(make_experiment, tmp_path):
+def test_records_outlive_data_that_is_away_for_a_while(make_experiment, tmp_path, caplog):
     config = make_experiment(("tfidf",), seeds=1)
     run_experiment(config, tmp_path)
     before = records(tmp_path)
@@ -139,6 +143,8 @@ def test_records_outlive_data_that_is_away_for_a_while(make_experiment, tmp_path
     config.datasets["tiny"] = settings.replace(data__train_file=str(tmp_path / "away.csv"))
     run_experiment(config, tmp_path)
     assert records(tmp_path) == before
+    assert "tiny: its records stay, and cannot be told from those of other settings (" in caplog.text
+    assert "away.csv" in caplog.text
 
 
 def test_a_dataset_that_is_not_asked_for_is_left_alone(make_experiment, tmp_path):

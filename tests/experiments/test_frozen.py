@@ -77,16 +77,25 @@ def test_texts_are_encoded_whole_and_epochs_read_excerpts(tiny_config, tiny_data
     np.testing.assert_allclose(whole.features[slice(*whole.tokens.offsets[row : row + 2])], alone, atol=2e-3)
 
 
-def test_stopping_and_reference_semantics(tiny_config, tiny_data):
+def test_a_sweep_stops_when_asked(tiny_config, tiny_data):
     from amsdff_jax.evaluation.inference import StoppedError
 
     config = tiny_config.replace(model__name="linear")
     with pytest.raises(StoppedError):
         run_frozen(config, tiny_data, [0], [1e-2], 1, should_stop=lambda: True)
-    with pytest.raises(UserError, match=r"model\.mask_padding: reference semantics"):
-        run(config.replace(model__mask_padding=False), tiny_data, [0], [1e-2])
-    with pytest.raises(UserError, match=r"^model\.lora_rank: 2, but the frozen mode .*; use mode=finetuned$"):
-        run(config.replace(model__lora_rank=2), tiny_data, [0], [1e-2])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("model.mask_padding", False), ("model.lora_rank", 2), ("train.linear_probe", True)),
+        *(("train.init_from", "m.pt"), ("train.max_steps", 5), ("train.keep_best", False)),
+    ],
+)
+def test_what_would_decide_nothing_is_refused(field, value, tiny_config, tiny_data):
+    config = tiny_config.replace(model__name="linear", **{field.replace(".", "__"): value})
+    with pytest.raises(UserError, match=rf"^{field}: {value}, but .*; use mode=finetuned$"):
+        run(config, tiny_data, [0], [1e-2])
 
 
 def test_a_head_without_dropout_is_trained_whatever_the_encoder_computes_in(tiny_config, tiny_data):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -83,3 +84,22 @@ def test_the_digest_depends_on_settings_and_texts_and_not_on_their_place(tiny_co
         digest(tiny_config.replace(train__max_steps=4)), digest(tiny_config, text="w3"), digest(tiny_config, label=1),
     ]  # fmt: skip
     assert len({first, *changed}) == 6
+
+
+def test_the_digest_depends_on_the_content_of_an_encoder_that_lies_here(tiny_config, tiny_encoder, tmp_path):
+    data = TextDataset(["w1", "w2"], np.array([0, 1]), ("a", "b"))
+    folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    config = tiny_config.replace(model__encoder=str(folder), data__tokenizer=str(folder))
+
+    def digest():
+        return settings_digest(dataclasses.asdict(config), DataSplits(data, data, None))
+
+    first = digest()
+    (folder / "README.md").write_text("what it is")
+    assert digest() == first
+    for name in ("model.safetensors", "tokenizer.json"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content + b" ")
+        assert digest() != first
+        (folder / name).write_bytes(content)
+        assert digest() == first

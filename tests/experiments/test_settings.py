@@ -27,6 +27,11 @@ def test_the_configs_are_valid_and_every_variant_differs(name):
         ({"folds": 1}, "^folds: expected at least 2, or 0"),
         ({"mode": "frosen"}, r"^mode: .* did you mean frozen\?"),
         ({"learning_rates": ()}, "^learning_rates: expected one or more"),
+        ({"learning_rates": ("2e-3",)}, "^learning_rates: expected a number, got '2e-3'"),
+        ({"seeds": "3"}, "^seeds: expected a whole number"),
+        ({"reference": "amsdf"}, r"^reference: expected one of 'amsdff'; did you mean amsdff\?"),
+        ({"datasets": None}, "^datasets: expected names, and settings of each, got None"),
+        ({"variants": {}}, "^variants: expected names, and settings of each, got {}"),
         ({"variants": {"small": {"model": {"num_expert": 1}}}},
          r"^variants\.small\.model\.num_expert: no such field; did you mean num_experts\?"),
         ({"variants": {"small": {"model": {"num_experts": 0}}}}, r"^variants\.small\.model\.num_experts: expected"),
@@ -37,6 +42,20 @@ def test_mistakes_are_named(change, message):
     values = {"datasets": {"mine": {}}, "variants": {"amsdff": {}}} | change
     with pytest.raises(UserError, match=message):
         ExperimentConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        *(("finetuned", "learning_rates"), ("finetuned", "epochs")),
+        *(("frozen", "datasets.tiny.train.epochs"), ("frozen", "datasets.tiny.train.head_learning_rate")),
+    ],
+)
+def test_a_setting_that_decides_nothing_in_the_mode_is_refused(mode, name, make_experiment):
+    other = {"finetuned": "frozen", "frozen": "finetuned"}
+    with pytest.raises(UserError, match=rf"^--config\.{name}: decides nothing in mode={mode}; .*mode={other[mode]}$"):
+        make_experiment(mode=mode).check_changed(["seeds", "datasets.tiny.train.batch_size", name])
+    make_experiment(mode=other[mode]).check_changed([name])
 
 
 def test_a_selection_keeps_the_order_and_names_what_there_is(make_experiment):
