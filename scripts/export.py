@@ -18,13 +18,7 @@ FORMAT = flags.DEFINE_enum("format", "stablehlo", list(FORMATS), "What to export
 FILE = flags.DEFINE_string(
     "file", "", "CSV, TSV, JSON, JSONL or Parquet of texts to verify on; by default movie snippets."
 )
-TEXT_COLUMN = flags.DEFINE_string(
-    "text_column", "", "Column of the texts in --file, or several, as in title,body; by default as in training."
-)
-TEXT_PAIR_COLUMN = flags.DEFINE_string(
-    "text_pair_column", "", "Column of the second texts of pairs; by default as in training."
-)
-LABEL_COLUMN = flags.DEFINE_string("label_column", "", "With --int8: of the labels; by default as in training.")
+DATA = command_line.define_data_flags(labels=True)  # of --file
 INT8 = flags.DEFINE_bool(
     "int8", False, "With --format=onnx: dense layers multiply 8-bit integers, if that costs little on labelled texts."
 )
@@ -32,8 +26,9 @@ MAX_LOSS = flags.DEFINE_float(
     "max_loss", 0.005, "With --int8: what accuracy and macro F1 may lose, and the calibration error gain, as shares."
 )
 flags.mark_flags_as_required(["model", "output"])
-arguments.mark_flags_of("file", ["text_column", "text_pair_column"])
-arguments.mark_flags_of("int8", ["label_column", "max_loss"])
+OF_LABELS = [*command_line.LABEL_FLAGS, "label_type"]
+arguments.mark_flags_of("file", [name for name in command_line.DATA_FLAGS if name not in OF_LABELS])
+arguments.mark_flags_of("int8", [*OF_LABELS, "max_loss"])
 
 
 def main() -> int:
@@ -46,9 +41,7 @@ def main() -> int:
         OUTPUT.value,
         FORMAT.value,
         FILE.value,
-        TEXT_COLUMN.value,
-        TEXT_PAIR_COLUMN.value,
-        LABEL_COLUMN.value,
+        DATA(MODEL.value) if FILE.value else None,
         MAX_LOSS.value if INT8.value else None,
     )
     print(describe_verification(verification))

@@ -278,6 +278,12 @@ class TextDataset:
                 "when it is given class_names"
             )
 
+    def require_pairs(self, reads_pairs: bool | None, owner: str) -> None:
+        """Raises `UserError` unless these are pairs of texts if `owner` reads such, else single texts; None: any."""
+        if reads_pairs is not None and reads_pairs != (self.text_pairs is not None):
+            expected, found = ("pairs of texts", "single texts")[:: 1 if reads_pairs else -1]
+            raise UserError(f"{self.name}: has {found}, but {owner} {expected}; expected the same")
+
     def take(self, indices: np.ndarray, name: str) -> "TextDataset":
         """The texts at `indices`, in that order, or those for which a mask of N truth values says so."""
         rows = np.arange(len(self))[indices]
@@ -300,8 +306,7 @@ class TextDataset:
           UserError: they have not.
         """
         other.require_classes(self.class_names, self.name, self.task)
-        if (self.text_pairs is None) != (other.text_pairs is None):
-            raise UserError(f"{self.name} and {other.name}: expected pairs of texts in both or in none")
+        other.require_pairs(self.text_pairs is not None, self.name)
         pairs = None if self.text_pairs is None else joined(self.text_pairs, other.text_pairs or ())
         ratings = [each for each in (self.ratings, other.ratings) if each is not None]
         rated_alike = len(ratings) == 2 and ratings[0].shape[1] == ratings[1].shape[1]

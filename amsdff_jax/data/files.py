@@ -59,16 +59,16 @@ def wanted_columns(config: DataConfig) -> list[str]:
     return _distinct([*texts, *label_columns(config)])
 
 
-def read_rows(path: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(path: str, columns: Sequence[str] | None = None, config: DataConfig | None = None) -> Iterator[Row]:
     """The records of a file or of several, one by one, in order, in memory that does not grow with the file.
 
     Args:
-      path, columns: as for `scan_rows`.
+      path, columns, config: as for `scan_rows`.
 
     Raises:
       UserError: no such file, an unknown format, broken UTF-8 or a broken record, with its place.
     """
-    for row in scan_rows(path, columns):
+    for row in scan_rows(path, columns, config):
         if row.error:
             raise UserError(f"{path}: {row.error}")
         yield row

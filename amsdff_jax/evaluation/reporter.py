@@ -55,7 +55,7 @@ class Reporter:
         tokenizer, windows = saved.require_tokenizer(), model.windows
         self._evaluator = Evaluator(nnx.graphdef(model), self._config, tokenizer, parallel, buckets, windows)
         self._environment = describe_environment(model)
-        self._class_names = saved.class_names
+        self._class_names, self._reads_pairs = saved.class_names, saved.reads_pairs
         self._thresholds = calibration.thresholds if isinstance(calibration, MultiLabelCalibration) else ()
         self._evaluations: dict[Path, Evaluation] = {}
 
@@ -65,10 +65,12 @@ class Reporter:
         """The metrics of one dataset, whose tables are written to `directory`.
 
         Raises:
-          UserError: other classes than the model's, or a folder that cannot be written.
+          UserError: other classes than the model's, pairs of texts where it reads single ones or single ones where it
+            reads pairs, or a folder that cannot be written.
           StoppedError: `should_stop` said so.
         """
         dataset.require_classes(self._class_names, "the model", self.task)
+        dataset.require_pairs(self._reads_pairs, "the model")
         evaluation = self._evaluator.evaluate(self._variables, dataset, should_stop)
         evaluation = dataclasses.replace(evaluation, thresholds=self._thresholds)
         metrics = compute_metrics(evaluation, dataset.class_names, self._config.loss)

@@ -41,11 +41,13 @@ def write_explanations(
         raise UserError('no text to explain; give one or more, in quotes: "a text" "another text"')
     if compare and len(texts) != 2:
         raise UserError(f"--compare: takes two texts, got {len(texts)}")
-    files = [user_path(file) for file in (page, numbers) if str(file)]
-    for file in files:
+    files = {kind: user_path(file) for kind, file in (("page", page), ("numbers", numbers)) if str(file)}
+    if not files:
+        raise UserError("expected a file for the page, or for the numbers")
+    for file in files.values():
         _check_writable(file)
-    if len({file.resolve() for file in files}) < len(files):
-        raise UserError(f"{files[0]}: the same file for the page and the numbers; name another for either")
+    if len({file.resolve() for file in files.values()}) < len(files):
+        raise UserError(f"{files['page']}: the same file for the page and the numbers; name another for either")
     explainer = Explainer(read_model_folder(folder))
     explanations = []
     for number, text in enumerate(texts, start=1):
@@ -61,11 +63,13 @@ def write_explanations(
                 f"{100 * attributions.relative_error:.2f} % with gradients at {attributions.gradients} points"
             )
             explanations.append(explanation)
-    as_html = make_page(explanations, model_name(folder), compare)
-    as_json = to_json([explanation.to_dict() for explanation in explanations], indent=2) + "\n"
-    for file, content in zip(files, (as_html, as_json), strict=False):
+    contents = {
+        "page": make_page(explanations, model_name(folder), compare),
+        "numbers": to_json([explanation.to_dict() for explanation in explanations], indent=2) + "\n",
+    }
+    for kind, file in files.items():
         with user_errors(file, "written", "choose another file"):
-            write_text(file, content)
+            write_text(file, contents[kind])
         logger.info("written: %s", file)
 
 

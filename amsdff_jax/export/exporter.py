@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, read_json, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require, require_choice
-from amsdff_jax.config.columns import split_columns
+from amsdff_jax.config import DataConfig
 from amsdff_jax.config.encoder_families import encoder_values
 from amsdff_jax.data import long_texts
 from amsdff_jax.data.encoded_labels import label_kind
@@ -56,9 +56,7 @@ def export_model(
     output: str | Path,
     format: str = "stablehlo",
     file: str = "",
-    text_column: str = "",
-    text_pair_column: str = "",
-    label_column: str = "",
+    data: DataConfig | None = None,
     max_loss: float | None = None,
 ) -> Verification:
     """Exports a model, and keeps the export if it says the same as the model, run by its own loader.
@@ -70,8 +68,7 @@ def export_model(
       output: a new folder, or an export to be replaced.
       format: one of `FORMATS`.
       file: CSV, TSV, JSONL or Parquet of texts to verify on; "": movie snippets.
-      text_column, text_pair_column: of that file, or several, as in `DataConfig`; "": as the model was trained with.
-      label_column: with `max_loss`, of the labels; "": as the model was trained with.
+      data: its columns, and how a table is written; None: the columns that the model was trained with.
       max_loss: None: the export computes in float32. Else what accuracy and macro F1 on the file may lose, and the
         calibration error may gain, as shares.
 
@@ -87,25 +84,19 @@ def export_model(
     folder, output = user_path(folder), user_path(output).resolve()
     _check_replaceable(output)
     write = find_writer(format)
-    columns = recorded_columns(folder)
-    given = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
-    for name in ("text_column", "text_pair_column"):
-        split_columns(given[name], f"--{name}")
-    columns = dataclasses.replace(columns, **{name: value for name, value in given.items() if value})
-    if label_column:
-        columns = dataclasses.replace(columns, label_separator="", label_columns="", rater_columns="")
+    data = data or recorded_columns(folder)
     # So that it can be lowered for every platform, and computes as PyTorch does.
     saved = read_model_folder(folder, compute_dtype="float32", attention="xla")
     saved.model.read_in_windows(None)  # texts of one window are all that an export takes
     calibration = read_calibration(folder, saved.class_names, saved.task)
     if file:
-        check_pairs(saved.reads_pairs, columns.text_pair_column)
+        check_pairs(saved.reads_pairs, data.text_pair_column)
     if max_loss is None:
-        expected = run_model(saved, read_texts(file, columns) if file else default_texts(saved))
+        expected = run_model(saved, read_texts(file, data) if file else default_texts(saved))
     else:
         if label_kind(saved.task) != "single":
             raise UserError(f"--int8: judges models that give a text one class, and this is {saved.task}; leave it out")
-        labelled = read_file(file, columns, saved.class_names, saved.task)
+        labelled = read_file(file, data, saved.class_names, saved.task)
         labelled.require_classes(saved.class_names, "the model", saved.task)
         pairs = labelled.text_pairs
         texts = list(labelled.texts if pairs is None else zip(labelled.texts, pairs, strict=True))
@@ -149,6 +140,7 @@ def describe_export(
         "export.md.j2",
         format=format,
         class_names=saved.class_names,
+        reads_pairs=saved.reads_pairs,
         max_length=saved.max_length,
         long_texts=saved.long_texts,
         masks_padding=model.config.mask_padding,
@@ -249,6 +241,7 @@ def _write_config(file: Path, saved: SavedModel, format: str, calibration: AnyCa
         "class_names": list(saved.class_names),
         "max_length": saved.max_length,
         "long_texts": saved.long_texts,
+        "reads_pairs": saved.reads_pairs,
         "unknown_token_id": unknown_id(tokenizer),
         "split_special_tokens": bool(tokenizer.split_special_tokens),
         **number,

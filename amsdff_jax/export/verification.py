@@ -71,14 +71,14 @@ def read_texts(file: str, data: DataConfig) -> list[Text]:
 
     Args:
       file: CSV, TSV, JSON, JSONL or Parquet.
-      data: which columns hold them.
+      data: which columns hold them, and how a table is written.
 
     Raises:
       UserError: the file cannot be read or has no such column.
     """
     columns, pair_columns = split_columns(data.text_column), split_columns(data.text_pair_column)
     texts: list[Text] = []
-    for row in read_rows(file, [*columns, *pair_columns]):
+    for row in read_rows(file, [*columns, *pair_columns], data):
         try:
             text = text_of(row, columns)
             texts.append((text, text_of(row, pair_columns)) if pair_columns else text)

@@ -18,7 +18,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.chunks import Pause
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.labels import is_rising
-from amsdff_jax.data.rows import is_list, listed, plain
+from amsdff_jax.data.rows import is_list, is_missing, listed, plain
 from amsdff_jax.data.sources import complete_splits
 from amsdff_jax.data.texts import Text, checked, numbered
 from amsdff_jax.parallel.data_parallel import Device
@@ -112,6 +112,7 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(y, list) and any(map(is_list, y)):
             raise UserError("y: expected one class a text, got lists; `Trainer` learns several labels a text")
         config, devices, texts = self._make_config(), self._find_devices(), _as_texts(X)
+        _check_labels(y)
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         classes, indices = np.unique(labels, return_inverse=True)
@@ -202,6 +203,18 @@ class AmsdffClassifier(ClassifierMixin, BaseEstimator):
             given["seed"] = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         # The numbers of a search are NumPy's.
         return config.replace(**{name: plain(value) for name, value in given.items() if value is not None})
+
+
+def _check_labels(y: Any) -> None:
+    """Raises `UserError` for a missing label, or strings beside numbers, of which NumPy would make classes."""
+    if getattr(getattr(y, "dtype", None), "kind", "O") in "biufU":
+        return
+    labels = [plain(label) for label in listed(y, "y")]
+    for place, label in enumerate(labels):
+        if is_missing(label):
+            raise UserError(f"y[{place}]: expected a class, got {label}")
+    if 0 < sum(isinstance(label, str) for label in labels) < len(labels):
+        raise UserError("y: expected strings, numbers or truth values, got strings beside others")
 
 
 def _as_texts(texts: Iterable[Text]) -> list[Any]:

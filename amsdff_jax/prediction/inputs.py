@@ -1,5 +1,6 @@
 """Texts to label, from wherever they come, each as a record that knows its row."""
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,10 +12,11 @@ from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.chunks import Pause, with_pauses
 from amsdff_jax.data.files import scan_rows
 from amsdff_jax.data.lines import decode_lines
-from amsdff_jax.data.rows import text_of
+from amsdff_jax.data.rows import no_such_column, text_of
 
 PATIENCE = 0.2  # seconds without a line after which those that came are labelled
 LINES_AHEAD = 1024
+ROWS_OF_JSON = 100  # in which a column that is to be kept has to be found
 
 
 class Record(NamedTuple):
@@ -81,10 +83,19 @@ def file_records(path: str, data: DataConfig, keep_columns: Sequence[str] = ()) 
       keep_columns: go to the output as they are.
 
     Raises:
-      UserError: the file cannot be read, or is a table without one of the columns.
+      UserError: the file cannot be read, is a table without one of the columns, or is of JSON and no row of the first
+        `ROWS_OF_JSON` has one that is to be kept.
     """
     columns, pair_columns = split_columns(data.text_column), split_columns(data.text_pair_column)
-    for number, row in enumerate(scan_rows(path, [*columns, *pair_columns, *keep_columns], data), start=1):
+    rows = scan_rows(path, [*columns, *pair_columns, *keep_columns], data)
+    if keep_columns:  # which a table has, or there is an error; every row of JSON has its own
+        first = list(itertools.islice(rows, ROWS_OF_JSON))
+        found = list(dict.fromkeys(name for row in first for name in row.values))
+        for column in keep_columns if found else ():
+            if column not in found:
+                raise UserError(f"--keep_columns: {path} has {no_such_column(column, found)}")
+        rows = itertools.chain(first, rows)
+    for number, row in enumerate(rows, start=1):
         text, error = None, row.error
         if not error:
             try:

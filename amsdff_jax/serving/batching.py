@@ -126,17 +126,22 @@ class Batcher(Generic[Item, Answer]):
             return
         self.ready.set()
         while parts := self._take():
-            items = list(itertools.chain.from_iterable(items for _, items in parts))
-            try:
-                answers = list(self._compute(items))
-            except Exception as error:  # of these requests, not of those that follow
-                for job, _ in parts:
+            error = self._answer(parts)
+            for job, own in parts if error else ():
+                # One by one, for what fails is of one request, and not of those that it came together with.
+                error = self._answer([(job, own)]) if len(parts) > 1 else error
+                if error:
                     job.fail(error)
-                continue
-            place = 0
-            for job, own in parts:
-                job.answer(answers[place : place + len(own)])
-                place += len(own)
+
+    def _answer(self, parts: Sequence[tuple[_Job, Sequence[Any]]]) -> Exception | None:
+        """Computes pieces of jobs together and hands out their answers, or says why it cannot be done."""
+        try:
+            answers = iter(self._compute(list(itertools.chain.from_iterable(items for _, items in parts))))
+        except Exception as error:
+            return error
+        for job, own in parts:
+            job.answer(list(itertools.islice(answers, len(own))))
+        return None
 
     def _take(self) -> list[tuple[_Job, Sequence[Any]]]:
         """The next batch, as pieces of jobs; none once the queue is closed."""

@@ -4,6 +4,8 @@ import dataclasses
 
 from amsdff_jax.base.validation import require
 
+LONGEST = 86_400  # of a time, in the unit that it is given in: infinity would never end
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -36,7 +38,8 @@ class Limits:
         for name in counts:
             require(getattr(self, name) >= 1, f"--{name}", getattr(self, name), "at least 1")
         for name in ("max_delay_ms", "drain_s"):
-            require(getattr(self, name) >= 0, f"--{name}", getattr(self, name), "at least 0")
-        require(self.read_timeout_s > 0, "--read_timeout_s", self.read_timeout_s, "more than 0")
+            require(0 <= getattr(self, name) <= LONGEST, f"--{name}", getattr(self, name), f"from 0 to {LONGEST:,}")
+        in_time = 0 < self.read_timeout_s <= LONGEST
+        require(in_time, "--read_timeout_s", self.read_timeout_s, f"more than 0, and at most {LONGEST:,}")
         fits = self.max_waiting >= self.max_texts  # a larger request would be refused for ever
         require(fits, "--max_waiting", self.max_waiting, f"at least --max_texts, {self.max_texts}")

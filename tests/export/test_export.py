@@ -302,8 +302,9 @@ def test_exports_read_every_text_as_the_model_does(settings, tiny_encoder, tmp_p
     file = tmp_path / "odd.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     column = "second" if saved.reads_pairs else ""
-    assert export_model(tmp_path / "model", tmp_path / "out", file=str(file), text_pair_column=column).equal
-    texts, tokenizer = verification.read_texts(str(file), DataConfig(text_pair_column=column)), saved.tokenizer
+    data, tokenizer = DataConfig(text_pair_column=column), saved.tokenizer
+    assert export_model(tmp_path / "model", tmp_path / "out", file=str(file), data=data).equal
+    texts = verification.read_texts(str(file), data)
     logits = verification.run_model(saved, texts).logits
     others = {"truncation_side": {"left": "right", "right": "left"}, "split_special_tokens": {True: False, False: True}}
     for name, other in others.items():  # these texts tell if a setting is lost
@@ -320,12 +321,39 @@ def test_pairs_are_verified_as_pairs(tiny_encoder, texts_file, tmp_path):
     file = str(tmp_path / "pairs.jsonl")
     Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = verification.run_model(saved, list(zip(texts, texts[::-1], strict=True))).logits
-    read = verification.read_texts(file, DataConfig(text_pair_column="second"))
+    data, out = DataConfig(text_pair_column="second"), tmp_path / "out"
+    read = verification.read_texts(file, data)
     np.testing.assert_array_equal(verification.run_model(saved, read).logits, found)
     assert np.abs(verification.run_model(saved, texts).logits - found).max() > 1e-3
-    assert export_model(tmp_path / "model", tmp_path / "out", file=file, text_pair_column="second").texts == 12
+    assert export_model(tmp_path / "model", out, file=file, data=data).texts == 12
+    assert 'load.logits([("A first text.", "A second text.")])' in (out / "README.md").read_text()
+    command = [sys.executable, "load.py"]
+    for arguments, error in (
+        ((texts[0], texts[-1], "w1", "w2"), ""),
+        (("w1", "w2", "w3"), "error: expected the two texts of every pair"),
+        ((), "error: expected texts, each in quotes"),
+    ):
+        done = subprocess.run([*command, *arguments], cwd=out, capture_output=True, text=True, check=False)
+        assert (bool(done.returncode), error in done.stderr) == (bool(error), True), done.stderr
+        if not error:
+            (label, probability, *pair), second = (line.split("\t") for line in done.stdout.splitlines())
+            assert pair == [texts[0], texts[-1]] and second[2:] == ["w1", "w2"]
+            odds = np.exp(found[0] - found[0].max())
+            assert label == CLASSES[odds.argmax()]
+            assert float(probability) == pytest.approx(1 / odds.sum(), abs=1e-3)
+    alone = [sys.executable, "-c", "import load; load.logits(['w1', 'w2'])"]
+    done = subprocess.run(alone, cwd=out, capture_output=True, text=True, check=False)
+    assert "ValueError: texts[0]: expected a pair of texts, as in training, got 'w1'" in done.stderr
     with pytest.raises(UserError, match=r"^--text_pair_column: not given, but the model was trained on pairs"):
         export_model(tmp_path / "model", tmp_path / "none", file=texts_file)
+
+
+def test_a_table_is_read_as_its_data_settings_say(model_folder, tmp_path):
+    file = tmp_path / "texts.csv"
+    file.write_text('low;"w1 w2\nhigh;w30\n')
+    data = DataConfig(column_names=("label", "text"), delimiter=";", quoting="none")
+    assert verification.read_texts(str(file), data) == ['"w1 w2', "w30"]
+    assert export_model(model_folder, tmp_path / "out", file=str(file), data=data).texts == 2
 
 
 def test_default_texts_are_real_and_of_all_lengths(tiny_encoder, tmp_path):
@@ -347,7 +375,7 @@ def test_mistakes_are_one_line(model_folder, texts_file, tmp_path, monkeypatch):
     check("did you mean onnx", format="onx")
     check("no export, and is left alone", output=model_folder)
     check("is a file", output=tmp_path / "texts.csv")
-    check("no column 'body', only 'text', 'label'", text_column="body")
+    check("no column 'body', only 'text', 'label'", data=DataConfig(text_column="body"))
     monkeypatch.setitem(sys.modules, "torch", None)
     check(r"needs torch, which is not installed; pip install torch$", format="safetensors")
     check(r"pip install torch onnx onnxscript onnxruntime$", format="onnx")
@@ -364,7 +392,7 @@ def test_mistakes_are_one_line(model_folder, texts_file, tmp_path, monkeypatch):
         ("loaders/safetensors.py", {"torch", "model", "answers", "tokens"}),
         ("loaders/onnx.py", {"onnxruntime", "numpy", "answers", "tokens"}),
         ("loaders/tokens.py", {"tokenizers", "long_texts"}),
-        ("loaders/answers.py", set()),
+        ("loaders/answers.py", {"numpy"}),
         ("../data/long_texts.py", {"math", "collections", "tokenizers"}),
     ],
 )

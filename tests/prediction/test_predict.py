@@ -227,11 +227,19 @@ def test_a_text_without_finite_logits_is_a_record_with_an_error(folder, tmp_path
             r"no column 'bodi', only 'id', 'body'; did you mean body\?",
         ),
         ({"file": "FILE", "data": BODY, "keep_columns": ["idd"]}, "no column 'idd'.*did you mean id"),
+        (
+            {"file": "JSON", "keep_columns": ["idd"]},
+            "--keep_columns: .* has no column 'idd', only 'text', 'id'; did you",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(folder, options, message, tmp_path, capfd):
     if options.get("file") == "FILE":
         options = options | {"file": write_file(tmp_path / "d.csv"), "output": str(tmp_path / "out.csv")}
+    elif options.get("file") == "JSON":
+        rows = '{"text": "w1"}\n{"text": "w2", "id": 3}\n'  # a column that not every row has can be kept
+        (tmp_path / "d.jsonl").write_text(rows)
+        options = options | {"file": str(tmp_path / "d.jsonl"), "output": str(tmp_path / "out.csv")}
     with pytest.raises(UserError, match=message) as caught:
         predict(str(folder), **options)
     assert "\n" not in str(caught.value)

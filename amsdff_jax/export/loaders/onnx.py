@@ -1,15 +1,14 @@
 """Runs the classifier in this folder; needs onnxruntime, and tokenizers for texts.
 
-python load.py "A first text." "A second text."
+python load.py "A first text." "A second text."     # of a model of pairs, two arguments are a pair
 """
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from answers import describe
+from answers import answer_arguments, to_probabilities
 from tokens import encode
 
 FOLDER = Path(__file__).resolve().parent
@@ -28,17 +27,8 @@ def probabilities(texts):
 
     Where a text may have several labels, that of each class by itself. A model of numbers has none: use `logits`.
     """
-    if "number" in config:
-        raise ValueError(f"the model predicts a number, {config['number']}: its logits, [B,1]")
-    scores = logits(texts) / config["temperature"]
-    if "thresholds" in config:
-        return np.exp(-np.logaddexp(0, -scores))
-    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return to_probabilities(logits(texts))
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
-    answer = logits if "number" in config else probabilities
-    for text, row in zip(sys.argv[1:], answer(sys.argv[1:]), strict=True):
-        print(f"{describe(row.tolist())}\t{text}")
+    answer_arguments(logits if "number" in config else probabilities)

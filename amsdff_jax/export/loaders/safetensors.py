@@ -1,14 +1,13 @@
 """Runs the classifier in this folder; needs torch, transformers and safetensors, and tokenizers for texts.
 
-python load.py "A first text." "A second text."
+python load.py "A first text." "A second text."     # of a model of pairs, two arguments are a pair
 """
 
 import json
-import sys
 from pathlib import Path
 
 import torch
-from answers import describe
+from answers import answer_arguments, to_probabilities
 from model import TorchClassifier
 from tokens import encode
 
@@ -29,14 +28,8 @@ def probabilities(texts):
 
     Where a text may have several labels, that of each class by itself. A model of numbers has none: use `logits`.
     """
-    if "number" in config:
-        raise ValueError(f"the model predicts a number, {config['number']}: its logits, [B,1]")
-    scores = logits(texts) / config["temperature"]
-    return torch.sigmoid(scores) if "thresholds" in config else torch.softmax(scores, dim=-1)
+    return torch.from_numpy(to_probabilities(logits(texts).cpu().numpy()))
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
-    answer = logits if "number" in config else probabilities
-    for text, row in zip(sys.argv[1:], answer(sys.argv[1:]), strict=True):
-        print(f"{describe(row.tolist())}\t{text}")
+    answer_arguments(logits if "number" in config else probabilities)

@@ -1,16 +1,15 @@
 """Runs the classifier in this folder; needs jax and flatbuffers, and tokenizers for texts.
 
-python load.py "A first text." "A second text."
+python load.py "A first text." "A second text."     # of a model of pairs, two arguments are a pair
 """
 
 import json
-import sys
 from pathlib import Path
 
 import jax
 import jax.export
 import numpy as np
-from answers import describe
+from answers import answer_arguments, to_probabilities
 
 FOLDER = Path(__file__).resolve().parent
 config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
@@ -31,14 +30,8 @@ def probabilities(texts):
 
     Where a text may have several labels, that of each class by itself. A model of numbers has none: use `logits`.
     """
-    if "number" in config:
-        raise ValueError(f"the model predicts a number, {config['number']}: its logits, [B,1]")
-    function = jax.nn.sigmoid if "thresholds" in config else jax.nn.softmax
-    return np.asarray(function(logits(texts) / config["temperature"]))
+    return to_probabilities(logits(texts))
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters of a text
-    answer = logits if "number" in config else probabilities
-    for text, row in zip(sys.argv[1:], answer(sys.argv[1:]), strict=True):
-        print(f"{describe(row.tolist())}\t{text}")
+    answer_arguments(logits if "number" in config else probabilities)

@@ -15,7 +15,17 @@ tokenizer.encode_special_tokens = config["split_special_tokens"]
 
 
 def encode(texts):
-    """Token ids and attention mask, each B rows of S numbers, for B texts or pairs of texts."""
+    """Token ids and attention mask, each B rows of S numbers, for B texts or pairs of texts.
+
+    Raises:
+      ValueError: no texts; a text where the model reads pairs, or the other way round; one that is too long.
+    """
+    if not len(texts):
+        raise ValueError("texts: expected one or more")
+    for place, text in enumerate(texts):
+        if config["reads_pairs"] not in (None, not isinstance(text, str)):  # None: the model does not tell
+            expected = "a pair of texts" if config["reads_pairs"] else "a text"
+            raise ValueError(f"texts[{place}]: expected {expected}, as in training, got {text!r}")
     encodings = tokenizer.encode_batch([_whole(text) for text in texts])
     rows = [_ids(encoding, place) for place, encoding in enumerate(encodings)]
     length = padding["length"] or max(map(len, rows))
