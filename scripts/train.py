@@ -3,7 +3,8 @@
     python scripts/train.py reviews.csv
     python scripts/train.py --config=configs/agnews.py --workdir=runs/agnews --config.train.epochs=3
 
-A file of texts needs the columns `text` and `label`; `--config.data.text_column` and its like name others.
+A file of texts needs the columns `text` and `label`; `--config.data.text_column` and
+`--config.data.label_column` name others.
 
 The same command resumes an unfinished run. All GPUs of the machine are used; with several
 machines, the same command on each, under SLURM or Open MPI as it is, else with the flags
@@ -27,10 +28,8 @@ command_line.define_host_flags()
 
 def main(file: str = "") -> int:
     """Trains; returns the exit code."""
-    config = command_line.read_config(file)
+    config = command_line.read_config(file, INIT_FROM.value)
     workdir = WORKDIR.value or f"runs/{command_line.run_name(file)}"
-    if INIT_FROM.value:
-        config = config.replace(train__init_from=INIT_FROM.value)
     finished = train_run(config, workdir, StopRequest())
     return 0 if finished else command_line.EXIT_INTERRUPTED
 

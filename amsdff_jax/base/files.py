@@ -81,6 +81,9 @@ def atomic_write(file: Path, *, shared: bool = False) -> Iterator[Path]:
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp" if shared else f"{file.name}.tmp")
     try:
         yield temporary
+        if not shared:  # which caches are; of others a loss of power must not leave an empty file
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
         temporary.replace(file)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -164,18 +167,19 @@ def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any],
         return json.dumps(content, allow_nan=False, ensure_ascii=False, indent=indent)
 
 
-def read_json(file: Path, expected: str) -> dict[str, Any]:
+def read_json(file: Path, expected: str, largest: int = LARGEST_FILE) -> dict[str, Any]:
     """The object in a JSON file, in UTF-8 with or without a byte order mark.
 
     Args:
       expected: what the file should be, such as "an encoder's config.json", and perhaps the way out; errors end in it.
+      largest: bytes that it may have.
 
     Raises:
-      UserError: the file is missing, no regular file, larger than `LARGEST_FILE`, no JSON, nested deeper than
+      UserError: the file is missing, no regular file, larger than that, no JSON, nested deeper than
         `DEEPEST_NESTING`, or holds anything but an object.
     """
     with user_errors(file, "read", f"expected {expected}"):
-        data = _read_bytes(file)
+        data = _read_bytes(file, largest)
     try:
         content = json.loads(data.decode("utf-8-sig"))
         if _is_nested_deeper(content, DEEPEST_NESTING):
@@ -229,12 +233,12 @@ def try_lock(stream: IO) -> bool:
     return True
 
 
-def _read_bytes(file: Path) -> bytes:
+def _read_bytes(file: Path, largest: int = LARGEST_FILE) -> bytes:
     check_regular(file)
     with file.open("rb") as stream:
-        data = stream.read(LARGEST_FILE + 1)
-    if len(data) > LARGEST_FILE:
-        raise OSError(f"it has more than {LARGEST_FILE >> 20} MiB")
+        data = stream.read(min(largest, file.stat().st_size) + 1)
+    if len(data) > largest:
+        raise OSError(f"it has more than {largest >> 20} MiB")
     return data
 
 

@@ -21,8 +21,9 @@ from amsdff_jax.models.shapes import Seed
 class Dropout(nnx.Module):
     """Sets a share of the elements to 0 and scales the others up, in train mode only."""
 
-    def __init__(self, rate: float):
-        self.rate = rate
+    def __init__(self, rate: float, *, of_texts: bool = True):
+        """Makes one of a rate; without `of_texts` it is of an array that every device has as it is."""
+        self.rate, self.of_texts = rate, of_texts
         self.site = 0  # its number within the model, set by `number_dropout_sites`
         self.axis_name: str | None = None  # under `jax.pmap`, the axis over which the leading dimension is spread
         self.deterministic = False  # true in eval mode; `nnx.Module.train` and `eval` set what has this name
@@ -52,7 +53,7 @@ class Dropout(nnx.Module):
             raise ValueError("a model in train mode needs dropout_key; call model.eval() for inference")
         size = math.prod(shape)
         position = jax.lax.iota(jnp.uint32, size).reshape(shape)
-        if self.axis_name:
+        if self.axis_name and self.of_texts:
             position += jax.lax.axis_index(self.axis_name).astype(jnp.uint32) * np.uint32(size)
         site = np.uint32(self.site * 0x9E3779B9 & 0xFFFFFFFF)  # spreads the numbers over all 32 bits
         random_bits = _mix(_mix(position ^ seed[0]) ^ seed[1] ^ site)

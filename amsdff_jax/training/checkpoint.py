@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,15 @@ class Checkpoints:
         self._latest = _manager(directory / "latest", LATEST_KEPT)
         self._best = _manager(directory / "best", BEST_KEPT)
         self._unproven = [self._latest, self._best]  # nothing that this process wrote has been read back
+
+    def remove_unfinished(self) -> None:
+        """Removes what a process has left that was killed while it wrote, of which nothing can be read.
+
+        Nobody else may write there: orbax has such folders itself while it writes.
+        """
+        for manager in (self._latest, self._best):
+            for partial in manager.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(partial, ignore_errors=True)
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None when there is none."""
@@ -184,7 +194,8 @@ class Checkpoints:
             if not (folder / ITEM).is_dir():  # orbax would take an empty folder for one of several items
                 raise FileNotFoundError(f"it has no folder {ITEM}")
             restored = manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_to_restore, like)))
-            details = read_json(_details(manager, step), "a checkpoint's checksum")
+            # Of the run's own writing, and with the history of thousands of evaluations as large as that makes it.
+            details = read_json(_details(manager, step), "a checkpoint's checksum", largest=sys.maxsize)
             intact, progress = details["checksum"] == checksum(restored), details["progress"]
             arrays = jax.tree.map(_place_like, like, restored)
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged checkpoint

@@ -45,9 +45,12 @@ class RunInputs:
 
     Attributes:
       class_names: in the order of the logits.
-      encoder: its sizes and dropout rates. Its weights are in the checkpoints from the first step on.
+      encoder: its sizes and dropout rates.
       train, validation: what the run learns from and chooses by.
       test: what its report is on.
+      encoder_checksum: of the weights that it began with, which are in the checkpoints from the first step on; 0: the
+        run does not say.
+      tokens: the fingerprint of the training texts' tokens; "": the run does not say.
     """
 
     class_names: tuple[str, ...]
@@ -55,6 +58,8 @@ class RunInputs:
     train: SplitRecord
     validation: SplitRecord
     test: SplitRecord = SplitRecord()
+    encoder_checksum: int = 0
+    tokens: str = ""
 
     @classmethod
     def read(cls, workdir: Path) -> Self | None:
@@ -88,6 +93,8 @@ class RunInputs:
         for what, (before, after) in splits.items():
             if before.fingerprint != after.fingerprint:
                 yield f"other {what} data ({before.name}: {before.texts} texts; now {after.name}: {after.texts})"
+        if self.train.fingerprint == now.train.fingerprint and self.tokens not in ("", now.tokens):
+            yield "other tokens of the same training texts, as of another tokenizer"
         if self.class_names != now.class_names:
             pairs = enumerate(itertools.zip_longest(self.class_names, now.class_names))
             number, (before, after) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])

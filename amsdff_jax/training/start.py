@@ -85,6 +85,11 @@ def check_run(
             f"loss.contrastive: {config.loss.contrastive}, but it compares texts by their one class, and "
             f"{train_data.name} has {KINDS[train_data.task]}; expected 0"
         )
+    if config.loss.contrastive and config.train.batch_size == config.train.accumulation_steps:
+        raise UserError(
+            f"loss.contrastive: {config.loss.contrastive}, but with train.accumulation_steps="
+            f"{config.train.accumulation_steps} each text is a piece of its batch, and has none to be compared with"
+        )
     if train_data.task == "regression" and train_data.labels.min() == train_data.labels.max():
         raise UserError(f"{train_data.name}: all labels are {train_data.labels[0]:g}; expected several numbers")
     if train_data.task == "regression" and config.train.init_from:
@@ -92,9 +97,7 @@ def check_run(
             f"train.init_from: {config.train.init_from}, but with task.kind=regression a run begins with a new last "
             "layer, for standardized labels; expected nothing"
         )
-    if (train_data.text_pairs is None) != (val_data.text_pairs is None):
-        with_pairs, without = (train_data, val_data) if val_data.text_pairs is None else (val_data, train_data)
-        raise UserError(f"{without.name}: holds single texts, but {with_pairs.name} pairs of texts; expected the same")
+    val_data.require_pairs(train_data.text_pairs is not None, train_data.name)
     if config.loss.r_drop and not any(
         module.rate > 0 for _, module in nnx.iter_modules(model) if isinstance(module, Dropout)
     ):

@@ -106,7 +106,10 @@ def _write_report(trainer: Trainer, data: DataSplits, config: Config, should_sto
         return False
     if is_first_host():
         with report_errors(report):
-            resolved = dataclasses.replace(config, train=trainer.config.train)  # with the metric that the task has
+            # With the metric that the task has, and what the run began with, whatever a session after it was told.
+            began = {name: getattr(trainer.config.model, name) for name in ("encoder", "reinit_encoder")}
+            model = dataclasses.replace(config.model, **began)
+            resolved = dataclasses.replace(config, train=trainer.config.train, model=model)
             steps = {"steps": trainer.total_steps, "best_step": trainer.best_step}
             record_training(workdir / "model", resolved, splits, metrics, **steps)
             if data.test is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax import nnx
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
@@ -36,7 +37,7 @@ from amsdff_jax.parallel.compilation import StepByLength
 from amsdff_jax.parallel.data_parallel import DataParallel, Device
 from amsdff_jax.parallel.hosts import fetch, is_first_host, wait_for_all_hosts
 from amsdff_jax.parallel.stop import StopCheck
-from amsdff_jax.training.checkpoint import Checkpoints
+from amsdff_jax.training.checkpoint import Checkpoints, checksum
 from amsdff_jax.training.hooks import HookError, Hooks, Metric, OnEvaluation
 from amsdff_jax.training.inputs import RunInputs, SplitRecord
 from amsdff_jax.training.optimizer import highest_rates, peak_learning_rates
@@ -131,6 +132,8 @@ class Trainer:
         self.tokenizer, self.class_names = tokenizer, train_data.class_names
         self._reads_pairs = train_data.text_pairs is not None
 
+        encoder_checksum = checksum(nnx.to_pure_dict(nnx.state(model.transformer, nnx.Param)))
+
         rates = peak_learning_rates(parameter_names(model), config.train)
         weights = class_weights(config.loss, train_data.labels, self.class_names)
         require_same_settings(self.config)
@@ -180,8 +183,16 @@ class Trainer:
         self._evaluation_interval = config.train.evaluate_every or self.steps_per_epoch
         self._progress = RunProgress(train_tokens.fingerprint, self.total_steps, list(self.class_names))
 
-        inputs = RunInputs(self.class_names, model.encoder_config, SplitRecord.of(train_data), SplitRecord.of(val_data))
-        open_workdir(self.workdir, self.config, inputs)
+        inputs = RunInputs(
+            self.class_names,
+            model.encoder_config,
+            SplitRecord.of(train_data),
+            SplitRecord.of(val_data),
+            encoder_checksum=encoder_checksum,
+            tokens=train_tokens.fingerprint,
+        )
+        self.config = open_workdir(self.workdir, self.config, inputs)
+        model.config = dataclasses.replace(model.config, encoder=self.config.model.encoder)
         self._checkpoints = Checkpoints(self.workdir / "checkpoints")
 
     @property
@@ -226,6 +237,8 @@ class Trainer:
             `on_evaluation`, after which the run can be resumed.
         """
         with lock_workdir(self.workdir):
+            if is_first_host():
+                self._checkpoints.remove_unfinished()
             resumed = self._checkpoints.latest_step() is not None
             if resumed:
                 self._resume()
@@ -245,9 +258,10 @@ class Trainer:
         """What the model, as it stands, says of every text of `dataset`.
 
         Raises:
-          UserError: its classes are not those of the training data.
+          UserError: its classes are not those of the training data, or one has pairs of texts and the other has not.
         """
         dataset.require_classes(self.class_names, "the training data", self.config.task.kind)
+        dataset.require_pairs(self._reads_pairs, "the training data")
         return self._evaluate(dataset)
 
     def _evaluate(self, data: TextDataset | Tokens, should_stop: Callable[[], bool] = lambda: False) -> Evaluation:

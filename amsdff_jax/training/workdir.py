@@ -52,10 +52,13 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
             _held.remove(folder)
 
 
-def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> None:
+def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> Config:
     """Makes the folder and writes what the run is, or checks that the run in it can be resumed as `config` says.
 
     A run without a checkpoint has nothing to lose, and is begun anew. With several hosts only the first writes.
+
+    Returns:
+      The settings of the run. Of one that is resumed, those that had their effect before its first step are its own.
 
     Raises:
       UserError: the folder cannot be written, or holds a run of another configuration or of other inputs.
@@ -65,7 +68,7 @@ def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> None:
         wanted = json.loads(json.dumps(dataclasses.asdict(config)))
         if has_checkpoint(workdir):
             found = RunInputs.read(workdir)
-            wanted = _settings_to_resume(workdir, wanted, inputs_are_known=found is not None)
+            wanted = _settings_to_resume(workdir, wanted, found, inputs)
             if found:
                 _require_same(workdir, found, inputs)
                 inputs = dataclasses.replace(inputs, test=found.test)
@@ -75,6 +78,7 @@ def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> None:
                 inputs.write(workdir)
             except OSError as error:
                 raise _unwritable(workdir, error) from None
+    return Config.from_dict(wanted)
 
 
 def read_run_config(workdir: Path) -> Config:
@@ -97,24 +101,27 @@ def read_run_config(workdir: Path) -> Config:
         raise UserError(f"{file}: not the config of a run ({error})") from None
 
 
-def _settings_to_resume(workdir: Path, wanted: dict[str, Any], inputs_are_known: bool) -> dict[str, Any]:
-    """The settings with which the run in `workdir` is resumed, if it can be with those that are `wanted`."""
+def _settings_to_resume(
+    workdir: Path, wanted: dict[str, Any], was: RunInputs | None, inputs: RunInputs
+) -> dict[str, Any]:
+    """The settings with which the run in `workdir`, made from `was`, is resumed, if it can be with those `wanted`."""
     file = workdir / "config.json"
     if not file.exists():
         return wanted
     found = json.loads(json.dumps(dataclasses.asdict(read_run_config(workdir))))
     # With more patience a run that has stopped early would train past the model and the report that it has left.
     fixed = {"train.patience"} if (workdir / "model").exists() else set()
+    same_encoder = was is None or was.encoder_checksum in (0, inputs.encoder_checksum)
     refused, taken, ignored = [], [], []
     for name, before, after in _differences(found, wanted):
         names_an_input = name.startswith(INPUT_PREFIXES) and name not in BATCH_FIELDS
-        if name in START_FIELDS:
+        if name in START_FIELDS or (name == "model.encoder" and not same_encoder):
             ignored.append(name)
             section, field = name.split(".")
             wanted[section] = wanted[section] | {field: before}
-        elif name in SESSION_FIELDS and name not in fixed:
+        elif (name in SESSION_FIELDS and name not in fixed) or (was and names_an_input):
             taken.append(f"{name}={after!r} (was {before!r})")
-        elif not (inputs_are_known and names_an_input):
+        else:
             refused.append(f"{name} was {before!r}, is {after!r}")
     if refused:
         raise UserError(

@@ -6,6 +6,7 @@ import shutil
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,9 +14,10 @@ from amsdff_jax import UserError
 from amsdff_jax.benchmark.reproducibility import compare, train_steps
 from amsdff_jax.config import PARALLEL_MODES
 from amsdff_jax.data.batches import FILLER, plan_batches
+from amsdff_jax.models.dropout import Dropout
 from amsdff_jax.models.model_folder import load_model
 from amsdff_jax.models.variables import Variables
-from amsdff_jax.parallel.data_parallel import DataParallel
+from amsdff_jax.parallel.data_parallel import AXIS, DataParallel
 from amsdff_jax.training.checkpoint import Checkpoints
 from tests.test_parity import LARGE_EPSILON
 
@@ -91,6 +93,14 @@ def test_both_passes_of_r_drop_do_not_depend_on_the_devices(config, tiny_data, t
     reference = trajectory(config, tiny_data, tmp_path / "reference", 1, **settings)
     pmap = trajectory(config, tiny_data, tmp_path / "pmap", 8, **settings, parallel__mode="pmap")
     assert_near(reference, pmap)
+
+
+@pytest.mark.parametrize("of_texts", [True, False])
+def test_devices_drop_the_same_of_what_they_have_in_common(of_texts):
+    dropout = Dropout(0.5, of_texts=of_texts)
+    dropout.axis_name = AXIS
+    dropped = jax.pmap(lambda x: dropout(x, jnp.arange(2, dtype=jnp.uint32)), axis_name=AXIS)(jnp.ones((8, 5, 7)))
+    assert (len(np.unique(dropped, axis=0)) == 1) == (not of_texts)
 
 
 def test_every_text_is_evaluated_once_on_eight_devices(tiny_trainer, tiny_data, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from amsdff_jax import UserError
+from amsdff_jax.base import files
 from amsdff_jax.models.variables import Variables
 from amsdff_jax.parallel.data_parallel import AXIS, DataParallel
 from amsdff_jax.training import checkpoint
@@ -108,6 +109,21 @@ def test_a_run_that_goes_on_from_an_older_step_forgets_the_later_ones(checkpoint
     assert checkpoints.latest_step() == 5
     checkpoints.save(make_state(6), {"best": 60})
     assert Checkpoints(tmp_path).restore(make_state(0)).progress == {"best": 60}
+
+
+def test_what_a_killed_process_left_goes_and_no_checkpoint_does(checkpoints, tmp_path):
+    for folder in (tmp_path / "latest", tmp_path / "best"):
+        (folder / "9.orbax-checkpoint-tmp" / "default").mkdir(parents=True)
+    checkpoints.remove_unfinished()
+    assert not list(tmp_path.rglob("*tmp*"))
+    assert Checkpoints(tmp_path).restore(make_state(0)).progress == {"best": 80}
+
+
+def test_a_history_of_thousands_of_evaluations_is_read(tmp_path):
+    saved, history = Checkpoints(tmp_path), ["x" * 100] * 200_000
+    saved.save(make_state(3), {"history": history})
+    assert (tmp_path / "latest" / "3.json").stat().st_size > files.LARGEST_FILE
+    assert Checkpoints(tmp_path).restore(make_state(0)).progress == {"history": history}
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):

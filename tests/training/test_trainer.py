@@ -198,11 +198,17 @@ def test_other_classes_are_not_evaluated(tiny_trainer, tiny_data):
         tiny_trainer().evaluate(turned)
 
 
+def test_pairs_are_not_evaluated_where_single_texts_were_learned(tiny_trainer, tiny_data):
+    pairs = dataclasses.replace(tiny_data.test, text_pairs=tiny_data.test.texts, name="pairs")
+    with pytest.raises(UserError, match=r"^pairs: has pairs of texts, but the training data single texts; expected"):
+        tiny_trainer().evaluate(pairs)
+
+
 def test_pairs_are_not_chosen_by_single_texts(tiny_config, tiny_data, tmp_path):
     model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
     pairs = dataclasses.replace(tiny_data.train, text_pairs=tiny_data.train.texts, name="pairs")
     single = dataclasses.replace(tiny_data.validation, name="single")
-    with pytest.raises(UserError, match="single: holds single texts, but pairs pairs of texts"):
+    with pytest.raises(UserError, match=r"^single: has single texts, but pairs pairs of texts; expected the same$"):
         Trainer(model, tiny_config, pairs, single, tmp_path / "run")
 
 
@@ -280,6 +286,11 @@ def test_r_drop_wants_dropout(tiny_config, tiny_data):
     model.set_attributes(Dropout, rate=0.0)
     with pytest.raises(UserError, match=r"^loss\.r_drop: 1\.0, but nothing of the model is dropped"):
         Trainer(model, config, tiny_data.train, tiny_data.validation, devices=jax.devices()[:1])
+
+
+def test_a_contrastive_loss_wants_more_than_one_text_a_piece(tiny_trainer):
+    with pytest.raises(UserError, match=r"^loss\.contrastive: 0\.5, but with train\.accumulation_steps=12 each"):
+        tiny_trainer(loss__contrastive=0.5, train__accumulation_steps=12)
 
 
 def test_reference_mode_fits_new_layers_at_the_padding_that_they_see(tiny_trainer):

@@ -57,7 +57,7 @@ def test_what_changes_no_weight_may_change(name, workdir, caplog):
 
 @pytest.mark.parametrize("name", START_FIELDS)
 def test_what_only_the_start_reads_is_left_as_it_was(name, workdir, caplog):
-    open_workdir(workdir, change(name, CHANGES[name]), INPUTS)
+    assert open_workdir(workdir, change(name, CHANGES[name]), INPUTS) == Config()
     assert f"from its checkpoint, which {name} does not change" in caplog.text
     assert read_run_config(workdir) == Config()
 
@@ -67,12 +67,23 @@ def test_what_only_the_start_reads_is_left_as_it_was(name, workdir, caplog):
     [("data.train_file", "moved.csv"), ("data.tokenizer", "moved"), ("data.source", "tfds"),
      ("data.validation_fraction", 0.5), ("model.encoder", "moved"), ("model.encoder_config", "moved.json")],
 )  # fmt: skip
-def test_where_the_inputs_come_from_may_change_if_they_are_the_same(name, value, workdir):
-    open_workdir(workdir, change(name, value), INPUTS)
+def test_where_the_inputs_come_from_may_change_if_they_are_the_same(name, value, workdir, caplog):
+    assert open_workdir(workdir, change(name, value), INPUTS) == change(name, value)
+    assert f"resumes with {name}={value!r} (was " in caplog.text
     assert read_run_config(workdir) == change(name, value)
     (workdir / "inputs.json").unlink()  # as in a run of an earlier version, of which nothing is known
     with pytest.raises(UserError, match=rf"{name} was '?{value}.*use another --workdir"):
         open_workdir(workdir, Config(), INPUTS)
+
+
+def test_a_run_keeps_the_name_of_the_encoder_whose_weights_it_began_with(workdir, caplog):
+    recorded = dataclasses.replace(INPUTS, encoder_checksum=5)
+    open_workdir(workdir, Config(), recorded)
+    moved = change("model.encoder", "moved")
+    assert open_workdir(workdir, moved, dataclasses.replace(INPUTS, encoder_checksum=6)) == Config()
+    assert "from its checkpoint, which model.encoder does not change" in caplog.text
+    open_workdir(workdir, Config(), recorded)
+    assert open_workdir(workdir, moved, recorded) == moved == read_run_config(workdir)
 
 
 @pytest.mark.parametrize(
@@ -149,11 +160,16 @@ def test_a_run_of_before_a_setting_was_renamed_is_resumed(workdir, caplog):
         ({"class_names": ("high", "low")}, "other classes .number 0 was 'low', is 'high'"),
         ({"class_names": ("low", "high", "top")}, "other classes .number 2 was None, is 'top'"),
         ({"encoder": EncoderConfig(dropout=0.5)}, "another encoder .dropout was 0.1, is 0.5"),
+        ({"tokens": "others"}, "other tokens of the same training texts, as of another tokenizer"),
     ],
 )  # fmt: skip
 def test_other_inputs_are_refused(changes, message, workdir):
+    open_workdir(workdir, Config(), dataclasses.replace(INPUTS, tokens="these"))
+    before = (workdir / "config.json").read_bytes()
+    now = dataclasses.replace(INPUTS, **{"tokens": "these"} | changes)
     with pytest.raises(UserError, match=f"run: holds a run with {message}.*another --workdir"):
-        open_workdir(workdir, Config(), dataclasses.replace(INPUTS, **changes))
+        open_workdir(workdir, change("data.tokenizer", "elsewhere"), now)
+    assert (workdir / "config.json").read_bytes() == before
 
 
 def test_a_split_that_has_changed_is_not_evaluated_as_the_runs(workdir, caplog):

@@ -35,7 +35,7 @@ class SelfAttention(nnx.Module):
             Linear(config.dim, config.dim, kernel_init=init, dtype=dtype, rngs=rngs) for _ in range(3)
         )
         self.dropout = Dropout(config.attention_dropout)
-        self.pos_dropout = Dropout(config.dropout)
+        self.pos_dropout = Dropout(config.dropout, of_texts=False)
         self.config = config
 
     def __call__(self, x: Features, mask: Mask, seed: Seed | None, positions: Float32[Array, "P H"]) -> Features:
