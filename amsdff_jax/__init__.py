@@ -1,4 +1,4 @@
-"""AMSDFF text classification in JAX: fine-tune, evaluate and use a classifier on a DistilBERT encoder."""
+"""AMSDFF text classification in JAX: fine-tune, evaluate and use a text classifier on a pretrained encoder."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

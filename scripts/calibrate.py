@@ -18,7 +18,7 @@ PRECISION = flags.DEFINE_float("target_precision", 0, "Abstain where it takes th
 MISSED = flags.DEFINE_float(
     "false_negative_rate", 0, "Share of a text's several labels that its label set may lack; 0: no label sets."
 )
-COVERAGE = flags.DEFINE_float("coverage", 0, "Share of label sets that are to hold the truth; 0: no label sets.")
+COVERAGE = flags.DEFINE_float("coverage", 0, "Share of label sets, or of intervals, to hold the truth; 0: none.")
 BATCH = flags.DEFINE_integer("batch_size", BATCH_SIZE, "Texts that go through the model together.", lower_bound=1)
 flags.mark_flags_as_required(["model", "file"])
 

@@ -20,7 +20,7 @@ JSON = flags.DEFINE_string("json", "", "The same as JSON in this file.")
 SIMILARITY = flags.DEFINE_float("similarity", 0.8, "Jaccard similarity from which texts are near duplicates, 0.6 to 1.")
 LABELS = flags.DEFINE_bool("labels", False, "Judge the labels of the training split; ranked, beside the page.")
 APPLY = flags.DEFINE_string("apply", "", "Write the training split without suspected labels: a new CSV file.")
-FRACTION = flags.DEFINE_float("fraction", 0.0, "Of the rows, the share it lacks; 0: as many as are suspected.")
+FRACTION = flags.DEFINE_float("fraction", 0.0, "Share of rows to leave out of it; 0: all suspects.")
 arguments.mark_flags_of("labels", ["apply"])
 arguments.mark_flags_of("apply", ["fraction"])
 

@@ -20,7 +20,7 @@ def main() -> None:
     """Measures and prints."""
     if not DEVICES.value or not all(number.isdigit() and int(number) for number in DEVICES.value):
         raise UserError(f"--devices: expected numbers such as 1,2, got {','.join(DEVICES.value)}")
-    counts = [int(number) for number in DEVICES.value]
+    counts = list(dict.fromkeys(map(int, DEVICES.value)))
     devices = provide_devices(max(counts))
     print_scaling(measure_scaling(command_line.read_config(), devices, counts, ROUNDS.value))
 

@@ -18,7 +18,7 @@ from amsdff_jax.parallel.collectives import Collective, find_collectives
 from amsdff_jax.parallel.data_parallel import DataParallel
 from amsdff_jax.parallel.topology import Chip, Topology, find_topology
 from amsdff_jax.parallel.traffic import hbm_traffic
-from amsdff_jax.training.lowering import lower_train_step
+from amsdff_jax.training.lowering import LoweredTrainStep, lower_train_step
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,8 @@ def plan_run(config: Config, topologies: Sequence[str], modes: Sequence[str] = (
       modes: of `config.parallel`; (): that of the run.
 
     Raises:
-      UserError: settings or slices that do not go together, or a step that no chip's memory holds.
+      UserError: settings or slices that do not go together, or steps of which none fits a chip's memory. One of several
+        that does not fit is left out, with a warning.
     """
     if not config.model.num_classes:
         raise UserError(
@@ -149,7 +150,17 @@ def plan_run(config: Config, topologies: Sequence[str], modes: Sequence[str] = (
     runs = [config.replace(parallel__mode=mode) for mode in modes or (config.parallel.mode,)]
     found = [find_topology(name) for name in topologies]
     model = planned_model(config, "tpu")
-    return [_plan_step(model, run, topology) for topology in found for run in runs]
+    # All are lowered first, which takes seconds: what does not go together is told before minutes of compiling.
+    steps = [_lower(model, run, topology) for topology in found for run in runs]
+    plans: list[StepPlan] = []
+    for step in steps:
+        try:
+            plans.append(_plan_step(step))
+        except UserError as error:
+            if step is steps[-1] and not plans:
+                raise
+            logger.warning("left out: %s", error)
+    return plans
 
 
 def planned_model(config: Config, platform: str) -> PretrainedClassifier:
@@ -171,13 +182,32 @@ def planned_model(config: Config, platform: str) -> PretrainedClassifier:
     return model
 
 
-def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) -> StepPlan:
-    chips, length = len(topology.devices), config.data.max_length
+class _Step(NamedTuple):
+    """A run's train step for a slice, and the tokens that its texts are padded to."""
+
+    config: Config
+    topology: Topology
+    length: int
+    lowered: LoweredTrainStep
+
+
+def _lower(model: PretrainedClassifier, config: Config, topology: Topology) -> _Step:
+    length = config.data.max_length
     if model.windows is not None:
         length = model.windows.length(config.data.max_windows)
     parallel = DataParallel(config.parallel.mode, topology.devices)
-    lowered, state = lower_train_step(model, config, parallel, length)
-    logger.info("%s, %s: compiling the train step; that takes minutes", topology.name, parallel.mode)
+    return _Step(config, topology, length, lower_train_step(model, config, parallel, length))
+
+
+def _plan_step(step: _Step) -> StepPlan:
+    """Compiles a step.
+
+    Raises:
+      UserError: it does not fit the memory of a chip, or libtpu is too old.
+    """
+    config, topology, length, (lowered, state) = step
+    chips, mode = len(topology.devices), config.parallel.mode
+    logger.info("%s, %s: compiling the train step; that takes minutes", topology.name, mode)
     try:
         with _outside_jax_cache():
             executable = lowered.compile()
@@ -196,7 +226,7 @@ def _plan_step(model: PretrainedClassifier, config: Config, topology: Topology) 
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return StepPlan(
         topology.name,
-        parallel.mode,
+        mode,
         topology.chip,
         chips,
         config.train.batch_size // chips,

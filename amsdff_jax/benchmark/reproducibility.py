@@ -86,6 +86,9 @@ def verify_run(config: Config, steps: int, devices: Sequence[Device]) -> tuple[T
         runs = Path(folder)
         one = devices[:1]
         reference = train_steps(config, data, runs / "whole", [steps], one)
+        steps = len(reference.loss)  # of a shorter run, all that it has
+        if steps < 2:
+            raise UserError("train.epochs: the run ends after one step, and is to be resumed in between; expected two")
         resumed = train_steps(config, data, runs / "resumed", [steps // 2, steps], one)
         comparisons = [compare(f"resumed at {steps // 2}", reference, resumed, tolerance=0.0)]
         for mode in PARALLEL_MODES:

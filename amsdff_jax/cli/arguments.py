@@ -22,6 +22,7 @@ from amsdff_jax.cli.packaged import CONFIGS
 from amsdff_jax.config.renamed import current_name, tell
 
 HELP = frozenset({"--help", "-help", "-h"})
+MAY_BE_EMPTY = ("rivals",)  # flags whose empty list says something; so it is with settings, `--config.NAME=`
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the script, and in its help
 
@@ -238,7 +239,8 @@ def _check_given() -> None:
     """Raises `UserError` for a flag that has an empty value, as from an unset variable, or that decides nothing."""
     for name in flags.FLAGS:
         flag, owner = flags.FLAGS[name], _owners.get(name, "")
-        if flag.present and flag.value == "" and flag.default is None:
+        means_something = name.startswith("config.") or name in MAY_BE_EMPTY
+        if flag.present and flag.value in ("", []) and not means_something:
             raise UserError(f"--{name}: given without a value; expected --{name}=VALUE")
         if flag.present and owner in flags.FLAGS and not flags.FLAGS[owner].value:
             raise UserError(f"--{name}: decides nothing without --{owner}; give both, or neither")

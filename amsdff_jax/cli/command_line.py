@@ -16,7 +16,7 @@ from absl import flags
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.memory import limit_arenas
-from amsdff_jax.base.validation import build
+from amsdff_jax.base.validation import LONGEST, build
 from amsdff_jax.cli.arguments import READER, config_given, define_config, parse_arguments
 from amsdff_jax.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, exit_code
 from amsdff_jax.config import LABEL_TYPES, QUOTING, Config, DataConfig
@@ -43,6 +43,10 @@ _interrupts: list[int] = []
 
 DEFINE_CONFIG = define_config
 
+LESS_MEMORY = (
+    "compute fewer texts at a time (--config.train.accumulation_steps or batch_size, --config.train.eval_batch_size; "
+    "--batch_size of other commands), or shorter ones (--config.data.max_length)"
+)
 LABEL_FLAGS = ("label_column", "label_separator", "label_columns", "rater_columns")
 DATA_FLAGS = ("text_column", "text_pair_column", *LABEL_FLAGS, "label_type", "column_names", "delimiter", "quoting")
 
@@ -76,9 +80,13 @@ def run(main: Callable[..., int | None], commands: Mapping[str, str] | None = No
     except (KeyboardInterrupt, BrokenPipeError) as error:
         code = exit_code(error)
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            message = f"out of memory on the device ({str(error).splitlines()[0]:.{LONGEST}}); {LESS_MEMORY}"
+        elif jax.process_count() == 1:
             raise
-        print(f"error: {lost_host_error(error)}", file=sys.stderr)
+        else:
+            message = str(lost_host_error(error))
+        print(f"error: {message}", file=sys.stderr)
         code = EXIT_USER_ERROR
     except Exception:
         if jax.process_count() == 1:
@@ -118,11 +126,12 @@ def define_host_flags() -> None:
     flags.DEFINE_integer("connection_timeout", CONNECTION_TIMEOUT, "Seconds to wait for the others at the start.")
 
 
-def read_config(train_file: str = "") -> Config:
+def read_config(train_file: str = "", init_from: str = "") -> Config:
     """The settings of `--config` and of the flags that override them.
 
     Args:
       train_file: takes the place of the data that the settings name; "": it does not.
+      init_from: likewise of `train.init_from`.
 
     Raises:
       UserError: neither settings nor a file, a setting that is wrong, or one that was given as a flag and decides
@@ -139,6 +148,8 @@ def read_config(train_file: str = "") -> Config:
         raise UserError(f"{train_file}: given beside --config.data.train_file; give one of them")
     if train_file:
         config = config.replace(data__source="files", data__train_file=train_file)
+    if init_from:
+        config = config.replace(train__init_from=init_from)
     for name, reason in find_idle_settings(config).items():
         if name in given:
             raise UserError(f"--config.{name}={given[name]}: decides nothing, because {reason}; leave one of them out")

@@ -44,7 +44,7 @@ def _read_yaml(file: Path) -> dict:
         values = yaml.safe_load(file.read_bytes())
     except OSError as error:
         raise UserError(f"--config={file}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2024-02-30
         raise UserError(f"--config={file}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise UserError(f"--config={file}: expected names and values, such as train: {{epochs: 3}}")

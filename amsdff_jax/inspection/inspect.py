@@ -5,12 +5,15 @@ import dataclasses
 import errno
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
 from amsdff_jax.base.files import folder_of, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
+from amsdff_jax.data.file_sets import find_files
 from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.sources import DataSplits, complete_splits, load_source
 from amsdff_jax.data.tokenization import load_tokenizer
@@ -21,7 +24,7 @@ from amsdff_jax.inspection.duplicates import find_duplicates
 from amsdff_jax.inspection.encodings import find_text_issues
 from amsdff_jax.inspection.findings import collect_warnings
 from amsdff_jax.inspection.label_check import check_labels
-from amsdff_jax.inspection.label_files import check_new
+from amsdff_jax.inspection.label_files import check_new, removed_file
 from amsdff_jax.inspection.label_issues import LabelIssues
 from amsdff_jax.inspection.lengths import measure_lengths
 from amsdff_jax.inspection.results import Inspection
@@ -64,14 +67,14 @@ def inspect_data(
     """
     require(0.6 <= similarity <= 1, "--similarity", similarity, "from 0.6 to 1")
     files = [user_path(file) for file in (output, json_file) if file]
-    require(len(files) == len(set(files)), "--json", json_file, "another file than --output")
     ranking = files[0].with_suffix(".labels.csv")
     cleaned = check_new(apply) if apply else None
-    require(ranking not in (files[-1], cleaned), "--output", output, f"a page beside which {ranking.name} is free")
     written = [*files, ranking] if labels else files
-    names = {file: str(file) for file in written} | ({cleaned: f"--apply={apply}"} if cleaned else {})
+    names = [(file, str(file)) for file in written]
+    names += [(file, f"--apply={apply}") for file in (cleaned, removed_file(cleaned))] if cleaned else []
+    _check_distinct(config, names)
     with contextlib.ExitStack() as folders:
-        for file, place in names.items():  # before the work, not after it
+        for file, place in names:  # before the work, not after it
             with user_errors(place, "written", "name another file"):
                 folders.enter_context(folder_of(file))
                 if file.is_dir():
@@ -94,6 +97,18 @@ def inspect_data(
     for file in written:
         console.print(f"written: {printable(str(file))}", soft_wrap=True)
     return inspection
+
+
+def _check_distinct(config: Config, written: Sequence[tuple[Path, str]]) -> None:
+    """Raises `UserError` if a file would be written over another one, or over one of the data's."""
+    taken: dict[Path, str] = {}
+    if config.data.source == "files":
+        for path in (config.data.train_file, config.data.validation_file, config.data.test_file):
+            taken |= {Path(file).resolve(): "holds the data" for file in (find_files(path) if path else ())}
+    for file, place in written:
+        if reason := taken.get(file.resolve()):
+            raise UserError(f"{place}: {file} {reason}; name another file")
+        taken[file.resolve()] = "is written for another of the flags --output, --json, --labels and --apply"
 
 
 def inspect_splits(

@@ -175,11 +175,12 @@ def test_a_verb_shows_its_own_name_and_flags(tmp_path):
         (["train", "--config=list.yaml"], "list.yaml: expected names and values"),
         (["train", "--config=unknown.yaml"], "unknown.yaml: train.epcohs: no such field; did you mean epochs?"),
         (["train", "--config=broken.yml"], "broken.yml: not valid YAML"),
+        (["train", "--config=date.yml"], "date.yml: not valid YAML (day is out of range for month)"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
     for name, text in {"broken.json": "{", "list.yaml": "- a", "unknown.yaml": "train: {epcohs: 3}",
-                       "broken.yml": "a: [\x00"}.items():  # fmt: skip
+                       "broken.yml": "a: [\x00", "date.yml": "seed: 2024-02-30"}.items():  # fmt: skip
         (tmp_path / name).write_text(text)
     code, output = run_script(tmp_path / "output", "amsdff", *arguments, cwd=tmp_path)
     assert code == 2
@@ -337,3 +338,13 @@ def test_the_command_works_from_the_wheel_outside_the_clone(wheel, tmp_path):
     result = amsdff("predict", "--model=nowhere", "A text.", package=wheel, cwd=tmp_path)
     assert result.returncode == 2
     assert "nowhere" in result.stdout
+
+
+def test_a_device_without_enough_memory_is_one_line(tmp_path):
+    (tmp_path / "large.py").write_text(
+        "import jax.numpy\nfrom amsdff_jax.cli import command_line\n"
+        "command_line.run(lambda: jax.numpy.zeros(1 << 47).block_until_ready())\n"
+    )
+    code, output = run_script(tmp_path / "output", str(tmp_path / "large.py"))
+    assert code == 2
+    assert re.fullmatch(r"error: out of memory on the device \(RESOURCE_EXHAUSTED: .*\); compute fewer .*\n", output)

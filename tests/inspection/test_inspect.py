@@ -255,7 +255,9 @@ def test_the_script_writes_page_and_json_without_weights(arguments, tiny_encoder
     [
         (["--config.model.encoder=nowhere/at/all"], "model.encoder: nowhere/at/all is not a folder"),
         (["--similarity=0.2"], "--similarity: expected from 0.6 to 1, got 0.2"),
-        (["--json={folder}/runs/name/page.html"], "--json: expected another file than --output"),
+        (["--json={folder}/runs/name/page.html"], "page.html is written for another of the flags --output, --json"),
+        (["--json={folder}/train.csv"], "train.csv holds the data; name another file"),
+        (["--labels", "--apply={folder}/new.csv", "--json={folder}/new.removed.csv"], "is written for another of the"),
         (["--apply=clean.csv"], "--apply: decides nothing without --labels"),
         (["--labels", "--fraction=0.1"], "--fraction: decides nothing without --apply"),
         (["--labels", "--apply={folder}/train.csv"], "train.csv is there already"),
