@@ -4,7 +4,9 @@
 `amsdff plan` write, the first, or the one under the heading that begins with this name.
 
 `<!-- benchmarks: FOLDER -->`: of every JSON file in the folder, which `amsdff benchmark --output=FILE` writes.
-`<!-- models: FOLDER -->`: the same in one table, a model a file.
+`<!-- models: FOLDER -->`: the same in one table, one model per file.
+
+A link before a mark is for those who read the page where nothing is put in, and goes.
 """
 
 import re
@@ -16,9 +18,10 @@ from amsdff_jax.base.files import read_json
 from amsdff_jax.benchmark.summary import make_model_table, to_page
 from amsdff_jax.reporting.table import to_markdown
 
-BENCHMARKS = re.compile(r"^<!-- benchmarks: (\S+) -->$", re.MULTILINE)
-MODELS = re.compile(r"^<!-- models: (\S+) -->$", re.MULTILINE)
-MARK = re.compile(r"^<!-- table: (\S+?)(?: (\S+))? -->$", re.MULTILINE)
+LINK = r"^(?:\[[^\]]*\]\(\S+\) )?"
+BENCHMARKS = re.compile(LINK + r"<!-- benchmarks: (\S+) -->$", re.MULTILINE)
+MODELS = re.compile(LINK + r"<!-- models: (\S+) -->$", re.MULTILINE)
+MARK = re.compile(LINK + r"<!-- table: (\S+?)(?: (\S+))? -->$", re.MULTILINE)
 NOTHING = "Nothing has been measured yet."
 TABLE = re.compile(r"^\|.*\|\n(?:\|.*\|\n?)+", re.MULTILINE)
 

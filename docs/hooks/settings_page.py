@@ -16,6 +16,11 @@ def on_files(files, config):
     return files
 
 
+def on_page_markdown(markdown, **_):
+    """Links to that page, which lead to the code where the page has not been made."""
+    return markdown.replace("](../amsdff_jax/config/__init__.py)", "](settings.md)")
+
+
 def settings_page() -> str:
     """The page in Markdown."""
     sections = "\n".join(
