@@ -1,5 +1,7 @@
 """Exports in int8: kept where labels say that they lose little, and refused where they do not."""
 
+import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from amsdff_jax.base.errors import UserError
+from amsdff_jax.config import DataConfig
 from amsdff_jax.export import int8
 from amsdff_jax.export.exporter import describe_quantization, describe_verification, export_model
 from amsdff_jax.export.formats import FORMATS
@@ -48,7 +51,14 @@ def labelled(model_folder, tmp_path_factory):
 def test_dense_layers_are_quantized_and_the_rest_stays(model_folder, labelled, tmp_path):
     import onnx
 
-    verification = export_model(model_folder, tmp_path / "int8", "onnx", labelled, max_loss=0.2)
+    with open(labelled, newline="") as stream:  # the same as probabilities, of which the likeliest class counts
+        texts, labels = zip(*((row["text"], row["label"]) for row in csv.DictReader(stream)), strict=True)
+    probabilities = np.where(np.array(labels)[:, None] == np.array(CLASSES), 0.8, 0.1)
+    rows = [dict(zip(("text", *CLASSES), row, strict=True)) for row in zip(texts, *probabilities.T, strict=True)]
+    soft = tmp_path / "soft.jsonl"
+    soft.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DataConfig(label_columns=",".join(CLASSES))
+    verification = export_model(model_folder, tmp_path / "int8", "onnx", str(soft), data, max_loss=0.2)
     found = verification.quantization
     assert verification.accepted and found.before.accuracy == 1.0
     assert found.before.loss(found.after) <= 0.2

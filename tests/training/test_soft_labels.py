@@ -102,6 +102,12 @@ def test_a_model_is_evaluated_and_calibrated_on_votes_probabilities_and_classes(
     assert calibrations[0].temperature == calibrations[1].temperature
 
 
+def test_a_model_of_votes_is_explained_as_one_of_classes(run):
+    explanation = Classifier.from_pretrained(run / "model").explain(" ".join(WORDS[:6]))
+    assert explanation.class_names[explanation.winner] == "high"
+    assert explanation.attributions.relative_error < 0.01
+
+
 def test_what_stands_on_a_frozen_encoder_and_words_alone_learn_too(config):
     data = load_data(config.data, config.seed)
     frozen, words = run_frozen(config, data, (0,), (0.1,), epochs=4)[0], run_tfidf(config, data)
