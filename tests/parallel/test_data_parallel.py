@@ -62,7 +62,7 @@ def trajectory(config, data, folder, devices, **changes):
 @pytest.mark.slow
 def test_devices_and_modes_agree_without_dropout(without_dropout, tiny_data, tmp_path):
     reference = trajectory(without_dropout, tiny_data, tmp_path / "reference", 1)
-    for mode, devices in (("sharded", 8), ("pmap", 2), ("pmap", 8)):
+    for mode, devices in (("sharded", 8), ("pmap", 2)):  # all modes on 8 are compared below, with dropout
         folder = tmp_path / f"{mode}-{devices}"
         assert_near(reference, trajectory(without_dropout, tiny_data, folder, devices, parallel__mode=mode))
 
