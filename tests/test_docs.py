@@ -106,6 +106,9 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout
+    for page in (tmp_path / "site").rglob("index.html"):
+        for source in re.findall(r"<img[^>]* src=\"([^\":]+)\"", page.read_text(encoding="utf-8")):
+            assert (page.parent / source).is_file(), f"{page.parent.name}: {source}"
     settings = (tmp_path / "site" / "settings" / "index.html").read_text(encoding="utf-8")
     assert "train.encoder_learning_rate" in settings
     assert "peak, of the encoder; 0 freezes it" in settings
