@@ -20,13 +20,15 @@ OUTPUT = flags.DEFINE_string("output", "", "Folder for the tables, a picture and
 flags.mark_flags_as_required(["config", "topology"])
 
 
-def main() -> None:
-    """Plans and reports."""
+def main() -> int:
+    """Plans and reports; returns the exit code, 1 if a slice was left out."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # what is not compiled for a slice needs no accelerator
     plans = plan_run(command_line.read_config(), TOPOLOGY.value, MODES.value)
+    complete = len(plans) == len(TOPOLOGY.value) * max(len(MODES.value), 1)
     report_plan(plans, command_line.config_name(), user_path(OUTPUT.value) if OUTPUT.value else None)
+    return 0 if complete else command_line.EXIT_DIFFERENT
 
 
 if __name__ == "__main__":

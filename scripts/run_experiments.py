@@ -33,7 +33,7 @@ OUTPUT = flags.DEFINE_string("output", "", "Folder of records and report; by def
 def main() -> int:
     """Makes the runs that are missing and writes the report over all there are; returns the exit code."""
     config = ExperimentConfig.from_dict(CONFIG.value)
-    config.check_changed(flags.FLAGS["config"].override_values)
+    config.check(flags.FLAGS["config"].override_values)
     if MODELS.value and not COMPARE_BASELINES.value:
         raise UserError("--nocompare_baselines: decides nothing beside --models, which names all that are trained")
     models = MODELS.value or ([] if COMPARE_BASELINES.value else [config.reference])

@@ -88,7 +88,7 @@ def verify_run(config: Config, steps: int, devices: Sequence[Device]) -> tuple[T
         reference = train_steps(config, data, runs / "whole", [steps], one)
         steps = len(reference.loss)  # of a shorter run, all that it has
         if steps < 2:
-            raise UserError("train.epochs: the run ends after one step, and is to be resumed in between; expected two")
+            raise UserError("train.epochs: the run has one step; expected two or more, to stop and resume in between")
         resumed = train_steps(config, data, runs / "resumed", [steps // 2, steps], one)
         comparisons = [compare(f"resumed at {steps // 2}", reference, resumed, tolerance=0.0)]
         for mode in PARALLEL_MODES:

@@ -256,9 +256,7 @@ class LossConfig:
         require(self.mse + self.huber > 0, "loss.mse", self.mse, "above 0, or loss.huber above 0")
         require(self.huber_delta > 0, "loss.huber_delta", self.huber_delta, "above 0")
         require(0 <= self.smoothing < 1, "loss.smoothing", self.smoothing, "from 0 to below 1")
-        for name in ("temperature", "focal_alpha"):
-            require(0 < getattr(self, name) < math.inf, f"loss.{name}", getattr(self, name), "above 0")
-        require(0 <= self.focal_gamma < math.inf, "loss.focal_gamma", self.focal_gamma, "0 or more")
+        require(self.temperature > 0, "loss.temperature", self.temperature, "above 0")
         object.__setattr__(self, "class_weights", parse_class_weights(self.class_weights))
 
 
@@ -313,7 +311,6 @@ class TrainConfig:
         require(self.batch_size % pieces == 0, "train.accumulation_steps", pieces, expected)
         for name in ("warmup_ratio", "encoder_delay", "beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"train.{name}", getattr(self, name), "from 0 to below 1")
-        require(0 < self.epsilon < math.inf, "train.epsilon", self.epsilon, "above 0")
         for pattern, rate in self.learning_rate_table:
             require(rate >= 0 and math.isfinite(rate), f"train.learning_rate_table: {pattern!r}", rate, "0 or more")
             try:

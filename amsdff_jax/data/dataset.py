@@ -282,7 +282,7 @@ class TextDataset:
         """Raises `UserError` unless these are pairs of texts if `owner` reads such, else single texts; None: any."""
         if reads_pairs is not None and reads_pairs != (self.text_pairs is not None):
             expected, found = ("pairs of texts", "single texts")[:: 1 if reads_pairs else -1]
-            raise UserError(f"{self.name}: has {found}, but {owner} {expected}; expected the same")
+            raise UserError(f"{self.name}: has {found}, but {owner} has {expected}; expected the same")
 
     def take(self, indices: np.ndarray, name: str) -> "TextDataset":
         """The texts at `indices`, in that order, or those for which a mask of N truth values says so."""

@@ -105,7 +105,7 @@ def _refused(config: Config) -> Iterator[tuple[str, Any, str]]:
         yield "model.lora_rank", model.lora_rank, reason
     for field in ("linear_probe", "init_from", "max_steps"):
         if getattr(train, field):
-            yield f"train.{field}", getattr(train, field), "the frozen mode begins and ends its runs in its own way"
+            yield f"train.{field}", getattr(train, field), "the frozen mode ignores it"
     if not train.keep_best:
         yield (
             "train.keep_best",

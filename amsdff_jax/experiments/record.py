@@ -21,11 +21,14 @@ from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.metrics import best_metric
 from amsdff_jax.experiments.settings import RunKey
-from amsdff_jax.interop.hub import sha256
+from amsdff_jax.interop.hub import sha256, with_encoder
 
 # What may name files of weights or of a tokenizer, and the files of a folder that decide what it computes.
 MODEL_PATHS = ("model.encoder", "model.encoder_config", "data.tokenizer", "train.init_from", "encoder")
-MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*", "vocab*", "merges.txt", "*.model")
+MODEL_FILES = (
+    *("*.safetensors", "pytorch_model*.bin", "config.json"),
+    *("tokenizer*", "vocab*", "merges.txt", "*.model", "added_tokens.json", "special_tokens_map.json"),
+)
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
 ORDINAL_METRICS = ("quadratic_weighted_kappa", "off_by_one_accuracy")  # beside them, of ordered classes
 CURVE = ("epoch", "accuracy", "loss")
@@ -150,8 +153,9 @@ def _local_files(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         place = user_path(value) if name in MODEL_PATHS and value else None
         if place is None or not place.exists():
             continue
-        files = [place] if place.is_file() else {file for pattern in MODEL_FILES for file in place.rglob(pattern)}
-        for file in sorted(files):
+        folder = with_encoder(place)
+        files = [place] if place.is_file() else {file for pattern in MODEL_FILES for file in folder.glob(pattern)}
+        for file in sorted(file for file in files if file.is_file()):
             with user_errors(file, "read", f"check {name}"):
                 yield f"{name} {file.relative_to(place)}", sha256(file)
 

@@ -86,17 +86,18 @@ class ExperimentConfig:
         """Builds and validates it from a nested mapping such as the `ConfigDict` of `configs/experiments.py`.
 
         Raises:
-          UserError: a name that does not exist, a value of the wrong type or out of range, nothing to train or to train
-            on, a variant that does not make a valid `Config`.
+          UserError: a name that does not exist, a value of the wrong type or out of range, no dataset, a variant that
+            does not make a valid `Config`.
         """
         values = dict(without_config_dict(values))
         kinds = typing.get_type_hints(cls)
         for name in values:
             if name not in kinds:
                 raise UserError(f"{name}: no such field{nearest(name, kinds)}")
-        sections = {name: values.pop(name, None) for name in ("datasets", "variants")}
+        sections = {"datasets": values.pop("datasets", None), "variants": values.pop("variants", {})}
         for name, section in sections.items():
-            require(isinstance(section, Mapping) and bool(section), name, section, "names, and settings of each")
+            there = isinstance(section, Mapping) and (bool(section) or name == "variants")
+            require(there, name, section, "names, and settings of each")
         datasets = {}
         for name, settings in sections["datasets"].items():
             try:
@@ -108,12 +109,17 @@ class ExperimentConfig:
         for dataset in config.datasets:
             for variant in config.variants:
                 config.run_config(dataset, variant, 0)
-        require_choice("reference", config.reference, tuple(config.variants))
         return config
 
-    def check_changed(self, names: Iterable[str]) -> None:
-        """Raises `UserError` for a setting, by its dotted name, that is changed and decides nothing in this mode."""
-        for name in names:
+    def check(self, changed: Iterable[str]) -> None:
+        """Raises `UserError` without models, or the reference among them, or if a changed setting decides nothing.
+
+        Args:
+          changed: the dotted names of settings that are given as flags.
+        """
+        require(bool(self.variants), "variants", self.variants, "names, and settings of each")
+        require_choice("reference", self.reference, tuple(self.variants))
+        for name in changed:
             if self.mode != "frozen" and name in ("learning_rates", "epochs"):
                 raise UserError(f"--config.{name}: decides nothing in mode={self.mode}; add --config.mode=frozen")
             if self.mode == "frozen" and re.fullmatch(rf"(datasets|variants)\.[^.]+\.train\.({FINETUNED_ONLY})", name):

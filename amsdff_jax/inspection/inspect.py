@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
-from amsdff_jax.base.files import folder_of, user_errors, user_path, write_json, write_text
+from amsdff_jax.base.files import folder_of, is_url, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
 from amsdff_jax.data.file_sets import find_files
@@ -100,13 +100,19 @@ def inspect_data(
 
 
 def _check_distinct(config: Config, written: Sequence[tuple[Path, str]]) -> None:
-    """Raises `UserError` if a file would be written over another one, or over one of the data's."""
+    """Raises `UserError` if a file would be written over another one, or over the data's, or be read as one of them."""
     taken: dict[Path, str] = {}
-    if config.data.source == "files":
-        for path in (config.data.train_file, config.data.validation_file, config.data.test_file):
-            taken |= {Path(file).resolve(): "holds the data" for file in (find_files(path) if path else ())}
+    paths = (config.data.train_file, config.data.validation_file, config.data.test_file)
+    paths = [path for path in paths if path and config.data.source == "files"]
+    for path in paths:
+        files = (file for file in find_files(path) if not is_url(file))
+        taken |= {user_path(file).resolve(): "holds the data" for file in files}
+    folders = [user_path(path).resolve() for path in paths if not is_url(path) and user_path(path).is_dir()]
     for file, place in written:
-        if reason := taken.get(file.resolve()):
+        reason = taken.get(file.resolve())
+        if file.suffix != ".html" and file.resolve().parent in folders:
+            reason = "would be read as the data are, which are all in that folder"
+        if reason:
             raise UserError(f"{place}: {file} {reason}; name another file")
         taken[file.resolve()] = "is written for another of the flags --output, --json, --labels and --apply"
 

@@ -59,7 +59,7 @@ def find_encoder(name: str, field: str = "model.encoder") -> Path:
     Raises:
       UserError: nothing of that name; the message lists what was tried and the ways out.
     """
-    folder = _with_encoder(user_path(name))
+    folder = with_encoder(user_path(name))
     if (folder / "config.json").exists():
         return folder
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -83,7 +83,7 @@ def find_tokenizer(tokenizer: str, encoder: str) -> Path:
         raise UserError(f"data.tokenizer: {problem}; add --config.data.tokenizer=FOLDER, or minilm-l6")
     if not tokenizer:
         return find_encoder(encoder)
-    folder = _with_encoder(user_path(tokenizer))
+    folder = with_encoder(user_path(tokenizer))
     return folder if folder.is_dir() else find_encoder(tokenizer, "data.tokenizer")
 
 
@@ -177,7 +177,7 @@ def _sha256(file: Path, _modified: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _with_encoder(folder: Path) -> Path:
+def with_encoder(folder: Path) -> Path:
     """The folder itself, or the one in it that holds the encoder."""
     if has_tensor_file(folder) or has_tokenizer(folder):
         return folder
@@ -189,7 +189,7 @@ def _download(hub_id: str, field: str) -> Path:
 
     def fetch(*names: str) -> Path:
         patterns = [f"{place}{name}" for place in ("", f"{SUBFOLDERS}/") for name in names]
-        return _with_encoder(Path(snapshot_download(hub_id, allow_patterns=patterns)))
+        return with_encoder(Path(snapshot_download(hub_id, allow_patterns=patterns)))
 
     try:
         folder = fetch(*HUB_FILES, *SAFETENSORS_FILES)

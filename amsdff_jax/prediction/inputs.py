@@ -1,6 +1,7 @@
 """Texts to label, from wherever they come, each as a record that knows its row."""
 
 import itertools
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,9 +15,11 @@ from amsdff_jax.data.files import scan_rows
 from amsdff_jax.data.lines import decode_lines
 from amsdff_jax.data.rows import no_such_column, text_of
 
+logger = logging.getLogger(__name__)
+
 PATIENCE = 0.2  # seconds without a line after which those that came are labelled
 LINES_AHEAD = 1024
-ROWS_OF_JSON = 100  # in which a column that is to be kept has to be found
+ROWS_OF_JSON = 100  # in which a column that is to be kept is looked for
 
 
 class Record(NamedTuple):
@@ -83,8 +86,7 @@ def file_records(path: str, data: DataConfig, keep_columns: Sequence[str] = ()) 
       keep_columns: go to the output as they are.
 
     Raises:
-      UserError: the file cannot be read, is a table without one of the columns, or is of JSON and no row of the first
-        `ROWS_OF_JSON` has one that is to be kept.
+      UserError: the file cannot be read, or is a table without one of the columns.
     """
     columns, pair_columns = split_columns(data.text_column), split_columns(data.text_pair_column)
     rows = scan_rows(path, [*columns, *pair_columns, *keep_columns], data)
@@ -92,8 +94,9 @@ def file_records(path: str, data: DataConfig, keep_columns: Sequence[str] = ()) 
         first = list(itertools.islice(rows, ROWS_OF_JSON))
         found = list(dict.fromkeys(name for row in first for name in row.values))
         for column in keep_columns if found else ():
-            if column not in found:
-                raise UserError(f"--keep_columns: {path} has {no_such_column(column, found)}")
+            if column not in found:  # later ones may have it
+                told = no_such_column(column, found)
+                logger.warning("--keep_columns: %s: in the first %d rows there is %s", path, len(first), told)
         rows = itertools.chain(first, rows)
     for number, row in enumerate(rows, start=1):
         text, error = None, row.error

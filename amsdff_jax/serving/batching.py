@@ -129,18 +129,20 @@ class Batcher(Generic[Item, Answer]):
             error = self._answer(parts)
             for job, own in parts if error else ():
                 # One by one, for what fails is of one request, and not of those that it came together with.
-                error = self._answer([(job, own)]) if len(parts) > 1 else error
+                error = self._answer([(job, own)]) if len(parts) > 1 and not job.dropped else error
                 if error:
                     job.fail(error)
 
     def _answer(self, parts: Sequence[tuple[_Job, Sequence[Any]]]) -> Exception | None:
         """Computes pieces of jobs together and hands out their answers, or says why it cannot be done."""
         try:
-            answers = iter(self._compute(list(itertools.chain.from_iterable(items for _, items in parts))))
+            answers = list(self._compute(list(itertools.chain.from_iterable(items for _, items in parts))))
         except Exception as error:
             return error
+        place = 0
         for job, own in parts:
-            job.answer(list(itertools.islice(answers, len(own))))
+            job.answer(answers[place : place + len(own)])
+            place += len(own)
         return None
 
     def _take(self) -> list[tuple[_Job, Sequence[Any]]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import optax
 from flax import nnx
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import first_of, nearest
+from amsdff_jax.base.validation import first_of, nearest, require
 from amsdff_jax.config import Config, TaskConfig
 from amsdff_jax.data.batches import make_batch, plan_sample
 from amsdff_jax.data.dataset import KINDS, TextDataset
@@ -87,9 +88,14 @@ def check_run(
         )
     if config.loss.contrastive and config.train.batch_size == config.train.accumulation_steps:
         raise UserError(
-            f"loss.contrastive: {config.loss.contrastive}, but with train.accumulation_steps="
-            f"{config.train.accumulation_steps} each text is a piece of its batch, and has none to be compared with"
+            f"loss.contrastive: {config.loss.contrastive}, but train.batch_size={config.train.batch_size} in "
+            f"train.accumulation_steps={config.train.accumulation_steps} is one text at a time, and it compares texts"
         )
+    # Not in `Config`, so that runs of earlier versions, which took them, can still be read.
+    if config.loss.focal:
+        require(0 < config.loss.focal_alpha < math.inf, "loss.focal_alpha", config.loss.focal_alpha, "a number above 0")
+        require(0 <= config.loss.focal_gamma < math.inf, "loss.focal_gamma", config.loss.focal_gamma, "0 or more")
+    require(0 < config.train.epsilon < math.inf, "train.epsilon", config.train.epsilon, "a number above 0")
     if train_data.task == "regression" and train_data.labels.min() == train_data.labels.max():
         raise UserError(f"{train_data.name}: all labels are {train_data.labels[0]:g}; expected several numbers")
     if train_data.task == "regression" and config.train.init_from:

@@ -71,7 +71,9 @@ def open_workdir(workdir: Path, config: Config, inputs: RunInputs) -> Config:
             wanted = _settings_to_resume(workdir, wanted, found, inputs)
             if found:
                 _require_same(workdir, found, inputs)
-                inputs = dataclasses.replace(inputs, test=found.test)
+                # What it says that it began with stays so, whatever this session would begin with.
+                kept = {name: getattr(found, name) for name in ("test", "encoder_checksum", "tokens")}
+                inputs = dataclasses.replace(inputs, **kept)
         if is_first_host():
             try:
                 write_json(workdir / "config.json", wanted)

@@ -269,9 +269,10 @@ def test_the_wheel_holds_the_package_its_scripts_and_configs_and_nothing_else(wh
 def test_the_source_distribution_holds_what_is_built_and_tested_and_nothing_else(distributions):
     with tarfile.open(next(distributions.glob("*.tar.gz"))) as archive:
         held = {member.name.partition("/")[2] for member in archive.getmembers()}
-    shown = re.compile(r"/README\.md$|^results/[cg]pu/[^/]+\.json$")
+    shown = re.compile(r"/README\.md$|^results/([cg]pu|families)/[^/]+\.json$")
     reports = {name for name in tracked("results") if shown.search(name)}
     project = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "mkdocs.yml", ".gitignore"}
+    project |= {"CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"}
     assert held == tracked("amsdff_jax", "scripts", "configs", "tests", "docs") | reports | project | {"PKG-INFO"}
 
 

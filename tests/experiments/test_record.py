@@ -96,6 +96,9 @@ def test_the_digest_depends_on_the_content_of_an_encoder_that_lies_here(tiny_con
 
     first = digest()
     (folder / "README.md").write_text("what it is")
+    (folder / "checkpoint-5" / "tokenizer").mkdir(parents=True)
+    (folder / "checkpoint-5" / "model.safetensors").write_bytes(b"others")
+    (folder / "tokenizer-of-old").mkdir()
     assert digest() == first
     for name in ("model.safetensors", "tokenizer.json"):
         content = (folder / name).read_bytes()

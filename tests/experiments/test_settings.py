@@ -29,9 +29,8 @@ def test_the_configs_are_valid_and_every_variant_differs(name):
         ({"learning_rates": ()}, "^learning_rates: expected one or more"),
         ({"learning_rates": ("2e-3",)}, "^learning_rates: expected a number, got '2e-3'"),
         ({"seeds": "3"}, "^seeds: expected a whole number"),
-        ({"reference": "amsdf"}, r"^reference: expected one of 'amsdff'; did you mean amsdff\?"),
         ({"datasets": None}, "^datasets: expected names, and settings of each, got None"),
-        ({"variants": {}}, "^variants: expected names, and settings of each, got {}"),
+        ({"variants": 3}, "^variants: expected names, and settings of each, got 3"),
         ({"variants": {"small": {"model": {"num_expert": 1}}}},
          r"^variants\.small\.model\.num_expert: no such field; did you mean num_experts\?"),
         ({"variants": {"small": {"model": {"num_experts": 0}}}}, r"^variants\.small\.model\.num_experts: expected"),
@@ -54,8 +53,15 @@ def test_mistakes_are_named(change, message):
 def test_a_setting_that_decides_nothing_in_the_mode_is_refused(mode, name, make_experiment):
     other = {"finetuned": "frozen", "frozen": "finetuned"}
     with pytest.raises(UserError, match=rf"^--config\.{name}: decides nothing in mode={mode}; .*mode={other[mode]}$"):
-        make_experiment(mode=mode).check_changed(["seeds", "datasets.tiny.train.batch_size", name])
-    make_experiment(mode=other[mode]).check_changed([name])
+        make_experiment(mode=mode).check(["seeds", "datasets.tiny.train.batch_size", name])
+    make_experiment(mode=other[mode]).check([name])
+
+
+def test_an_experiment_has_models_and_the_reference_among_them(make_experiment):
+    with pytest.raises(UserError, match=r"^reference: expected one of 'linear', 'tfidf'; did you mean linear\?"):
+        make_experiment(reference="linaer").check([])
+    with pytest.raises(UserError, match=r"^variants: expected names, and settings of each, got \{\}"):
+        make_experiment(variants=()).check([])
 
 
 def test_a_selection_keeps_the_order_and_names_what_there_is(make_experiment):

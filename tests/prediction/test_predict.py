@@ -227,24 +227,25 @@ def test_a_text_without_finite_logits_is_a_record_with_an_error(folder, tmp_path
             r"no column 'bodi', only 'id', 'body'; did you mean body\?",
         ),
         ({"file": "FILE", "data": BODY, "keep_columns": ["idd"]}, "no column 'idd'.*did you mean id"),
-        (
-            {"file": "JSON", "keep_columns": ["idd"]},
-            "--keep_columns: .* has no column 'idd', only 'text', 'id'; did you",
-        ),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(folder, options, message, tmp_path, capfd):
     if options.get("file") == "FILE":
         options = options | {"file": write_file(tmp_path / "d.csv"), "output": str(tmp_path / "out.csv")}
-    elif options.get("file") == "JSON":
-        rows = '{"text": "w1"}\n{"text": "w2", "id": 3}\n'  # a column that not every row has can be kept
-        (tmp_path / "d.jsonl").write_text(rows)
-        options = options | {"file": str(tmp_path / "d.jsonl"), "output": str(tmp_path / "out.csv")}
     with pytest.raises(UserError, match=message) as caught:
         predict(str(folder), **options)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().out == ""
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_column_that_is_kept_and_is_not_there_is_told_of(folder, tmp_path, caplog):
+    rows = '{"text": "w1"}\n{"text": "w2", "id": 3}\n'  # one that not every row has may be kept
+    (tmp_path / "d.jsonl").write_text(rows)
+    output = tmp_path / "out.jsonl"
+    predict(str(folder), file=str(tmp_path / "d.jsonl"), keep_columns=["id", "idd"], output=str(output))
+    assert "in the first 2 rows there is no column 'idd', only 'text', 'id'; did you mean id?" in caplog.text
+    assert [json.loads(line)["input"] for line in output.open()] == [{"id": None, "idd": None}, {"id": 3, "idd": None}]
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def test_other_classes_are_not_evaluated(tiny_trainer, tiny_data):
 
 def test_pairs_are_not_evaluated_where_single_texts_were_learned(tiny_trainer, tiny_data):
     pairs = dataclasses.replace(tiny_data.test, text_pairs=tiny_data.test.texts, name="pairs")
-    with pytest.raises(UserError, match=r"^pairs: has pairs of texts, but the training data single texts; expected"):
+    with pytest.raises(UserError, match=r"^pairs: has pairs of texts, but the training data has single texts; exp"):
         tiny_trainer().evaluate(pairs)
 
 
@@ -208,7 +208,7 @@ def test_pairs_are_not_chosen_by_single_texts(tiny_config, tiny_data, tmp_path):
     model = LinearClassifier.from_pretrained(tiny_config.model.encoder, 2)
     pairs = dataclasses.replace(tiny_data.train, text_pairs=tiny_data.train.texts, name="pairs")
     single = dataclasses.replace(tiny_data.validation, name="single")
-    with pytest.raises(UserError, match=r"^single: has single texts, but pairs pairs of texts; expected the same$"):
+    with pytest.raises(UserError, match=r"^single: has single texts, but pairs has pairs of texts; expected the same$"):
         Trainer(model, tiny_config, pairs, single, tmp_path / "run")
 
 
@@ -289,8 +289,14 @@ def test_r_drop_wants_dropout(tiny_config, tiny_data):
 
 
 def test_a_contrastive_loss_wants_more_than_one_text_a_piece(tiny_trainer):
-    with pytest.raises(UserError, match=r"^loss\.contrastive: 0\.5, but with train\.accumulation_steps=12 each"):
+    with pytest.raises(UserError, match=r"^loss\.contrastive: 0\.5, but train\.batch_size=12 in .*=12 is one text"):
         tiny_trainer(loss__contrastive=0.5, train__accumulation_steps=12)
+
+
+@pytest.mark.parametrize(("field", "value"), [("loss.focal_alpha", 0), ("loss.focal_gamma", -1), ("train.epsilon", 0)])
+def test_what_trains_nothing_or_the_wrong_way_is_refused(field, value, tiny_trainer):
+    with pytest.raises(UserError, match=rf"^{field}: expected "):
+        tiny_trainer(**{field.replace(".", "__"): float(value)})
 
 
 def test_reference_mode_fits_new_layers_at_the_padding_that_they_see(tiny_trainer):

@@ -23,7 +23,7 @@ def logits(texts):
 
 
 def probabilities(texts):
-    """Probabilities of the classes, [B,C], at the temperature of the model's calibration (1: none).
+    """Probabilities of the classes, [B,C] in float64, at the temperature of the model's calibration (1: none).
 
     Where a text may have several labels, that of each class by itself. A model of numbers has none: use `logits`.
     """
