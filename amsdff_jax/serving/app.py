@@ -285,9 +285,6 @@ class _Paths:
           RefusedError: it is of another kind, too long, or comes too slowly.
         """
         limits = self._service.limits
-        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if given != kind:
-            raise RefusedError(415, f"content-type: expected {kind}, got {shown(given)}", CLOSE)
         too_long = RefusedError(413, f"body: expected at most {limits.max_body_bytes:,} bytes; send fewer texts", CLOSE)
         if int(request.headers.get("content-length", 0)) > limits.max_body_bytes:
             raise too_long
@@ -301,6 +298,10 @@ class _Paths:
         except TimeoutError:
             line = f"body: expected all of it within {limits.read_timeout_s:g} s; send it faster"
             raise RefusedError(408, line, CLOSE) from None
+        # Not before: a connection that is closed while a client still sends may be reset before it reads the answer.
+        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if given != kind:
+            raise RefusedError(415, f"content-type: expected {kind}, got {shown(given)}")
         return bytes(body)
 
     async def _read_json(self, request: Request) -> Any:

@@ -83,7 +83,10 @@ def check_for_transformers(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "mask_padding"),
-    [("stablehlo", True), ("stablehlo", False), ("safetensors", False), ("onnx", True), ("onnx", False)],
+    [
+        *(("stablehlo", True), ("stablehlo", False), ("safetensors", False), ("onnx", True)),
+        pytest.param("onnx", False, marks=pytest.mark.expensive),
+    ],
     ids=["stablehlo-masked", "stablehlo-reference", "safetensors-reference", "onnx-masked", "onnx-reference"],
 )
 def test_says_what_the_model_says(format, mask_padding, tiny_encoder, texts_file, tmp_path):
@@ -179,8 +182,14 @@ def onnx_program(saved, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", [stablehlo_program, onnx_program], ids=["stablehlo", "onnx"])
-@pytest.mark.parametrize("name", ["amsdff", "gru", "cnn"])
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        *((name, stablehlo_program) for name in ("amsdff", "gru", "cnn")),
+        *(pytest.param(name, onnx_program, marks=pytest.mark.expensive) for name in ("amsdff", "cnn")),
+        ("gru", onnx_program),
+    ],
+)
 def test_programs_take_any_batch_up_to_the_encoders_positions(name, program, tiny_encoder, tmp_path):
     """Masked, at lengths shorter than a kernel, too."""
     saved = read_model_folder(make_folder(tmp_path / "model", tiny_encoder, name))

@@ -87,7 +87,7 @@ def test_dropout_masks_do_not_depend_on_the_devices(config, tiny_data, tmp_path,
         assert_near(reference, trajectory(config, tiny_data, tmp_path / mode, 8, **pieces, parallel__mode=mode))
 
 
-@pytest.mark.slow
+@pytest.mark.expensive
 def test_both_passes_of_r_drop_do_not_depend_on_the_devices(config, tiny_data, tmp_path):
     settings = {"model__name": "linear", "loss__r_drop": 0.5}
     reference = trajectory(config, tiny_data, tmp_path / "reference", 1, **settings)

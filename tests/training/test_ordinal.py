@@ -186,7 +186,7 @@ def test_pytorch_and_transformers_give_the_same_logits_and_weights_go_both_ways(
         from_torch(tmp_path / "model.pt", tmp_path / "other", encoder_config=folder, tokenizer=folder, task="single")
 
 
-@pytest.mark.parametrize("format", ["stablehlo", "onnx", "safetensors"])
+@pytest.mark.parametrize("format", ["stablehlo", "onnx", pytest.param("safetensors", marks=pytest.mark.expensive)])
 def test_an_export_says_the_same(config, run, tmp_path, format):
     if format != "stablehlo":
         pytest.importorskip("torch")

@@ -116,7 +116,7 @@ def test_what_stands_on_a_frozen_encoder_and_words_alone_learn_too(config):
         assert outcome.evaluation.labels.dtype == np.float32
 
 
-@pytest.mark.slow
+@pytest.mark.expensive
 def test_a_stopped_run_and_other_devices_make_the_same_steps(config, tmp_path):
     data = load_data(config.data, config.seed)
     pieces = {"train__accumulation_steps": 2, "loss__contrastive": 0.2}
