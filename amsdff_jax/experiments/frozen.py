@@ -107,11 +107,7 @@ def _refused(config: Config) -> Iterator[tuple[str, Any, str]]:
         if getattr(train, field):
             yield f"train.{field}", getattr(train, field), "the frozen mode ignores it"
     if not train.keep_best:
-        yield (
-            "train.keep_best",
-            train.keep_best,
-            "the frozen mode keeps the best epoch, by the validation split",
-        )
+        yield "train.keep_best", train.keep_best, "the frozen mode keeps the best epoch, by the validation split"
 
 
 class _Sweep:
