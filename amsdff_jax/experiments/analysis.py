@@ -9,8 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from amsdff_jax.evaluation.significance import Bootstrap, Summary, holm, mcnemar, paired_bootstrap, summarize
-from amsdff_jax.experiments.record import METRICS, ORDINAL_METRICS, RunRecord
+from amsdff_jax.evaluation.significance import (
+    Bootstrap,
+    Summary,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    paired_bootstrap_micro_f1,
+    summarize,
+)
+from amsdff_jax.experiments.record import RunRecord, headline
 from amsdff_jax.experiments.settings import ExperimentConfig
 
 
@@ -18,7 +26,7 @@ from amsdff_jax.experiments.settings import ExperimentConfig
 class Comparison:
     """A variant against the reference, on the same texts and seeds."""
 
-    bootstrap: Bootstrap  # the difference of accuracy, reference minus variant, with its interval
+    bootstrap: Bootstrap  # the difference of the `headline`, reference minus variant, with its interval
     bootstrap_p: float  # two-sided, after Holm's correction over the variants of a dataset, as is the next
     mcnemar_p: float
 
@@ -51,6 +59,11 @@ class DatasetAnalysis:
     # [V,V] of McNemar's exact test between the rows, after Holm's correction over all pairs of the dataset; NaN where
     # there is none
     p_values: np.ndarray
+
+    @property
+    def headline(self) -> str:
+        """The metric by which the rows are compared."""
+        return headline(next((row.metrics for row in self.rows if row.metrics), {}))
 
 
 def analyze(config: ExperimentConfig, output: Path) -> list[DatasetAnalysis]:
@@ -92,14 +105,13 @@ def _row(
     def median(field: str) -> float:
         return statistics.median(getattr(record, field) for record in done) if done else 0.0
 
-    ordinal = [name for name in ORDINAL_METRICS if all(name in record.metrics for record in done)]
-    names = (*METRICS, *ordinal)
+    names = [name for name in (done[0].metrics if done else ()) if all(name in record.metrics for record in done)]
     return Row(
         dataset=dataset,
         variant=variant,
         runs=len(done),
         errors=tuple(f"seed {record.seed}: {record.error}" for record in records if record.error),
-        metrics={name: summarize([record.metrics[name] for record in done]) for name in names} if done else {},
+        metrics={name: summarize([record.metrics[name] for record in done]) for name in names},
         parameters=done[0].parameters if done else 0,
         train_seconds=median("train_seconds"),
         texts_per_second=median("texts_per_second"),
@@ -116,9 +128,8 @@ def _compare(reference: str, done: Mapping[str, Sequence[RunRecord]]) -> dict[st
         pairs = _pairs(done.get(reference, ()), own) if name != reference else []
         if not pairs:
             continue
-        ours, theirs = _hits(pairs)
-        bootstraps[name] = paired_bootstrap(ours, theirs, seed=0)
-        exact[name] = mcnemar(ours, theirs).p_value
+        bootstraps[name] = _bootstrap(pairs)
+        exact[name] = mcnemar(*_both(pairs, "hits")).p_value
     corrected = (holm([bootstraps[name].p_value for name in bootstraps]), holm(list(exact.values())))
     return {
         name: Comparison(bootstraps[name], float(bootstrap_p), float(mcnemar_p))
@@ -132,7 +143,7 @@ def _p_values(runs: Sequence[Sequence[RunRecord]]) -> np.ndarray:
     for (one, ours), (other, theirs) in itertools.combinations(enumerate(runs), 2):
         pairs = _pairs(ours, theirs)
         if pairs:
-            found[one, other] = mcnemar(*_hits(pairs)).p_value
+            found[one, other] = mcnemar(*_both(pairs, "hits")).p_value
     for (one, other), p_value in zip(found, holm(list(found.values())), strict=True):
         p_values[one, other] = p_values[other, one] = p_value
     return p_values
@@ -145,10 +156,16 @@ def _pairs(ours: Sequence[RunRecord], theirs: Sequence[RunRecord]) -> list[tuple
     return [(one, other) for one, other in pairs if other is not None and len(one.correct) == len(other.correct)]
 
 
-def _hits(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> list[np.ndarray]:
-    """Both sides' answers: [seeds,N], for all seeds read the same texts, or [N] over the texts of all folds."""
+def _bootstrap(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Bootstrap:
+    if all(record.confusion for pair in pairs for record in pair):
+        return paired_bootstrap_micro_f1(*_both(pairs, "counts"), seed=0)
+    return paired_bootstrap(*_both(pairs, "hits"), seed=0)
+
+
+def _both(pairs: Sequence[tuple[RunRecord, RunRecord]], field: str) -> list[np.ndarray]:
+    """Both sides' `field`: [seeds,N,...], for all seeds read the same texts, or [N,...] over the texts of all folds."""
     arrange = np.concatenate if pairs[0][0].fold >= 0 else np.stack
-    return [arrange([pair[side].hits for pair in pairs]) for side in (0, 1)]
+    return [arrange([getattr(pair[side], field) for pair in pairs]) for side in (0, 1)]
 
 
 def to_json(analyses: Sequence[DatasetAnalysis]) -> list[dict[str, Any]]:

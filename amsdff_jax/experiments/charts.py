@@ -9,14 +9,15 @@ from matplotlib.ticker import MaxNLocator
 from amsdff_jax.evaluation.drawing import picture_name, room_for
 from amsdff_jax.evaluation.plots import BLUE, GREY
 from amsdff_jax.experiments.analysis import DatasetAnalysis
-from amsdff_jax.experiments.summary import p_value_text
+from amsdff_jax.experiments.summary import TITLES, p_value_text
 
 
 def plot_accuracies(analysis: DatasetAnalysis, reference: str) -> Figure:
     """A bar for every variant, with its standard deviation over the runs if it has several."""
-    rows = sorted((row for row in analysis.rows if row.metrics), key=lambda row: row.metrics["accuracy"].mean)
-    means = np.array([row.metrics["accuracy"].mean for row in rows])
-    deviations = np.array([row.metrics["accuracy"].standard_deviation for row in rows], float)  # NaN for a single run
+    metric = analysis.headline
+    rows = sorted((row for row in analysis.rows if row.metrics), key=lambda row: row.metrics[metric].mean)
+    means = np.array([row.metrics[metric].mean for row in rows])
+    deviations = np.array([row.metrics[metric].standard_deviation for row in rows], float)  # NaN for a single run
     spreads = np.nan_to_num(deviations)
     names = [picture_name(row.variant) for row in rows]
     figure = Figure(figsize=(6.5 + room_for(names, 10), 0.36 * len(rows) + 1.2), layout="constrained")
@@ -29,29 +30,30 @@ def plot_accuracies(analysis: DatasetAnalysis, reference: str) -> Figure:
     axes.set_xlim(100 * max(lowest - 2 * margin, 0), 100 * min(highest + 2 * margin, 1))
     for place, mean in enumerate(means):
         axes.text(100 * (means + spreads)[place] + 30 * margin, place, f"{100 * mean:.2f}", va="center", fontsize=8)
-    axes.set_xlabel("accuracy, % (the axis does not begin at 0)")
+    axes.set_xlabel(f"{TITLES[metric]}, % (the axis does not begin at 0)")
     axes.set_title(picture_name(analysis.dataset))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def plot_curves(analysis: DatasetAnalysis, reference: str) -> Figure:
-    """Validation accuracy over the epochs, the mean of the runs of every variant."""
+    """Accuracy or micro F1 on the validation split over the epochs, the mean of the runs of every variant."""
     extra = room_for([row.variant for row in analysis.rows], 8)
     figure = Figure(figsize=(8 + extra, 3.8), layout="constrained")
     axes = figure.add_subplot()
     axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=matplotlib.color_sequences["tab10"]))
+    metric = analysis.headline
     for row in analysis.rows:
         curves = [curve for curve in row.curves if curve]
         if not curves:
             continue
         length = min(len(curve) for curve in curves)
         epochs = [point["epoch"] for point in curves[0][:length]]
-        accuracy = np.mean([[point["accuracy"] for point in curve[:length]] for curve in curves], axis=0)
+        values = np.mean([[point[metric] for point in curve[:length]] for curve in curves], axis=0)
         width = 2.5 if row.variant == reference else 1.2
-        axes.plot(epochs, 100 * accuracy, marker="o", markersize=3, linewidth=width, label=picture_name(row.variant))
+        axes.plot(epochs, 100 * values, marker="o", markersize=3, linewidth=width, label=picture_name(row.variant))
     axes.set_xlabel("epoch")
-    axes.set_ylabel("validation accuracy, %")
+    axes.set_ylabel(f"validation {TITLES[metric]}, %")
     axes.set_title(picture_name(analysis.dataset))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

@@ -10,13 +10,13 @@ from pathlib import Path
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.records import free_name
 from amsdff_jax.config import Config, DataConfig, TaskConfig
-from amsdff_jax.data.dataset import stratified_split
+from amsdff_jax.data.dataset import KINDS, stratified_split
 from amsdff_jax.data.folds import stratified_folds
 from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.experiments.finetuned import run_finetuned
 from amsdff_jax.experiments.frozen import run_frozen
-from amsdff_jax.experiments.record import Outcome, RunRecord, settings_digest
+from amsdff_jax.experiments.record import Outcome, RunRecord, headline, settings_digest
 from amsdff_jax.experiments.setfit_baseline import run_setfit
 from amsdff_jax.experiments.settings import OTHER_METHODS, ExperimentConfig, RunKey
 from amsdff_jax.experiments.tfidf import run_tfidf
@@ -123,7 +123,9 @@ def _make(
     for key, outcome in zip(keys, outcomes, strict=True):
         record = RunRecord.of(key, settings, outcome)
         record.write(key.file(output))
-        logger.info("%s: accuracy %.4f, trained for %.0f s", key, record.metrics["accuracy"], record.train_seconds)
+        metric = headline(record.metrics)
+        value, seconds = record.metrics[metric], record.train_seconds
+        logger.info("%s: %s %.4f, trained for %.0f s", key, metric.replace("_", " "), value, seconds)
     shutil.rmtree(workdir.parent, ignore_errors=True)  # what a run of other settings may have left, too
 
 
@@ -157,7 +159,8 @@ def _load(config: ExperimentConfig, run_config: Config, key: RunKey) -> DataSpli
         problem = f"{run_config.data.shots}, but folds take all training and validation texts; expected 0, or folds=0"
         raise UserError(f"datasets.{key.dataset}.data.shots: {problem}")
     data = _load_once(run_config.data, seed, run_config.task.kind)
-    data.train.require_single("amsdff experiments", certain=False)
+    if data.train.task == "regression":
+        raise UserError(f"{data.train.name}: has {KINDS['regression']}; amsdff experiments takes classes")
     if config.folds:
         train, held_out = stratified_folds(data.train.join(data.validation), config.folds, seed=0)[key.fold]
         return DataSplits(*stratified_split(train, run_config.data.validation_fraction, key.seed), held_out)

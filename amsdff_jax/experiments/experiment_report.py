@@ -12,12 +12,12 @@ from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.experiments.analysis import DatasetAnalysis, analyze, to_json
 from amsdff_jax.experiments.charts import plot_accuracies, plot_curves, plot_significance
 from amsdff_jax.experiments.settings import ExperimentConfig
-from amsdff_jax.experiments.summary import list_failures, make_summary, make_table, to_csv_rows
+from amsdff_jax.experiments.summary import TITLES, list_failures, make_summary, make_table, to_csv_rows
 from amsdff_jax.reporting.render import render
 
 logger = logging.getLogger(__name__)
 
-PICTURES = {"accuracy": "Accuracy", "curves": "Learning curves", "significance": "Significance"}
+PICTURES = {"curves": "Learning curves", "significance": "Significance"}  # beside that of the `headline`
 
 
 def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
@@ -48,6 +48,7 @@ def write_experiment_report(config: ExperimentConfig, output: Path) -> int:
             "reference": config.reference,
             "frozen": config.mode == "frozen",
             "validation": config.reported_split == "validation",
+            "headlines": {analysis.headline for analysis in analyses},
             "summary": make_summary(analyses, config.reference),
         }
         datasets = [_dataset_facts(config, analysis) for analysis in analyses]
@@ -66,16 +67,18 @@ def _dataset_facts(config: ExperimentConfig, analysis: DatasetAnalysis) -> dict[
         "name": analysis.dataset,
         "table": make_table(analysis, config.reference),
         "failures": list_failures(analysis),
-        "pictures": [(PICTURES[picture], f"{analysis.dataset}_{picture}.png") for picture in _pictures(analysis)],
+        "pictures": [(title, f"{analysis.dataset}_{picture}.png") for picture, title in _pictures(analysis).items()],
     }
 
 
-def _pictures(analysis: DatasetAnalysis) -> list[str]:
-    """Those of `PICTURES` that have something to show; of a single evaluation there is no curve."""
+def _pictures(analysis: DatasetAnalysis) -> dict[str, str]:
+    """The names of those that have something to show, with their titles; of a single evaluation there is no curve."""
     if not any(row.metrics for row in analysis.rows):
-        return []
+        return {}
+    title = TITLES[analysis.headline]
+    pictures = {analysis.headline: title[0].upper() + title[1:], **PICTURES}
     has_curves = any(len(curve) > 1 for row in analysis.rows for curve in row.curves)
-    return [picture for picture in PICTURES if has_curves or picture != "curves"]
+    return {name: title for name, title in pictures.items() if has_curves or name != "curves"}
 
 
 def _embedded(file: Path) -> str:
@@ -85,7 +88,7 @@ def _embedded(file: Path) -> str:
 
 def _draw(config: ExperimentConfig, analyses: Sequence[DatasetAnalysis], output: Path) -> None:
     plots = {
-        "accuracy": (plot_accuracies, config.reference),
+        **dict.fromkeys(TITLES, (plot_accuracies, config.reference)),
         "curves": (plot_curves, config.reference),
         "significance": (plot_significance,),
     }

@@ -8,7 +8,7 @@ from amsdff_jax.config import Config
 from amsdff_jax.data.sources import DataSplits
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.evaluation.metrics import compute_metrics
-from amsdff_jax.experiments.record import Outcome
+from amsdff_jax.experiments.record import Outcome, curve_point
 from amsdff_jax.models.state_dict import parameter_names
 from amsdff_jax.training.optimizer import without_idle_rates
 from amsdff_jax.training.train_run import new_model
@@ -36,8 +36,5 @@ def run_finetuned(config: Config, data: DataSplits, workdir: Path, should_stop: 
     test = data.require_test()
     evaluation = trainer.run_evaluation(test)
     metrics = compute_metrics(evaluation, test.class_names, config.loss)
-    curve = tuple(
-        {"epoch": record["epoch"], **{name: record["validation"][name] for name in ("accuracy", "loss")}}
-        for record in history
-    )
+    curve = tuple(curve_point(record["epoch"], record["validation"], evaluation.task) for record in history)
     return Outcome(evaluation, metrics, trainer.trained_parameters, trainer.seconds, curve)

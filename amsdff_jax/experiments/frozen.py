@@ -22,7 +22,7 @@ from amsdff_jax.evaluation.evaluator import Evaluation
 from amsdff_jax.evaluation.features import EncodedDataset, FeatureBatch, encode_once
 from amsdff_jax.evaluation.inference import Inference, StoppedError
 from amsdff_jax.evaluation.metrics import best_metric, compute_metrics, lower_is_better
-from amsdff_jax.experiments.record import Outcome
+from amsdff_jax.experiments.record import Outcome, curve_point
 from amsdff_jax.interop.hub import find_tokenizer
 from amsdff_jax.models.dropout import dropout_seed
 from amsdff_jax.models.losses import class_weights
@@ -243,8 +243,7 @@ class _Sweep:
                 if np.isfinite(evaluation.logits).all():  # else its learning rate was too high, which ends no other
                     metrics = compute_metrics(evaluation, self._data.train.class_names, config.loss)
                     values[member] = metrics[metric]
-                    point = {"epoch": epoch + 1, "accuracy": metrics["accuracy"], "loss": metrics["loss"]}
-                    curves[member].append(point)
+                    curves[member].append(curve_point(epoch + 1, metrics, self.task))
             better = values < best_values if lower else values > best_values
             best, best_values = _take(better, self._state.variables, best), np.where(better, values, best_values)
             highest = best_values.min() if lower else best_values.max()

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +32,11 @@ MODEL_FILES = (
 )
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "mae", "rmse", "log_loss", "ece")
 ORDINAL_METRICS = ("quadratic_weighted_kappa", "off_by_one_accuracy")  # beside them, of ordered classes
-CURVE = ("epoch", "accuracy", "loss")
+# In their place where a text may have several labels; by the first one, models are compared.
+MULTI_LABEL_METRICS = (
+    *("micro_f1", "macro_f1", "weighted_f1", "average_precision"),
+    *("accuracy", "hamming_loss", "log_loss", "ece"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Outcome:
     metrics: Mapping[str, Any]  # all of `compute_metrics`
     parameters: int  # trainable numbers, the encoder's included where it is trained
     train_seconds: float  # wall-clock time of training, its evaluations included
-    # for every evaluation on the validation split a dict with `epoch`, `accuracy` and `loss`
+    # for every evaluation on the validation split a `curve_point`
     curve: tuple[Mapping[str, float], ...] = ()
     learning_rate: float = 0.0  # the one that was chosen on the validation split; 0 where there was nothing to choose
 
@@ -57,8 +62,13 @@ class RunRecord:
     fold: int
     settings: str  # digest of everything that the result depends on; a record of other settings is made again
     error: str = ""  # one line where the run failed, in which case there is nothing else
-    correct: str = ""  # a 1 or 0 for each reported text, in the order of the dataset
-    # of the reported texts those of `METRICS`, and of `ORDINAL_METRICS` those that there are
+    # a 1 or 0 for each reported text, in the order of the dataset; of several labels all must be right
+    correct: str = ""
+    # where texts may have several labels, of each its true positives, false positives and false negatives, such as
+    # "2,0,1 1,1,0"
+    confusion: str = ""
+    # of the reported texts those of `MULTI_LABEL_METRICS` there, elsewhere those of `METRICS`, and of `ORDINAL_METRICS`
+    # those that there are
     metrics: dict = dataclasses.field(default_factory=dict)
     parameters: int = 0
     train_seconds: float = 0.0
@@ -69,13 +79,19 @@ class RunRecord:
     @classmethod
     def of(cls, key: RunKey, settings: str, outcome: Outcome) -> Self:
         """The record of a run that came to its end."""
-        hits = outcome.evaluation.predictions == outcome.evaluation.classes
-        ordinal = [name for name in ORDINAL_METRICS if outcome.metrics.get(name) is not None]
+        truth, predictions = outcome.evaluation.classes, outcome.evaluation.predictions
+        hits, confusion = truth == predictions, ""
+        names = (*METRICS, *(name for name in ORDINAL_METRICS if outcome.metrics.get(name) is not None))
+        if outcome.evaluation.task == "multi_label":
+            hits, names = hits.all(axis=1), MULTI_LABEL_METRICS
+            counts = np.stack([predictions & truth, predictions & ~truth, ~predictions & truth]).sum(axis=2)
+            confusion = " ".join(",".join(map(str, text)) for text in counts.T.tolist())
         return cls(
             **dataclasses.asdict(key),
             settings=settings,
             correct="".join("1" if hit else "0" for hit in hits),
-            metrics={name: outcome.metrics[name] for name in (*METRICS, *ordinal)},
+            confusion=confusion,
+            metrics={name: outcome.metrics[name] for name in names},
             parameters=outcome.parameters,
             train_seconds=round(outcome.train_seconds, 2),
             texts_per_second=round(outcome.metrics["examples_per_second"], 2),
@@ -112,12 +128,41 @@ class RunRecord:
         """[N] bool, whether each reported text got its class."""
         return np.frombuffer(self.correct.encode("ascii"), np.uint8) == ord("1")
 
+    @property
+    def counts(self) -> np.ndarray:
+        """[N,3] int, of each reported text the labels rightly given, wrongly given, and missed."""
+        return np.array([text.split(",") for text in self.confusion.split()], np.int64).reshape(-1, 3)
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """The metric by which models are compared: "accuracy", or "micro_f1" where texts may have several labels.
+
+    Args:
+      metrics: of a record, or a point of its curve.
+    """
+    return "micro_f1" if "micro_f1" in metrics else "accuracy"
+
+
+def curve_point(epoch: float, metrics: Mapping[str, Any], task: str) -> dict[str, float]:
+    """What is kept of an evaluation on the validation split: epoch, accuracy, loss, and the micro F1 of label sets."""
+    return {"epoch": epoch, **{name: metrics[name] for name in _curve_metrics(task)}}
+
+
+def _curve_metrics(task: str) -> tuple[str, ...]:
+    return ("accuracy", "loss", *(("micro_f1",) if task == "multi_label" else ()))
+
 
 def _check(record: RunRecord) -> None:
     """Raises `UserError` unless the record has all that tables, curves and tests of significance need."""
     require(set(record.correct) <= {"0", "1"}, "correct", record.correct, "zeros and ones")
     named = (*METRICS, *(name for name in ORDINAL_METRICS if name in record.metrics))
-    for values, names in ((record.metrics, named), *((point, CURVE) for point in record.curve)):
+    if record.confusion:
+        named = MULTI_LABEL_METRICS
+        texts = len(record.correct)
+        whole = re.fullmatch(r"\d+,\d+,\d+( \d+,\d+,\d+)*", record.confusion) and len(record.counts) == texts
+        require(bool(whole), "confusion", record.confusion, f"three numbers for each of {texts} texts")
+    curve = ("epoch", *_curve_metrics("multi_label" if record.confusion else "single"))
+    for values, names in ((record.metrics, named), *((point, curve) for point in record.curve)):
         numbers = [values.get(name) for name in names]
         complete = all(type(number) in (int, float) for number in numbers)
         require(bool(record.error) or complete, "metrics and curve", numbers, f"numbers for {', '.join(names)}")

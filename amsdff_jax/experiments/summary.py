@@ -1,41 +1,68 @@
 """The tables of an experiment, for people and for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from amsdff_jax.evaluation.significance import Summary
 from amsdff_jax.experiments.analysis import DatasetAnalysis, Row
-from amsdff_jax.reporting.table import Column, Table, columns
+from amsdff_jax.reporting.table import Table, columns
 
-COLUMNS = columns(
-    "model",
-    "accuracy %",
-    "macro F1 %",
-    "weighted F1 %",
-    "MAE",
-    "RMSE",
-    "cross-entropy",
-    "behind, points",
-    "95 % interval",
-    "p (bootstrap)",
-    "p (McNemar)",
-    "parameters",
-    "training s",
-    "texts/s",
-    "runs",
+TITLES = {"accuracy": "accuracy", "micro_f1": "micro F1"}  # of what models are compared by
+
+
+def _percent(summary: Summary) -> str:
+    spread = f" ± {100 * summary.standard_deviation:.2f}" if summary.standard_deviation is not None else ""
+    return f"{100 * summary.mean:.2f}{spread}"
+
+
+def _three_digits(summary: Summary) -> str:
+    return f"{summary.mean:.3f}"
+
+
+def _four_digits(summary: Summary) -> str:
+    return f"{summary.mean:.4f}"
+
+
+class Score(NamedTuple):
+    """A column of a metric."""
+
+    title: str
+    metric: str
+    write: Callable[[Summary], str]
+
+
+SCORES = (
+    Score("accuracy %", "accuracy", _percent),
+    Score("macro F1 %", "macro_f1", _percent),
+    Score("weighted F1 %", "weighted_f1", _percent),
+    Score("quadratic kappa", "quadratic_weighted_kappa", _four_digits),  # which only runs of ordered classes have
+    Score("MAE", "mae", _three_digits),
+    Score("RMSE", "rmse", _three_digits),
+    Score("cross-entropy", "log_loss", _three_digits),
 )
-
-KAPPA = "quadratic_weighted_kappa"  # which only runs of ordered classes have
-FIRST_ERROR = [column.title for column in COLUMNS].index("MAE")
+# Where texts may have several labels.
+MULTI_LABEL_SCORES = (
+    Score("micro F1 %", "micro_f1", _percent),
+    Score("macro F1 %", "macro_f1", _percent),
+    Score("average precision %", "average_precision", _percent),
+    Score("all labels right %", "accuracy", _percent),
+    Score("Hamming loss", "hamming_loss", _four_digits),
+    Score("cross-entropy", "log_loss", _four_digits),
+)
+COMPARISON = ("behind, points", "95 % interval", "p (bootstrap)", "p (McNemar)")
+COSTS = ("parameters", "training s", "texts/s", "runs")
 
 
 def make_table(analysis: DatasetAnalysis, reference: str) -> Table:
-    """The table of a dataset, the best accuracy first; the reference stands out."""
+    """The table of a dataset, the best first; the reference stands out."""
     rows = _best_first(analysis)
-    cells, titles = list(map(_cells, rows)), list(COLUMNS)
-    if any(KAPPA in row.metrics for row in rows):  # in front of the errors
-        titles.insert(FIRST_ERROR, Column("quadratic kappa"))
-        for row, found in zip(rows, cells, strict=True):
-            found.insert(FIRST_ERROR, f"{row.metrics[KAPPA].mean:.4f}" if KAPPA in row.metrics else "")
+    known = MULTI_LABEL_SCORES if analysis.headline == "micro_f1" else SCORES
+    optional = {"quadratic_weighted_kappa"}
+    scores = [
+        score for score in known if score.metric not in optional or any(score.metric in row.metrics for row in rows)
+    ]
+    cells = [_cells(row, scores) for row in rows]
+    titles = columns("model", *(score.title for score in scores), *COMPARISON, *COSTS)
     return Table(titles, cells, f"{analysis.dataset}: {analysis.texts:,} texts", _place(reference, cells))
 
 
@@ -45,32 +72,32 @@ def list_failures(analysis: DatasetAnalysis) -> list[str]:
 
 
 def _best_first(analysis: DatasetAnalysis) -> list[Row]:
-    return sorted(analysis.rows, key=lambda row: -row.metrics["accuracy"].mean if row.metrics else 1)
+    return sorted(analysis.rows, key=lambda row: -row.metrics[analysis.headline].mean if row.metrics else 1)
 
 
 def make_summary(analyses: Sequence[DatasetAnalysis], reference: str) -> Table:
-    """The accuracy of every variant on every dataset: a row for each variant; the reference stands out."""
+    """What every variant reaches on every dataset: a row for each variant; the reference stands out."""
     by_variant: dict[str, dict[str, str]] = {}
     # The fullest first, so that variants which a dataset lacks keep their place among the others.
     for analysis in sorted(analyses, key=lambda analysis: len(analysis.rows), reverse=True):
         for row in analysis.rows:
-            accuracy = _percent(row.metrics["accuracy"]) if row.metrics else "failed"
-            by_variant.setdefault(row.variant, {})[analysis.dataset] = accuracy
+            value = _percent(row.metrics[analysis.headline]) if row.metrics else "failed"
+            by_variant.setdefault(row.variant, {})[analysis.dataset] = value
     datasets = [analysis.dataset for analysis in analyses]
     rows = [(variant, *(found.get(name, "") for name in datasets)) for variant, found in by_variant.items()]
-    return Table(columns("accuracy %", *datasets), rows, "Accuracy", _place(reference, rows))
+    title = " or ".join(sorted({TITLES[analysis.headline] for analysis in analyses}))
+    return Table(columns(f"{title} %", *datasets), rows, title[0].upper() + title[1:], _place(reference, rows))
 
 
 def _place(name: str, rows: Sequence[Sequence[str]]) -> int:
     return next((place for place, row in enumerate(rows) if row[0] == name), -1)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, scores: Sequence[Score]) -> list[str]:
     if not row.metrics:
-        return [row.variant, "failed", *[""] * (len(COLUMNS) - 3), "0"]
-    percent = (_percent(row.metrics[name]) for name in ("accuracy", "macro_f1", "weighted_f1"))
-    errors = (f"{row.metrics[name].mean:.3f}" for name in ("mae", "rmse", "log_loss"))
-    comparison = ("", "", "", "")
+        return [row.variant, "failed", *[""] * (len(scores) + len(COMPARISON) + len(COSTS) - 2), "0"]
+    values = (score.write(row.metrics[score.metric]) if score.metric in row.metrics else "" for score in scores)
+    comparison = ("",) * len(COMPARISON)
     if row.comparison:
         bootstrap = row.comparison.bootstrap
         comparison = (
@@ -81,12 +108,7 @@ def _cells(row: Row) -> list[str]:
         )
     parameters = f"{row.parameters / 1e6:.2f} M" if row.parameters >= 1e5 else f"{row.parameters / 1e3:.1f} k"
     speeds = (f"{row.train_seconds:.0f}", f"{row.texts_per_second:.0f}")
-    return [row.variant, *percent, *errors, *comparison, parameters, *speeds, str(row.runs)]
-
-
-def _percent(summary: Summary) -> str:
-    spread = f" ± {100 * summary.standard_deviation:.2f}" if summary.standard_deviation is not None else ""
-    return f"{100 * summary.mean:.2f}{spread}"
+    return [row.variant, *values, *comparison, parameters, *speeds, str(row.runs)]
 
 
 def p_value_text(value: float) -> str:

@@ -13,7 +13,7 @@ from amsdff_jax.config.idle_settings import find_idle_settings
 from amsdff_jax.training.optimizer import peak_learning_rates
 
 # tests/experiments has these
-EXPERIMENTS = ("ablations", "experiments", "few_shot", "fine_tuning", "long_texts", "precision")
+EXPERIMENTS = ("ablations", "experiments", "few_shot", "fine_tuning", "long_texts", "multi_label", "precision")
 CONFIGS = [
     file for file in sorted((Path(__file__).parents[2] / "configs").glob("*.py")) if file.stem not in EXPERIMENTS
 ]

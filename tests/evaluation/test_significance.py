@@ -5,9 +5,17 @@ import itertools
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import f1_score
 
 from amsdff_jax import UserError
-from amsdff_jax.evaluation.significance import holm, mcnemar, paired_bootstrap, summarize, wilson
+from amsdff_jax.evaluation.significance import (
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    paired_bootstrap_micro_f1,
+    summarize,
+    wilson,
+)
 
 
 def answers(*shape: int, seed: int, accuracy: float = 0.8) -> np.ndarray:
@@ -80,6 +88,43 @@ def test_bootstrap_interval_is_scipys(shape, confidence):
     result = paired_bootstrap(correct_a, correct_b, seed=0, resamples=20_000, confidence=confidence)
     width = expected.high - expected.low
     assert (result.low, result.high) == pytest.approx(tuple(expected), abs=0.03 * width)
+
+
+def label_sets(number: int, seed: int) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """The truth [N,C], what two models say of it, of whom the second errs more often, and both their counts [N,3]."""
+    generator = np.random.default_rng(seed)
+    truth = generator.random((number, 4)) < 0.4
+    given = [truth ^ (generator.random((number, 4)) < error) for error in (0.15, 0.2)]
+    counts = [np.stack([(one & truth).sum(1), (one & ~truth).sum(1), (~one & truth).sum(1)], axis=1) for one in given]
+    return truth, given, counts
+
+
+def test_bootstrap_of_micro_f1_is_scipys():
+    truth, given, counts = label_sets(151, seed=1)
+
+    def difference(rows):
+        first, second = (f1_score(truth[rows], one[rows], average="micro") for one in given)
+        return first - second
+
+    expected = stats.bootstrap(
+        (np.arange(len(truth)),), difference, vectorized=False, n_resamples=2000, method="percentile", rng=9
+    ).confidence_interval
+    result = paired_bootstrap_micro_f1(*counts, seed=0)
+    assert result.difference == pytest.approx(difference(slice(None)), abs=1e-12)
+    width = expected.high - expected.low
+    assert (result.low, result.high) == pytest.approx(tuple(expected), abs=0.08 * width)
+    assert (result.p_value < 0.05) == (not result.low <= 0 <= result.high)
+
+
+def test_micro_f1_of_several_seeds_is_their_mean():
+    _, _, first = label_sets(61, seed=1)
+    _, _, second = label_sets(61, seed=2)
+    alone = [paired_bootstrap_micro_f1(*counts, seed=0).difference for counts in (first, second)]
+    both = paired_bootstrap_micro_f1(*map(np.stack, zip(first, second, strict=True)), seed=0)
+    assert both.difference == pytest.approx(np.mean(alone))
+    assert paired_bootstrap_micro_f1(first[0], first[0], seed=0) == (0, 0, 0, 1)
+    # Neither labels nor answers: no F1 to divide by.
+    assert paired_bootstrap_micro_f1(np.zeros((5, 3), int), np.zeros((5, 3), int), seed=0) == (0, 0, 0, 1)
 
 
 def test_bootstrap_p_value_belongs_to_its_interval():
@@ -169,6 +214,9 @@ def test_wilson_by_hand():
         (lambda: paired_bootstrap([True], [[True]], seed=0), r"\[1\] and \[1, 1\]"),
         (lambda: paired_bootstrap([True], [True], seed=0, resamples=0), "resamples: expected at least 1"),
         (lambda: paired_bootstrap([True], [True], seed=0, confidence=95), "confidence: expected .* got 95"),
+        (lambda: paired_bootstrap_micro_f1(np.ones((4, 3)), np.ones((5, 3)), seed=0), r"\[4, 3\] and \[5, 3\]"),
+        (lambda: paired_bootstrap_micro_f1(np.ones((4, 2)), np.ones((4, 2)), seed=0), "as many seeds"),
+        (lambda: paired_bootstrap_micro_f1(np.ones((4, 3)), np.ones((4, 3)), seed=0, resamples=0), "at least 1"),
         (lambda: holm([0.1, float("nan")]), "numbers from 0 to 1"),
         (lambda: summarize([]), "at least one finite number"),
         (lambda: summarize([0.1, float("inf")]), "at least one finite number"),

@@ -7,7 +7,7 @@ import pytest
 
 from amsdff_jax.evaluation.significance import mcnemar, paired_bootstrap
 from amsdff_jax.experiments.analysis import analyze
-from amsdff_jax.experiments.record import METRICS, RunRecord
+from amsdff_jax.experiments.record import METRICS, MULTI_LABEL_METRICS, RunRecord
 from amsdff_jax.experiments.settings import RunKey
 from amsdff_jax.experiments.summary import list_failures, make_summary, make_table, to_csv_rows
 from amsdff_jax.reporting.table import to_markdown
@@ -93,6 +93,30 @@ def test_the_table_has_the_best_first_and_the_failures_below(make_experiment, tm
     assert [row[0] for row in table.rows] == ["tfidf", "linear", "amsdff"]
     assert "95.00" in table.rows[0] and "-45.00" in table.rows[0] and "50.00" in table.rows[1]
     assert list_failures(analysis) == ["amsdff: seed 0: no room"]
+
+
+def test_models_of_label_sets_are_compared_by_micro_f1(make_experiment, tmp_path):
+    counts = {"linear": "1,0,1 1,0,0 1,0,0 1,1,0", "tfidf": "2,0,0 0,0,1 0,1,1 1,1,0"}
+    for variant, confusion in counts.items():
+        right, wrong, missed = np.array([text.split(",") for text in confusion.split()], int).sum(axis=0)
+        f1 = 2 * right / (2 * right + wrong + missed)
+        metrics = dict.fromkeys(MULTI_LABEL_METRICS, 0.25) | {"micro_f1": f1}
+        key = RunKey("tiny", variant, 0)
+        correct = {"linear": "0110", "tfidf": "1000"}[variant]
+        record = RunRecord("tiny", variant, 0, -1, "", correct=correct, confusion=confusion, metrics=metrics)
+        record.write(key.file(tmp_path))
+    (analysis,) = analyze(make_experiment(("linear", "tfidf"), seeds=1), tmp_path)
+    linear, tfidf = analysis.rows
+    assert analysis.headline == "micro_f1"
+    difference = linear.metrics["micro_f1"].mean - tfidf.metrics["micro_f1"].mean
+    assert tfidf.comparison.bootstrap.difference == pytest.approx(difference) == pytest.approx(8 / 10 - 6 / 10)
+    hits = np.array([[0, 1, 1, 0], [1, 0, 0, 0]], bool)
+    assert tfidf.comparison.mcnemar_p == mcnemar(*hits).p_value
+    table = make_table(analysis, "linear")
+    assert [column.title for column in table.columns][:3] == ["model", "micro F1 %", "macro F1 %"]
+    assert [row[:3] for row in table.rows] == [["linear", "80.00", "25.00"], ["tfidf", "60.00", "25.00"]]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert make_summary([analysis], "linear").columns[0].title == "micro F1 %"
 
 
 def test_runs_that_agree_have_a_deviation_of_0_and_a_single_run_has_none(make_experiment, tmp_path):

@@ -13,6 +13,7 @@ from amsdff_jax.experiments.experiment import run_experiment
 from amsdff_jax.experiments.experiment_report import write_experiment_report
 from amsdff_jax.experiments.record import RunRecord
 from amsdff_jax.experiments.settings import ExperimentConfig, RunKey
+from tests.conftest import write_json_lines
 
 
 def key_of(name: str) -> RunKey:
@@ -113,6 +114,43 @@ def test_another_task_is_another_run(make_experiment, tiny_config):
         for each in (single, dataclasses.replace(config, datasets={"tiny": ordinal}))
     }
     assert len(digests) == 2
+
+
+def test_several_labels_a_text_are_compared_in_both_modes(make_experiment, tiny_config, tmp_path):
+    files = {}
+    for split in ("train", "validation", "test"):
+        with open(getattr(tiny_config.data, f"{split}_file")) as stream:
+            rows = [(row["text"], [row["label"], "any"]) for row in csv.DictReader(stream)]
+        files[f"data__{split}_file"] = write_json_lines(tmp_path / f"{split}.jsonl", rows)
+    settings = tiny_config.replace(train__epochs=2, train__batch_size=8, **files)
+    accuracies = {}
+    for mode in ("frozen", "finetuned"):
+        config = make_experiment(("linear", "tfidf"), seeds=1, mode=mode)
+        config = dataclasses.replace(config, datasets={"tiny": settings})
+        assert run_experiment(config, tmp_path / mode)
+        made = records(tmp_path / mode)
+        for variant in ("linear", "tfidf"):
+            record = made[f"{variant}-seed0"]
+            right, wrong, missed = record.counts.sum(axis=0)
+            assert record.metrics["micro_f1"] == pytest.approx(2 * right / (2 * right + wrong + missed))
+            assert record.hits.mean() == pytest.approx(record.metrics["accuracy"]) and right + missed == 2 * 43
+        assert len(made["linear-seed0"].curve) == 2
+        assert write_experiment_report(config, tmp_path / mode) == 0
+        report = (tmp_path / mode / "README.md").read_text()
+        assert '"Behind" is the micro F1 of linear minus' in report and "MAE" not in report
+        assert "![Micro F1](tiny_micro_f1.png)" in report and (tmp_path / mode / "tiny_micro_f1.png").exists()
+        accuracies[mode] = made["tfidf-seed0"].metrics
+    assert accuracies["frozen"] == accuracies["finetuned"]
+
+
+def test_numbers_are_refused(make_experiment, tiny_config, tmp_path):
+    rows = [(f"w{number % 7}", number / 2) for number in range(30)]
+    file = write_json_lines(tmp_path / "numbers.jsonl", rows)
+    files = {f"data__{split}_file": file for split in ("train", "validation", "test")}
+    settings = tiny_config.replace(task__kind="regression", **files)
+    config = dataclasses.replace(make_experiment(("tfidf",), seeds=1), datasets={"tiny": settings})
+    run_experiment(config, tmp_path)
+    assert "has a number a text; amsdff experiments takes classes" in records(tmp_path)["tfidf-seed0"].error
 
 
 def test_records_of_other_settings_are_never_reported_beside_new_ones(make_experiment, tmp_path):

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from amsdff_jax import Config, TextDataset
+from amsdff_jax.config import LossConfig
 from amsdff_jax.data.sources import DataSplits
-from amsdff_jax.experiments.record import METRICS, RunRecord, settings_digest
+from amsdff_jax.evaluation.evaluator import Evaluation
+from amsdff_jax.evaluation.metrics import compute_metrics
+from amsdff_jax.experiments.record import METRICS, Outcome, RunRecord, curve_point, headline, settings_digest
 from amsdff_jax.experiments.settings import RunKey
 
 
@@ -32,6 +35,25 @@ def test_every_run_has_a_file_of_its_own(tmp_path):
     keys = [RunKey(dataset, variant, seed, fold) for dataset in ("a", "b") for variant in ("x", "y")
             for seed in (0, 1) for fold in (-1, 0, 1)]  # fmt: skip
     assert len({key.file(tmp_path) for key in keys}) == len(keys)
+
+
+def test_a_record_of_label_sets_counts_labels(tmp_path):
+    labels = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 0]], bool)
+    answers = np.array([[1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 1, 1]], bool)
+    evaluation = Evaluation(labels, np.where(answers, 2.0, -2.0).astype(np.float32), 0, 1.0, "multi_label")
+    metrics = compute_metrics(evaluation, ("a", "b", "c"), LossConfig())
+    curve = (curve_point(1, metrics, "multi_label"),)
+    record = RunRecord.of(RunKey("r8", "gru", 2), "abc", Outcome(evaluation, metrics, 5, 1.0, curve))
+    assert record.confusion == "1,0,1 0,0,0 2,0,0 1,2,0" and record.correct == "0110"
+    assert record.counts.tolist() == [[1, 0, 1], [0, 0, 0], [2, 0, 0], [1, 2, 0]]
+    assert record.metrics["micro_f1"] == pytest.approx(8 / 11) and record.metrics["accuracy"] == 0.5
+    assert headline(record.metrics) == headline(record.curve[0]) == "micro_f1" != headline(make_record().metrics)
+    file = tmp_path / "record.json"
+    record.write(file)
+    assert RunRecord.read(file) == record
+    for damage in ("1,0,1 0,0,0", "1,0,1 0,0,0 2,0,0 1,2", "many", "1,0,1 0,0,0 2,0,0 -1,2,0"):
+        dataclasses.replace(record, confusion=damage).write(file)
+        assert RunRecord.read(file) is None, damage
 
 
 @pytest.mark.parametrize("damage", [

@@ -10,7 +10,9 @@ from amsdff_jax.experiments.settings import OTHER_METHODS, ExperimentConfig, run
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
 
-@pytest.mark.parametrize("name", ["experiments", "ablations", "precision", "few_shot", "fine_tuning", "long_texts"])
+@pytest.mark.parametrize(
+    "name", ["experiments", "ablations", "precision", "few_shot", "fine_tuning", "long_texts", "multi_label"]
+)
 def test_the_configs_are_valid_and_every_variant_differs(name):
     config = ExperimentConfig.from_dict(run_settings(CONFIGS / f"{name}.py"))
     assert config.reference in config.variants
