@@ -82,6 +82,8 @@ def _adapt_modernbert(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(rope, dict):
             _require_unscaled(f"rope_parameters.{kind}", rope)
             values |= {name: rope["rope_theta"]} if "rope_theta" in rope else {}
+        if isinstance(scaling, dict) and "rope_theta" in scaling:  # which transformers takes for both
+            values[name] = scaling["rope_theta"]
     return values
 
 

@@ -66,7 +66,7 @@ def from_transformers(source: str | Path, folder: str | Path) -> SavedModel:
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     kind = NATIVE[encoder.native_type]
-    rate = values.get(kind.dropout)
+    rate = values.get(kind.dropout, kind.default_dropout)
     rate = rate if isinstance(rate, (int, float)) else encoder.dropout
     require(0 <= rate < 1, f"{file}: {kind.dropout or 'dropout'}", rate, "a number from 0 to below 1")
     config = ModelConfig(name=NATIVE_MODEL, encoder=str(source), num_classes=classes, dropout_rate=float(rate))

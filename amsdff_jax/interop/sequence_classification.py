@@ -39,6 +39,7 @@ class Native(NamedTuple):
       dropout: name of the dropout rate of the head in `config.json`; "": it is the encoder's.
       norm: name of the norm behind the dense layer; "": there is none.
       fixed: what must stand in `config.json`, where it says anything.
+      default_dropout: the rate where `config.json` has none; None: the encoder's.
     """
 
     architecture: str
@@ -48,6 +49,7 @@ class Native(NamedTuple):
     dropout: str
     norm: str = ""
     fixed: Mapping[str, Any] = {}
+    default_dropout: float | None = None
 
     @property
     def modules(self) -> dict[str, str]:
@@ -62,14 +64,15 @@ NATIVE = {
         "BertForSequenceClassification", "bert.", "bert.pooler.dense", "classifier", "classifier_dropout"
     ),
     "distilbert": Native(
-        "DistilBertForSequenceClassification", "distilbert.", "pre_classifier", "classifier", "seq_classif_dropout"
+        "DistilBertForSequenceClassification", "distilbert.", "pre_classifier", "classifier", "seq_classif_dropout",
+        default_dropout=0.2,
     ),
     "roberta": Native("RobertaForSequenceClassification", "roberta.", *_DENSE, "classifier_dropout"),
     "electra": Native("ElectraForSequenceClassification", "electra.", *_DENSE, "classifier_dropout"),
     "mpnet": Native("MPNetForSequenceClassification", "mpnet.", *_DENSE, ""),
     "modernbert": Native(
         "ModernBertForSequenceClassification", "model.", "head.dense", "classifier", "classifier_dropout", "head.norm",
-        {"classifier_activation": "gelu", "classifier_bias": False},
+        {"classifier_activation": "gelu", "classifier_bias": False}, default_dropout=0.0,
     ),
     "deberta-v2": Native(
         "DebertaV2ForSequenceClassification", "deberta.", "pooler.dense", "classifier", "cls_dropout", "",

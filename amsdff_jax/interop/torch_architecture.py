@@ -61,6 +61,10 @@ class AmsdffConfig(PretrainedConfig):
         return SimpleNamespace(**ALL_PARTS | self.amsdff["model"])
 
 
+# Which files are meant where a name is one on the hub.
+HUB_OPTIONS = ("token", "revision", "subfolder", "cache_dir", "local_files_only", "force_download", "proxies")
+
+
 @dataclasses.dataclass
 class TorchOutput(ModelOutput):
     """What `AMSDFFOutput` holds, as tensors, and the cross-entropy if there were labels; a baseline fills in three."""
@@ -87,6 +91,7 @@ class TorchClassifier(PreTrainedModel):
 
     config_class = AmsdffConfig
     base_model_prefix = "transformer"
+    accepts_loss_kwargs = False  # or transformers' Trainer would leave it to the loss to be divided by its accumulation
 
     def __new__(cls, config: AmsdffConfig | None = None, **_: Any) -> "TorchClassifier":
         """An object of that kind: in one process transformers knows one class for one class of configurations."""
@@ -111,7 +116,8 @@ class TorchClassifier(PreTrainedModel):
           OSError, KeyError, ValueError, RuntimeError: the folder is missing, incomplete or damaged.
         """
         if cls is TorchClassifier and "config" not in options:
-            values, _ = PretrainedConfig.get_config_dict(folder)
+            of_the_hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+            values, _ = PretrainedConfig.get_config_dict(folder, **of_the_hub)
             if "encoder" not in values.get("amsdff", values):  # a model of transformers as it stands
                 return AutoModelForSequenceClassification.from_pretrained(folder, *arguments, **options)
         wants_report = options.pop("output_loading_info", False)

@@ -11,6 +11,7 @@ from flax import nnx, traverse_util
 
 from amsdff_jax.interop.hub import shared_name
 from amsdff_jax.interop.peft_adapter import head_modules, write_adapter
+from amsdff_jax.interop.sequence_classification import is_native
 from amsdff_jax.models.lora import is_new, lora_targets
 from amsdff_jax.models.pretrained import PretrainedClassifier
 from amsdff_jax.models.state_dict import to_state_dict
@@ -44,11 +45,20 @@ def merge_adapters(model: PretrainedClassifier) -> PretrainedClassifier:
 def save_adapters(folder: Path, model: PretrainedClassifier) -> None:
     """Writes the adapters of a classifier, and its head, as a folder of `peft`; of one that has none, nothing.
 
+    Nor where `peft` could not put them on the base, which a line in the log tells.
+
     Raises:
       UserError: the folder cannot be written.
     """
     config = model.config
     if not config.lora_rank:
+        return
+    if is_native(config):
+        logger.warning(
+            "%s: not written, for the base of model.name=%s is transformers' own class, whose layers have other names; "
+            "the model folder has the adapters merged",
+            *(folder, config.name),
+        )
         return
     tensors = to_state_dict(model)
     new = {name: tensor for name, tensor in tensors.items() if is_new(name)}

@@ -3,6 +3,7 @@
 A platform is what `jax.Device.platform` names: "cpu", "gpu" or "tpu".
 """
 
+import math
 import os
 import re
 from typing import Any
@@ -16,6 +17,9 @@ from amsdff_jax.base.processor import processor_info
 # x86 with instructions that multiply bfloat16, as Linux and as XLA name them. (Of Arm's nothing has been measured.)
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 XLA_WITH_BFLOAT16 = ("AVX512_BF16", "AMX")
+# NVIDIA's compute capability (of A100 and what came after) from which on its GPUs multiply bfloat16, and below which
+# cuDNN has no fused attention.
+AMPERE = 8.0
 
 
 def default_platform() -> str:
@@ -27,8 +31,24 @@ def default_platform() -> str:
 def choose_compute_dtype(asked: str, platform: str) -> jnp.dtype:
     """The type of the matrix products for `model.compute_dtype`, which for "auto" is bfloat16 where it is native."""
     if asked == "auto":
-        asked = "bfloat16" if platform in ("gpu", "tpu") or _cpu_multiplies_bfloat16() else "float32"
+        native = {"tpu": True, "gpu": _compute_capability() >= AMPERE}.get(platform, _cpu_multiplies_bfloat16())
+        asked = "bfloat16" if native else "float32"
     return jnp.dtype(asked)
+
+
+def _compute_capability() -> float:
+    """That of the least of this host's NVIDIA GPUs; 0 of others, infinity where a program is made without any."""
+    try:
+        devices: Any = jax.local_devices(backend="gpu")
+    except RuntimeError:
+        return math.inf
+    return min(map(capability_of, devices))
+
+
+def capability_of(device: Any) -> float:
+    """The compute capability of a GPU, such as 8.0; 0.0 if it is not NVIDIA's."""
+    found = re.fullmatch(r"\d+\.\d+", str(getattr(device, "compute_capability", "")))
+    return float(found[0]) if found else 0.0
 
 
 def choose_logits_dtype(num_classes: int, dtype: DTypeLike) -> DTypeLike:
@@ -48,7 +68,7 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 def choose_attention(asked: str, platform: str) -> str:
     """The implementation of attention for `model.attention`: "cudnn", which `fits_cudnn` limits, or "xla"."""
-    return "cudnn" if asked == "auto" and platform == "gpu" else "xla"
+    return "cudnn" if asked == "auto" and platform == "gpu" and _compute_capability() >= AMPERE else "xla"
 
 
 def fits_cudnn(dtype: DTypeLike, length: Any, head_size: int, has_dropout: bool) -> bool:

@@ -380,6 +380,13 @@ def test_a_list_of_modernberts_blocks_says_how_often_attention_is_everywhere():
     assert (config.global_attn_every_n_layers, config.global_rope_theta, config.local_rope_theta) == (3, 70.0, 9.0)
 
 
+def test_a_base_in_the_scaling_of_modernbert_is_that_of_all_its_blocks():
+    values = TINY["modernbert"] | {"rope_scaling": {"rope_type": "default", "rope_theta": 20.0}}
+    config, theirs = read_encoder_values(values), AutoConfig.for_model(**values)
+    assert (config.global_rope_theta, config.local_rope_theta) == (20.0, 20.0)
+    assert {rope["rope_theta"] for rope in theirs.rope_parameters.values()} == {20.0}
+
+
 def test_names_that_transformers_takes_first_are_taken_first():
     values = TINY["modernbert"] | {
         "local_attention": 128,

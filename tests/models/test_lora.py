@@ -170,6 +170,12 @@ def test_a_head_that_peft_would_mistake_for_the_encoders_layers_is_not_written(t
     assert not (tmp_path / "adapter").exists()
 
 
+def test_what_peft_could_not_put_on_transformers_own_class_is_not_written(tmp_path, caplog):
+    save_adapters(tmp_path / "adapter", make("distilbert", "bert"))
+    assert "not written, for the base of model.name=bert is transformers' own class" in caplog.text
+    assert not (tmp_path / "adapter").exists()
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -1,5 +1,7 @@
 """The dense layer's own backward pass, attention, folding and rounding: the same numbers as the plain form."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from amsdff_jax.models import dispatch, layers, matmul
 from amsdff_jax.models.amsdff import EnhancedAMSDFF
 from amsdff_jax.models.attention import attend, attend_with_weights
 from amsdff_jax.models.baselines import LinearClassifier
-from amsdff_jax.models.dispatch import choose_attention, choose_compute_dtype, fits_cudnn
+from amsdff_jax.models.dispatch import AMPERE, capability_of, choose_attention, choose_compute_dtype, fits_cudnn
 from amsdff_jax.models.dropout import Dropout, drop_slices, dropout_seed
 from amsdff_jax.models.fusion import DynamicFusion
 from amsdff_jax.models.layers import BatchNorm
@@ -276,6 +278,18 @@ def test_choices_by_platform():
     assert choose_compute_dtype("float32", "gpu") == jnp.float32
     assert [choose_attention("auto", platform) for platform in platforms] == ["cudnn", "xla", "xla"]
     assert choose_attention("xla", "gpu") == "xla"
+
+
+@pytest.mark.parametrize(
+    ("capability", "modern"), [("7.5", False), ("8.0", True), ("10.0", True), ("gfx90a", False), (None, False)]
+)
+def test_a_gpu_before_ampere_has_neither_bfloat16_nor_cudnns_attention(capability, modern, monkeypatch):
+    device = types.SimpleNamespace(**{} if capability is None else {"compute_capability": capability})
+    assert (capability_of(device) >= AMPERE) == modern
+    monkeypatch.setattr(dispatch.jax, "local_devices", lambda backend: [device])
+    assert (choose_compute_dtype("auto", "gpu") == jnp.bfloat16) == modern
+    assert (choose_attention("auto", "gpu") == "cudnn") == modern
+    assert choose_compute_dtype("bfloat16", "gpu") == jnp.bfloat16
 
 
 @pytest.mark.parametrize("kind", [EnhancedAMSDFF, LinearClassifier])
