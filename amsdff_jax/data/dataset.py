@@ -346,8 +346,12 @@ def stratified_split(dataset: TextDataset, fraction: float, seed: int) -> tuple[
     counts = np.bincount(strata)
     wanted = counts * fraction
     taken = np.floor(wanted).astype(int)
+    number = max(round(len(dataset) * fraction), 1)
+    if dataset.task == "regression":  # small ranges of equal remainders take turns, or the lowest would be taken
+        up_to = np.floor(np.cumsum(counts) * number / len(dataset) + 0.5).astype(int)
+        taken = np.minimum(np.diff(up_to, prepend=0), counts - 1)
     # Largest remainders first, so that the parts add up to the fraction asked for.
-    missing = max(round(len(dataset) * fraction), 1) - taken.sum()
+    missing = number - taken.sum()
     for label in np.argsort(taken - wanted, kind="stable"):
         if missing <= 0:
             break

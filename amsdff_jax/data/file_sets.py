@@ -1,9 +1,11 @@
 """Several files that are one: those of a folder, of a pattern such as `part-*.csv`, or of a list."""
 
+import fnmatch
 import glob
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
@@ -15,6 +17,8 @@ from amsdff_jax.data.remote import expand_url
 logger = logging.getLogger(__name__)
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+
+_URL_BEHIND_COMMA = re.compile(r",\s*[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def find_files(path: str) -> dict[str, str]:
@@ -65,6 +69,31 @@ def format_of(path: str) -> tuple[str, str]:
     return suffixes[-1], packing
 
 
+def would_read(path: str, file: Path) -> bool:
+    """Whether a file of this machine is one of those that `path` names, or would be if it were there."""
+    file = file.resolve()
+    parts = [] if is_url(path) or user_path(path).exists() else [part.strip() for part in path.split(",")]
+    for part in (part for part in (path, *parts) if part and not is_url(part)):
+        place = user_path(part)
+        if place.resolve() == file or (place.is_dir() and file.parent == place.resolve() and _counts(file.name)):
+            return True
+        steps = place.absolute().parts
+        literal = next((number for number, step in enumerate(steps) if glob.has_magic(step)), len(steps))
+        base = Path(*steps[:literal]).resolve()
+        if file.is_relative_to(base) and _fits(file.relative_to(base).parts, steps[literal:]):
+            return True
+    return False
+
+
+def _fits(steps: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the folders and the name of a file are those of a pattern, in which `**` is any number of folders."""
+    if not pattern:
+        return not steps
+    if pattern[0] == "**":
+        return any(_fits(steps[number:], pattern[1:]) for number in range(len(steps) + 1))
+    return bool(steps) and fnmatch.fnmatchcase(steps[0], pattern[0]) and _fits(steps[1:], pattern[1:])
+
+
 def name_of(path: str) -> str:
     """The name of a file or of several as that of one file, without folders, such as `part-_.csv` for `part-*.csv`."""
     names = ",".join(Path(part.strip()).name for part in path.split(","))
@@ -72,9 +101,12 @@ def name_of(path: str) -> str:
 
 
 def _expand(path: str) -> list[str]:
-    kind, names = expand_url(path) if is_url(path) else _expand_local(path)
+    if _URL_BEHIND_COMMA.search(path):  # no server need be asked whether all of it is one name
+        kind, names = "list", []
+    else:
+        kind, names = expand_url(path) if is_url(path) else _expand_local(path)
     if kind == "folder":
-        wanted = [name for name in names if not os.path.basename(name).startswith((".", "_")) and _is_format(name)]
+        wanted = [name for name in names if _counts(os.path.basename(name))]
         return _sorted(path, wanted, f"ending in {', '.join(FORMATS)}")
     if kind == "file":
         return [path]
@@ -113,7 +145,10 @@ def _sorted(path: str, files: list[str], expected: str) -> list[str]:
     return sorted(files)
 
 
-def _is_format(name: str) -> bool:
+def _counts(name: str) -> bool:
+    """Whether a file of this name in a folder is one of its files."""
+    if name.startswith((".", "_")):
+        return False
     try:
         return bool(format_of(name))
     except UserError:

@@ -1,5 +1,6 @@
 """How the labels of rows are read: one a text, any number as a list, a separated text or columns, or a number."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,9 +12,9 @@ from amsdff_jax.base.validation import first_of, require, shown
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.encoded_labels import EncodedLabels, require_sum, with_certainty
-from amsdff_jax.data.labels import find_class_names, find_indices, label_of, require_rising
+from amsdff_jax.data.labels import find_class_names, find_indices, label_of, ordered_names, require_rising
 from amsdff_jax.data.raters import RaterColumns
-from amsdff_jax.data.rows import Row, is_list, plain, value_of
+from amsdff_jax.data.rows import Row, is_list, is_missing, plain, value_of
 from amsdff_jax.data.stored_texts import take
 
 SEVERAL_LABELS = ("label_columns", "label_separator", "label_hierarchy")  # settings of `DataConfig`
@@ -84,7 +85,7 @@ class _OneLabel:
         return label_of(value_of(row, column), f"{row.place}, column {column!r}")
 
     def encode(self, name: str, labels: list[str], places: Sequence[str], class_names: Sequence[str]) -> EncodedLabels:
-        known = tuple(class_names) or split_columns(self._config.label_order)
+        known = tuple(class_names) or ordered_names(self._config)
         if not known:
             known = tuple(find_class_names(name, labels, places, self._config))
             if self._ordered:
@@ -122,6 +123,8 @@ class _ListOfLabels:
 
     def __init__(self, config: DataConfig, single_names: bool):
         """Takes the settings, and whether a name that is in no list is one label."""
+        if config.label_hierarchy and config.label_type == "auto":  # of 1.0, which is below 1, both are names
+            config = dataclasses.replace(config, label_type="name")
         self._config, self._single_names = config, single_names
 
     def read(self, row: Row) -> list[str]:
@@ -132,7 +135,9 @@ class _ListOfLabels:
             values = [plain(each) for each in value]
         elif separator and isinstance(value, str):
             values = value.split(separator) if value.strip() else []
-        elif self._single_names or (separator and value is not None):
+        elif separator and is_missing(value):  # an empty field of CSV, in other formats
+            values = []
+        elif self._single_names or separator:
             values = [value]
         else:
             raise UserError(f"{place}: expected a list of labels, as in other rows, got {shown(value)}")
@@ -223,8 +228,8 @@ class _ColumnALabel(_ListOfLabels):
         value = plain(value_of(row, column))
         number = TRUTH.get(str(value).strip().lower())
         if number is None:
-            number = math.nan if self._several else _number(value)
-        if not 0 <= number <= 1:
+            number = _number(value)
+        if not 0 <= number <= 1 or (self._several and number not in (0, 1)):
             other = "" if self._several else ", or its probability"
             expected = f"1 where the text has the label, else 0{other}"
             raise UserError(f"{row.place}, column {column!r}: expected {expected}, got {shown(value)}")

@@ -12,6 +12,7 @@ import numpy as np
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.validation import first_of, nearest, shown
 from amsdff_jax.config import DataConfig
+from amsdff_jax.config.columns import split_columns
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def label_of(value: Any, where: str) -> str:
     Raises:
       UserError: the value is neither a class name nor a number.
     """
-    label = _as_text(value)
+    label = label_text(value)
     if not label:
         raise UserError(f"{where}: expected a class name or a number, got {shown(value)}")
     longest = LONGEST_NUMBER if _DECIMAL.fullmatch(label) else LONGEST_NAME
@@ -88,6 +89,11 @@ def find_class_names(path: str, labels: list[str], places: Sequence[str], config
     return names
 
 
+def ordered_names(config: DataConfig) -> tuple[str, ...]:
+    """The classes of `data.label_order`, without the space around them that labels do not have either."""
+    return tuple(name.strip() for name in split_columns(config.label_order, "data.label_order"))
+
+
 def is_rising(names: Sequence[str]) -> bool:
     """Whether names of classes are numbers, each greater than the one before."""
     if not all(map(_DECIMAL.fullmatch, names)):
@@ -134,8 +140,8 @@ def find_indices(
     return indices
 
 
-def _as_text(value: Any) -> str:
-    """The value as a label, or "" if it is none."""
+def label_text(value: Any) -> str:
+    """The value as a label, the same from every format, or "" if it is none."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, int):

@@ -11,7 +11,7 @@ from amsdff_jax.base.validation import first_of
 from amsdff_jax.config import DataConfig
 from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.encoded_labels import EncodedLabels, with_certainty
-from amsdff_jax.data.labels import find_class_names, find_indices, label_of, require_rising
+from amsdff_jax.data.labels import find_class_names, find_indices, label_of, ordered_names, require_rising
 from amsdff_jax.data.rows import Row, is_missing, plain, value_of
 from amsdff_jax.data.stored_texts import take
 
@@ -41,7 +41,7 @@ class RaterColumns:
         """The shares of the votes, the classes, and who gave which."""
         given = np.array([[bool(rating) for rating in row] for row in labels])  # [N,R]
         rows = np.nonzero(given)[0]
-        known = tuple(class_names) or split_columns(self._config.label_order)
+        known = tuple(class_names) or ordered_names(self._config)
         if not known:
             config = dataclasses.replace(self._config, label_column=self._config.rater_columns)
             every = [rating for row in labels for rating in row if rating]

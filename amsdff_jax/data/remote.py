@@ -4,7 +4,9 @@ import contextlib
 import glob
 import io
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 from amsdff_jax.base.errors import UserError
 
@@ -26,13 +28,26 @@ def expand_url(url: str) -> tuple[str, list[str]]:
     """
     with _user_errors(url):
         system, place = _open_system(url)
+        if _is_file(system, place):
+            return "file", [url]
         if system.isdir(place):
             names = [file["name"] for file in system.ls(place, detail=True) if file["type"] == "file"]
             return "folder", list(map(system.unstrip_protocol, names))
-        if system.exists(place):
+        if system.exists(place):  # a page without a suffix
             return "file", [url]
         names = system.glob(place) if glob.has_magic(place) else []
         return "pattern", [system.unstrip_protocol(name) for name in names if system.isfile(name)]
+
+
+def _is_file(system: Any, place: str) -> bool:
+    """Whether it is certainly a file. It is asked first, for some may read a file whose folder they may not list.
+
+    fsspec looks for links in all that a web server sends, and takes what has some for a folder.
+    """
+    protocols = [system.protocol] if isinstance(system.protocol, str) else system.protocol
+    if {"http", "https"} & {*protocols}:
+        return bool(PurePosixPath(urlsplit(place).path).suffix) and system.exists(place)
+    return system.isfile(place)
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def text_of(row: Row, columns: Sequence[str]) -> str:
     """
     values = [(column, value_of(row, column)) for column in columns]
     if len(values) > 1:
-        values = [(column, value) for column, value in values if not is_missing(value)] or values[:1]
+        values = [(column, value) for column, value in values if not is_missing(value)]
     for column, value in values:
         if not isinstance(value, str):
             raise UserError(f"{row.place}, column {column!r}: expected a text, got {shown(value)}")

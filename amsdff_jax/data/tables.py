@@ -46,6 +46,8 @@ def table_rows(
     records = _begin(path, lines, columns, delimiter, config)
     if whole:
         require_columns(path, records.header, records.header)
+        if records.header.count("") > 1:
+            raise UserError(f"{path}: has more than one column without a name; name them, or remove all but one")
     shown = records.header if columns is None or whole else columns
     wanted = [(name, records.header.index(name)) for name in shown]
     joined = 0

@@ -29,6 +29,14 @@ class Word:
     end: int
 
 
+def _without_space(text: str, start: int, end: int) -> Word:
+    """The word without the space before it, which sentencepiece and byte-level tokenizers have in its first token."""
+    word = text[start:end]
+    if not word.strip():
+        return Word(start, end)
+    return Word(start + len(word) - len(word.lstrip()), end - len(word) + len(word.rstrip()))
+
+
 @dataclasses.dataclass(frozen=True)
 class Reading:
     """A text as a model reads it."""
@@ -80,7 +88,8 @@ def read_text(text: str, tokenizer: Tokenizer, max_length: int, long_texts: str 
         word = None if word_id is None else len(words)
         tokens += [Token(name, number, *offsets, word) for name, number, offsets, _ in pieces]
         if word is not None:
-            words.append(Word(min(piece[2][0] for piece in pieces), max(piece[2][1] for piece in pieces)))
+            first, last = min(piece[2][0] for piece in pieces), max(piece[2][1] for piece in pieces)
+            words.append(_without_space(whole, first, last))
     if not tokens:
         nothing = unknown_id(tokenizer)
         tokens = [Token(str(tokenizer.backend_tokenizer.id_to_token(nothing)), nothing, 0, 0, None)]

@@ -247,6 +247,15 @@ def test_a_split_of_numbers_is_as_large_as_asked_for(number, fraction, taken):
     assert len(stratified_split(dataset, fraction, seed=0)[1]) == taken
 
 
+@pytest.mark.parametrize("number", [20, 50, 60, 150])
+def test_a_split_of_few_numbers_has_high_ones_as_well(number):
+    dataset = TextDataset([f"t{i}" for i in range(number)], np.arange(number) / 3, ("x",))
+    rest, part = stratified_split(dataset, 0.1, seed=0)
+    middle = np.median(dataset.labels)
+    assert abs(np.count_nonzero(part.labels < middle) - np.count_nonzero(part.labels > middle)) <= 1
+    assert len(part) == number // 10 and len(rest) + len(part) == number
+
+
 def test_split_of_singletons_is_refused():
     dataset = TextDataset(["a", "b"], [0, 1], ("x", "y"))
     with pytest.raises(UserError, match="too few texts"):

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from pathlib import Path
 
 import pyarrow
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from amsdff_jax import UserError
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data import lines
-from amsdff_jax.data.file_sets import find_files, name_of
+from amsdff_jax.data.file_sets import find_files, name_of, would_read
 from amsdff_jax.data.files import read_file, read_rows, scan_rows
 from tests.conftest import write_csv
 
@@ -88,6 +89,26 @@ def test_what_names_no_set_of_files_is_one_line(path, message, folder):
     with pytest.raises(UserError, match=message) as caught:
         list(scan_rows(f"{folder}{path}".replace(",part", f",{folder}/part")))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "reads"),
+    [
+        ("", ["part-1.csv", "out.jsonl", "new.csv", "new.csv.gz"]),
+        ("/part-1.csv", ["part-1.csv"]),
+        ("/*.csv", ["part-1.csv", "new.csv", "_new.csv"]),
+        ("/**/o*.jsonl", ["out.jsonl", "old.csv/out.jsonl", "a/b/out.jsonl"]),
+        ("/../*/o*.jsonl", ["out.jsonl"]),
+    ],
+)
+def test_what_would_be_read_is_known_before_it_is_there(path, reads, folder, monkeypatch):
+    candidates = {"part-1.csv", "out.jsonl", "new.csv", "new.csv.gz", "_new.csv", "old.csv/out.jsonl", "a/b/out.jsonl"}
+    candidates |= {"out.txt", "../out.jsonl"}
+    found = {name for name in candidates if would_read(f"{folder}{path}", folder / name)}
+    assert found == {*reads}
+    monkeypatch.chdir(folder)
+    assert would_read("other.csv, part-1.csv", Path("part-1.csv")) and not would_read("other.csv", Path("part-1.csv"))
+    assert not would_read("s3://bucket/*.csv", folder / "new.csv")
 
 
 def test_two_names_of_a_format_are_one_format(tmp_path):

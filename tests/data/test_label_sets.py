@@ -72,6 +72,29 @@ def test_a_hierarchy_gives_what_a_name_lies_under(tmp_path):
     assert read_file(one, DataConfig(label_hierarchy=".")).labels.tolist() == [[1, 1, 0], [0, 0, 1]]
 
 
+def test_parts_of_a_hierarchy_are_names_though_they_look_like_numbers(tmp_path):
+    path = write_lines(tmp_path / "d.jsonl", [["1.0"], ["1.1", "2.0"], ["1"]])
+    dataset = read_file(path, DataConfig(label_hierarchy="."))
+    assert dataset.class_names == ("1", "1.0", "1.1", "2", "2.0")
+    assert dataset.labels.tolist() == [[1, 1, 0, 0, 0], [1, 0, 1, 1, 1], [1, 0, 0, 0, 0]]
+    assert read_file(path, DataConfig(label_hierarchy="."), dataset.class_names, "multi_label").labels.sum() == 7
+
+
+def test_columns_of_zeros_and_ones_are_read_alike_before_and_after_the_task_is_known(tmp_path):
+    path = write_csv(tmp_path / "d.csv", "text,a,b", "t,1.00,0.00", "u,0,1.0", "v,0.00,0.0")
+    first = read_file(path, DataConfig(label_columns="a,b"))
+    again = read_file(path, DataConfig(label_columns="a,b"), first.class_names, first.task)
+    assert first.labels.tolist() == again.labels.tolist() == [[1, 0], [0, 1], [0, 0]]
+    path = write_csv(tmp_path / "d.csv", "text,a,b", "t,0.5,0.5")
+    with pytest.raises(UserError, match=r"expected 1 where the text has the label, else 0, got '0\.5'"):
+        read_file(path, DataConfig(label_columns="a,b"), ("a", "b"), "multi_label")
+
+
+def test_a_missing_value_between_separators_is_no_label(tmp_path):
+    path = write_lines(tmp_path / "d.jsonl", ["a|b", None, ""])
+    assert read_file(path, DataConfig(label_separator="|")).labels.tolist() == [[1, 1], [0, 0], [0, 0]]
+
+
 def test_separators_around_a_name_make_no_class_without_one(tmp_path):
     path = write_lines(tmp_path / "d.jsonl", [["/arts/music", "news/"], ["arts / music"]])
     dataset = read_file(path, DataConfig(label_hierarchy="/"))

@@ -155,6 +155,16 @@ def test_a_text_that_is_truncated_on_the_left_is_unread_there(tiny_encoder):
     assert (reading.unread, reading.truncated) == ((0, 6), True)
 
 
+def test_the_space_in_a_token_is_in_no_word():
+    vocabulary = [("<unk>", 0.0), ("▁w", -1.0), ("w", -2.0), ("1", -2.5), ("▁", -3.0)]
+    backend = Tokenizer(models.Unigram(vocabulary, unk_id=0))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    text = "w1 w1  w"
+    reading = read_text(text, PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"), 16)
+    words = [text[word.start : word.end] for word in reading.words]
+    assert [word for word in words if word.strip()] == ["w1", "w1", "w"]
+
+
 def test_a_pair_of_surrogates_is_the_character_they_stand_for(make_saved):
     reading = read_text("w1 \ud83d\ude00", make_saved().tokenizer, 16)
     assert (reading.text, reading.replaced) == ("w1 😀", 0)
