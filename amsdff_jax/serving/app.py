@@ -117,6 +117,9 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
     return Response(body, status, {"x-content-type-options": "nosniff"} | (headers or {}), "application/json")
 
 
+SHUTTING_DOWN = answer({"error": "the server is shutting down; ask another"}, 503, {"retry-after": "5"} | CLOSE)
+
+
 class _Gate:
     """What every request passes: who may ask and when, the log, the counts."""
 
@@ -124,22 +127,26 @@ class _Gate:
         self._service, self._app, self._paths = service, app, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start, status = time.perf_counter(), 500
+        start, status, begun = time.perf_counter(), 500, False
         path = (
             scope["path"] if scope["path"] in self._paths else "other"
         )  # any other may hold what is nobody's business
         state = scope.setdefault("state", {})
 
         async def send_counted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
             await send(message)
 
         self._service.active += 1
         try:
             early = self._refusal(scope, path)
             await (early or self._app)(scope, receive, send_counted)
+        except asyncio.CancelledError:  # the time to finish is over, and uvicorn gives up what is still waiting
+            if not self._service.draining or begun:
+                raise
+            await SHUTTING_DOWN(scope, receive, send_counted)
         except Exception as error:  # a fault of this package, which has been answered with 500
             frames = traceback.extract_tb(error.__traceback__)
             place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
@@ -158,7 +165,7 @@ class _Gate:
             line = "authorization: expected Bearer and the token of this server"
             return answer({"error": line}, 401, {"www-authenticate": "Bearer"} | CLOSE)
         if path not in ALWAYS and service.draining:
-            return answer({"error": "the server is shutting down; ask another"}, 503, {"retry-after": "5"} | CLOSE)
+            return SHUTTING_DOWN
         if path not in ALWAYS and scope["method"] == "POST" and not service.ready:
             return answer({"error": "the models are being compiled; see /ready"}, 503, {"retry-after": "5"} | CLOSE)
         return None

@@ -22,6 +22,7 @@ KEEP_ALIVE_S = 30
 POLL_S = 0.02
 
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
+_NO_HTTP = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
 
 
@@ -69,13 +70,19 @@ async def run(service: Service, listener: socket.socket, stop: asyncio.Event) ->
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), POLL_S if not told else 1.0)
     service.draining = True
-    end = time.monotonic() + service.limits.drain_s
-    while service.active and time.monotonic() < end:
-        await asyncio.sleep(POLL_S)
+    await _wait_for_requests(service, service.limits.drain_s)
     server.should_exit = True
     await serving
+    await _wait_for_requests(service, 1.0)  # uvicorn has given them up, which they tell their clients
     if service.failure is not None:
         raise service.failure
+
+
+async def _wait_for_requests(service: Service, seconds: float) -> None:
+    """Until all requests have ended, but no longer than so many seconds."""
+    end = time.monotonic() + seconds
+    while service.active and time.monotonic() < end:
+        await asyncio.sleep(POLL_S)
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -129,6 +136,10 @@ class _Protocol(HttpToolsProtocol):
         self._end()
         self._head_ended = True
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Of uvicorn, for what is no HTTP; its own answer is no JSON, and would go into one that is being written."""
+        self._refuse(_NO_HTTP, "request: expected HTTP/1.1")
 
     def _begin(self) -> None:
         self._head = 0

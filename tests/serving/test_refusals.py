@@ -108,6 +108,10 @@ def test_a_body_that_is_too_long_is_not_read(client):
     with connect(client) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\na: " + b"b" * 70_000)
         assert received(connection).startswith("HTTP/1.1 431")
+    with connect(client) as connection:
+        connection.sendall(b"hello, is it me\r\n\r\n")
+        answer = received(connection)
+        assert answer.startswith("HTTP/1.1 400") and answer.endswith('{"error": "request: expected HTTP/1.1"}')
 
 
 def test_slow_clients_are_cut_off_and_hold_nobody_up(client):
@@ -276,6 +280,18 @@ def test_what_waits_is_answered_at_the_end_and_nothing_new(folders):
             assert client.get("/health").status_code == 200
             gate.opened.set()
             assert [each.result()[0] for each in waiting] == [200, 200]
+
+
+def test_what_takes_longer_than_the_end_may_take_is_told_so(folders):
+    with serving({"single": folders / "single"}, drain_s=0.1) as client:
+        gate = Gate(client.service.models["single"].texts)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(post, client, "/predict", text="w1")
+            assert gate.entered.wait(10)
+            client.stop()
+            status, found = waiting.result()
+            assert status == 503 and "shutting down" in found["error"]
+            gate.opened.set()
 
 
 def test_the_command_ends_with_0_after_sigterm(folders, tmp_path):
