@@ -173,6 +173,7 @@ def to_json(analyses: Sequence[DatasetAnalysis]) -> list[dict[str, Any]]:
     return [
         {
             "dataset": analysis.dataset,
+            "compared_by": analysis.headline,
             "texts": analysis.texts,
             "variants": [dataclasses.asdict(row) for row in analysis.rows],
             "p_values": [[None if np.isnan(value) else value for value in line] for line in analysis.p_values.tolist()],

@@ -159,7 +159,10 @@ def _check(record: RunRecord) -> None:
     if record.confusion:
         named = MULTI_LABEL_METRICS
         texts = len(record.correct)
-        whole = re.fullmatch(r"\d+,\d+,\d+( \d+,\d+,\d+)*", record.confusion) and len(record.counts) == texts
+        whole = (
+            re.fullmatch(r"\d{1,9},\d{1,9},\d{1,9}( \d{1,9},\d{1,9},\d{1,9})*", record.confusion)
+            and len(record.counts) == texts
+        )
         require(bool(whole), "confusion", record.confusion, f"three numbers for each of {texts} texts")
     curve = ("epoch", *_curve_metrics("multi_label" if record.confusion else "single"))
     for values, names in ((record.metrics, named), *((point, curve) for point in record.curve)):

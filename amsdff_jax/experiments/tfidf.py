@@ -63,6 +63,8 @@ def run_tfidf(config: Config, data: DataSplits) -> Outcome:
     logits = np.full((len(test), len(test.class_names)), np.log(np.finfo(np.float32).tiny), np.float32)
     trained = best.classes_ if task == "single" else np.flatnonzero(labels.any(axis=0))
     logits[:, trained] = known if task == "single" else known[:, trained]
+    if task == "multi_label":  # and one that all its texts have is certain
+        logits[:, labels.all(axis=0)] = -np.log(np.finfo(np.float32).tiny)
     evaluation = Evaluation(
         test.labels, logits, truncated=0, seconds=seconds, task=with_task(config, data.train).task.kind
     )

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.escaping import printable
-from amsdff_jax.base.files import folder_of, is_url, user_errors, user_path, write_json, write_text
+from amsdff_jax.base.files import folder_of, user_errors, user_path, write_json, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import Config
-from amsdff_jax.data.file_sets import find_files
+from amsdff_jax.data.file_sets import would_read
 from amsdff_jax.data.saved_tokenizer import Tokenizer
 from amsdff_jax.data.sources import DataSplits, complete_splits, load_source
 from amsdff_jax.data.tokenization import load_tokenizer
@@ -104,14 +104,10 @@ def _check_distinct(config: Config, written: Sequence[tuple[Path, str]]) -> None
     taken: dict[Path, str] = {}
     paths = (config.data.train_file, config.data.validation_file, config.data.test_file)
     paths = [path for path in paths if path and config.data.source == "files"]
-    for path in paths:
-        files = (file for file in find_files(path) if not is_url(file))
-        taken |= {user_path(file).resolve(): "holds the data" for file in files}
-    folders = [user_path(path).resolve() for path in paths if not is_url(path) and user_path(path).is_dir()]
     for file, place in written:
         reason = taken.get(file.resolve())
-        if file.suffix != ".html" and file.resolve().parent in folders:
-            reason = "would be read as the data are, which are all in that folder"
+        if any(would_read(path, file) for path in paths):
+            reason = "holds the data" if file.exists() else "would be read as the data are"
         if reason:
             raise UserError(f"{place}: {file} {reason}; name another file")
         taken[file.resolve()] = "is written for another of the flags --output, --json, --labels and --apply"

@@ -48,6 +48,7 @@ def check_labels(
       UserError: too few texts, an encoder that does not fit, or a file that cannot be written.
     """
     require(0 <= fraction < 1, "--fraction", fraction, "0 or more, and below 1")
+    require(round(fraction * len(dataset)) < len(dataset), "--fraction", fraction, "a share that leaves a row")
     rows = [] if apply is None else source_rows(config.data, dataset)  # first, for all else takes minutes
     model = load_model(config, tokenizer)
     limits = config.data.max_length, config.data.long_texts

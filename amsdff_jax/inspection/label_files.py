@@ -13,8 +13,11 @@ from amsdff_jax.base.escaping import csv_line, spreadsheet_cell
 from amsdff_jax.base.files import user_errors, user_path, write_text
 from amsdff_jax.base.validation import require
 from amsdff_jax.config import DataConfig
+from amsdff_jax.config.columns import split_columns
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.files import scan_rows, wanted_columns
+from amsdff_jax.data.labels import label_text
+from amsdff_jax.data.rows import is_missing
 from amsdff_jax.inspection.label_issues import LabelRanking
 
 COLUMNS = ("row", "text", "given", "suggested", "score", "reason")
@@ -63,7 +66,8 @@ def source_rows(config: DataConfig, dataset: TextDataset) -> list[dict[str, Any]
     """
     if config.source != "files":
         content = {
-            config.text_column: dataset.texts,
+            # Several columns have been joined, and are not to be looked for again.
+            config.text_column if len(split_columns(config.text_column)) == 1 else "text": dataset.texts,
             config.label_column: [dataset.class_names[n] for n in dataset.labels],
         }
         if dataset.text_pairs is not None:
@@ -76,7 +80,7 @@ def source_rows(config: DataConfig, dataset: TextDataset) -> list[dict[str, Any]
 
 
 def write_cleaned(file: Path, rows: Sequence[dict[str, Any]], removed: Iterable[int]) -> int:
-    """Writes all rows but some, as CSV with a header; values that are no text as JSON has them.
+    """Writes all rows but some, as CSV with a header; numbers and truth values as labels are, lists as JSON has them.
 
     Args:
       rows: of `source_rows`.
@@ -90,7 +94,7 @@ def write_cleaned(file: Path, rows: Sequence[dict[str, Any]], removed: Iterable[
     """
     gone = set(removed)
     kept = [row for place, row in enumerate(rows) if place not in gone]
-    names = list(dict.fromkeys(name for row in kept for name in row))
+    names = list(dict.fromkeys(name for row in rows for name in row))
     _write(file, names, ([_cell(row.get(name)) for name in names] for row in kept))
     return len(kept)
 
@@ -101,11 +105,13 @@ def _cell(value: Any) -> str:
             return value.decode()  # as texts of older programs are
         except UnicodeDecodeError:
             return base64.b64encode(value).decode()
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, (bool, int, float, list, tuple, dict)):
+    if is_missing(value):
+        return ""
+    if isinstance(value, (list, tuple, dict)):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else str(value)
+    if isinstance(value, (int, float, Decimal)):
+        return label_text(value) or str(value)  # the second of infinity
+    return str(value)
 
 
 def _write(file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

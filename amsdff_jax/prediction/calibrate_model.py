@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.validation import first_of
+from amsdff_jax.base.validation import first_of, require
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.files import read_file
 from amsdff_jax.evaluation.calibration import CALIBRATION_BINS, CONFIDENCE, Calibration, calibrate
@@ -62,6 +62,9 @@ def calibrate_model(
         raise UserError("--target_precision: of models of classes; of a model of numbers it is --coverage")
     if number and not coverage:
         raise UserError("--coverage: not given; expected the share of intervals to hold the truth, such as 0.9")
+    shares = {"coverage": coverage, "target_precision": target_precision, "false_negative_rate": false_negative_rate}
+    for name, share in shares.items():  # before the texts go through the model
+        require(0 <= share < 1, f"--{name}", share, "a share above 0 and below 1, such as 0.9")
     dataset = read_file(file, data, saved.class_names, saved.task)
     dataset.require_classes(saved.class_names, "the model", saved.task)
     pairs = dataset.text_pairs

@@ -1,16 +1,17 @@
 """The report of a finished run, or of any saved model, on labelled texts."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from amsdff_jax.base.errors import UserError
-from amsdff_jax.base.files import user_errors, user_path
+from amsdff_jax.base.files import folder_of, user_errors, user_path
 from amsdff_jax.config import Config, DataConfig, TrainConfig
 from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.file_sets import name_of
 from amsdff_jax.data.files import read_file
-from amsdff_jax.data.sources import load_data
+from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.evaluation.calibration_file import AnyCalibration, read_calibration
 from amsdff_jax.evaluation.model_card import record_metrics, recorded_columns, recorded_loss
 from amsdff_jax.evaluation.report import write_metrics
@@ -44,7 +45,8 @@ def evaluate_run(workdir: str | Path, split: str = "test", file: str = "") -> di
     saved = read_model_folder(workdir / "model")
     reporter = Reporter(saved, config, calibration=_thresholds(workdir / "model", saved))
     if file:
-        name = name_of(file)  # with its ending, so that it is not the name of a split
+        name = name_of(file)
+        name += "-files" if name in DataSplits._fields else ""  # of a folder of that name, which is no split
         dataset, directory = read_file(file, config.data, saved.class_names, saved.task), workdir / "report" / name
     else:
         name = split
@@ -87,8 +89,6 @@ def evaluate_model(
     check_pairs(saved.reads_pairs, data.text_pair_column)
     dataset, name = read_file(file, data, saved.class_names, saved.task), name_of(file)
     directory = user_path(output) if output else model.absolute().with_name(f"{model.absolute().name}-report") / name
-    with user_errors(directory, "written", "name another folder with --output"):
-        directory.mkdir(parents=True, exist_ok=True)
     overlap = saved.model.windows.overlap if saved.model.windows else data.window_overlap
     limit = {"max_length": saved.max_length, "long_texts": saved.long_texts, "window_overlap": overlap}
     config = Config(
@@ -97,7 +97,10 @@ def evaluate_model(
         train=TrainConfig(eval_batch_size=batch_size),
     )
     reporter = Reporter(saved, config, calibration=_thresholds(model, saved))
-    return _evaluate_and_write(reporter, dataset, name, directory)
+    with contextlib.ExitStack() as made:
+        with user_errors(directory, "written", "name another folder with --output"):
+            made.enter_context(folder_of(directory / "metrics.json"))  # before the work, not after it
+        return _evaluate_and_write(reporter, dataset, name, directory)
 
 
 def _thresholds(model: Path, saved: SavedModel) -> AnyCalibration | None:

@@ -12,6 +12,7 @@ from amsdff_jax.base.errors import UserError
 from amsdff_jax.base.files import user_path
 from amsdff_jax.config import DataConfig
 from amsdff_jax.data.chunks import Pause
+from amsdff_jax.data.file_sets import would_read
 from amsdff_jax.data.texts import Text
 from amsdff_jax.evaluation.model_card import recorded_columns
 from amsdff_jax.prediction.classifier import BATCH_SIZE, Classifier
@@ -69,6 +70,8 @@ def predict(
         raise UserError(f"expected texts or --file, got both ({texts[0][:40]!r} and {file})")
     if resume and not output:
         raise UserError("--resume: continues a file; name it with --output")
+    if file and output and would_read(file, user_path(output)):
+        raise UserError(f"--output={output}: is one of the files of --file={file}, or would be; name another file")
     format = choose_format(output, format)
     data = (data or recorded_columns(model)) if file else DataConfig()
     records: Iterator[Record | Pause]

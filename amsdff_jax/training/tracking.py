@@ -114,7 +114,11 @@ class MLflow:
         )
         self.run_id = started.info.run_id
         if not run.run_id:  # MLflow lets no parameter change
-            mlflow.log_params(dict(run.settings))
+            try:
+                mlflow.log_params(dict(run.settings))
+            except Exception:
+                mlflow.end_run("FAILED")  # or what the caller logs next goes into it
+                raise
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""
@@ -142,10 +146,12 @@ class WeightsAndBiases:
             allow_val_change=True,
         )
         self.run_id = self._run.id
+        # An axis of our own: W&B's step only grows, and what a run that was resumed logs at a step that it had is lost.
+        self._run.define_metric("*", step_metric="step")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`."""
-        self._run.log(dict(values), step=step)
+        self._run.log({**values, "step": step})
 
     def finish(self, failed: bool) -> None:
         """See `Tracker`."""

@@ -51,7 +51,13 @@ def test_a_record_of_label_sets_counts_labels(tmp_path):
     file = tmp_path / "record.json"
     record.write(file)
     assert RunRecord.read(file) == record
-    for damage in ("1,0,1 0,0,0", "1,0,1 0,0,0 2,0,0 1,2", "many", "1,0,1 0,0,0 2,0,0 -1,2,0"):
+    for damage in (
+        "1,0,1 0,0,0",
+        "1,0,1 0,0,0 2,0,0 1,2",
+        "many",
+        "1,0,1 0,0,0 2,0,0 -1,2,0",
+        f"1,0,1 0,0,0 2,0,0 {10**20},2,0",
+    ):
         dataclasses.replace(record, confusion=damage).write(file)
         assert RunRecord.read(file) is None, damage
 

@@ -220,6 +220,38 @@ def test_a_cleaned_file_of_parquet_has_the_same_labels(tmp_path):
     assert [kept.class_names[label] for label in kept.labels] == [dataset.class_names[n] for n in dataset.labels[1:]]
 
 
+@pytest.mark.parametrize(
+    "labels", [np.array([0.1, 0.2, 0.1, 0.2], np.float32), [True, False, True, False], [1.5, 2.0, 1.5, 2.0]]
+)
+def test_a_cleaned_file_has_the_classes_of_numbers_and_truth_values(tmp_path, labels):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"text": list("abcd"), "label": labels, "score": [0.5, float("nan"), 1.0, None]})
+    parquet.write_table(table, tmp_path / "all.parquet")
+    config = DataConfig(source="files", train_file=str(tmp_path / "all.parquet"))
+    dataset = read_file(config.train_file, config)
+    write_cleaned(tmp_path / "clean.csv", source_rows(config, dataset), [])
+    kept = read_file(str(tmp_path / "clean.csv"), config)
+    assert kept.class_names == dataset.class_names and kept.labels.tolist() == dataset.labels.tolist()
+    with (tmp_path / "clean.csv").open() as stream:
+        assert [row["score"] for row in csv.DictReader(stream)] == ["0.5", "", "1.0", ""]
+
+
+def test_columns_without_a_name_are_not_lost_in_silence(tmp_path):
+    (tmp_path / "all.csv").write_text("text,label,,\na,x,1,2\nb,y,3,4\n")
+    config = DataConfig(source="files", train_file=str(tmp_path / "all.csv"))
+    dataset = read_file(config.train_file, config)
+    with pytest.raises(UserError, match="has more than one column without a name; name them"):
+        source_rows(config, dataset)
+
+
+def test_joined_columns_have_one_name_in_a_cleaned_file():
+    dataset = TextDataset(["t a", "u b"], [0, 1], ("x", "y"))
+    rows = source_rows(DataConfig(source="huggingface", dataset="d", text_column="title,body"), dataset)
+    assert rows[0] == {"text": "t a", "label": "x"}
+
+
 def test_a_class_of_which_most_goes_is_told(caplog):
     dataset = TextDataset(["w1"] * 9, [0] * 5 + [1] * 4, ("high", "low"))
     _warn_of_classes(dataset, [0, 1, 5, 6, 7], Path("clean.csv"))

@@ -47,6 +47,9 @@ def test_calibrate_writes_what_it_finds_or_nothing(folder, tmp_path):
     with pytest.raises(UserError, match=r"held_out.csv: no threshold has a precision of 0.99"):
         calibrate_model(str(model), held_out, DataConfig(), target_precision=0.99)
     assert read_calibration(model, NAMES) == calibration
+    for name in ("coverage", "target_precision"):
+        with pytest.raises(UserError, match=rf"^--{name}: expected a share above 0 and below 1, .* got 95$"):
+            calibrate_model(str(model), "not read.csv", DataConfig(), **{name: 95})
     again = calibrate_model(str(model), held_out, DataConfig())
     assert again.temperature == pytest.approx(calibration.temperature)  # of the model's own logits, not calibrated ones
 

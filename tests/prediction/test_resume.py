@@ -103,6 +103,20 @@ def test_resume_goes_on_with_nothing_but_what_the_output_was_begun_with(folder, 
     assert output.read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+    ("file", "output"), [("parts", "parts/out.jsonl"), ("parts/*.csv", "parts/z.csv"), ("parts/a.csv", "parts/a.csv")]
+)
+def test_an_output_among_what_is_read_is_refused_before_it_is_written(folder, file, output, tmp_path):
+    (tmp_path / "parts").mkdir()
+    write_file(tmp_path / "parts" / "a.csv")
+    before = (tmp_path / "parts" / "a.csv").read_bytes()
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"is one of the files of --file=.*, or would be; name another file"):
+            predict(str(folder), file=str(tmp_path / file), output=str(tmp_path / output), resume=resume)
+    assert [each.name for each in (tmp_path / "parts").iterdir()] == ["a.csv"]
+    assert (tmp_path / "parts" / "a.csv").read_bytes() == before
+
+
 def test_resume_of_the_standard_input(folder, tmp_path, monkeypatch):
     lines, output = tmp_path / "lines", tmp_path / "out.jsonl"
     texts = make_texts(50, 5)[0]

@@ -18,8 +18,11 @@ def encode(texts):
     """Token ids and attention mask, each B rows of S numbers, for B texts or pairs of texts.
 
     Raises:
-      ValueError: no texts; a text where the model reads pairs, or the other way round; one that is too long.
+      ValueError: no texts, or no list of them; a text where the model reads pairs, or the other way round; one that is
+        too long.
     """
+    if isinstance(texts, str):  # whose letters would be texts
+        raise ValueError(f"texts: expected a list of texts, got {texts!r}")
     if not len(texts):
         raise ValueError("texts: expected one or more")
     for place, text in enumerate(texts):
