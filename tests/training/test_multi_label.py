@@ -174,6 +174,9 @@ def test_a_frozen_encoder_and_words_alone_learn_several_labels(config):
     part = data.train.take(~data.train.of_class(1), "without")
     without = run_tfidf(few, DataSplits(part, data.validation, data.test))
     assert not without.evaluation.predictions[:, 1].any()
+    # One that all training texts have is certain.
+    every = run_tfidf(few, DataSplits(data.train.take(data.train.of_class(0), "with"), data.validation, data.test))
+    assert (every.evaluation.probabilities[:, 0] > 0.999).all()
 
 
 def test_what_takes_one_label_a_text_says_so(config, tmp_path):
