@@ -22,13 +22,14 @@ def get_config():
         settings = run_settings(HERE / "reuters_r52.py")
         settings.data.train_file = f"data/{folder}/train.csv.gz"
         settings.data.test_file = f"data/{folder}/test.csv.gz"
-        settings.data.max_length = 256
         settings.model.compute_dtype = "bfloat16"
         settings.train.best_metric = "micro_f1"
         config.datasets[name] = settings
     config.datasets.r52_pairs.data.label_separator = "|"
+    config.datasets.r52_pairs.data.max_length = 256
     config.datasets.r52_pairs.train.epochs = 8  # of half as many documents as R52 has texts
     config.datasets.newsgroups20.data.label_hierarchy = "."
+    config.datasets.newsgroups20.data.max_length = 128
     config.datasets.newsgroups20.train.epochs = 3
     config.variants.amsdff = {"model": {"name": "amsdff"}}
     config.variants.tfidf = {}

@@ -23,7 +23,11 @@ ROOT = Path(__file__).parent.parent
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
-    ["amsdff_jax.training.train_run", "amsdff_jax.cli.command_line", "matplotlib.pyplot", "tests.processes"]
+    [
+        *("amsdff_jax.training.train_run", "amsdff_jax.cli.command_line", "matplotlib.pyplot", "tests.processes"),
+        *("amsdff_jax.prediction.evaluate", "amsdff_jax.prediction.run", "amsdff_jax.experiments.experiment"),
+        *("amsdff_jax.inspection.inspect", "amsdff_jax.explanation.write", "sklearn.metrics"),
+    ]
 )
 
 # What a run is doing: the function that begins it.

@@ -137,8 +137,10 @@ def test_an_export_of_a_model_with_windows_refuses_what_does_not_fit_one(tiny_en
 
 
 EXPORTS = [
-    ("stablehlo", "roberta", True), ("stablehlo", "mpnet", True), ("stablehlo", "modernbert", True),
-    ("stablehlo", "modernbert", False), ("stablehlo", "deberta-v2", True), ("onnx", "roberta", True),
+    ("stablehlo", "roberta", True), ("stablehlo", "modernbert", False), ("stablehlo", "deberta-v2", True),
+    pytest.param("stablehlo", "mpnet", True, marks=pytest.mark.expensive),
+    pytest.param("stablehlo", "modernbert", True, marks=pytest.mark.expensive),
+    pytest.param("onnx", "roberta", True, marks=pytest.mark.expensive),
     pytest.param("onnx", "modernbert", True, marks=pytest.mark.expensive),
     pytest.param("onnx", "deberta-v2", True, marks=pytest.mark.expensive), ("safetensors", "mpnet", False),
 ]  # fmt: skip

@@ -265,7 +265,7 @@ def test_the_scripts_as_a_user_runs_them(folder, tmp_path):
     assert "label sets hold the truth" in printed
     code, printed = run_script(tmp_path / "log", "calibrate.py", *arguments, "--target_precision=1.5")
     assert code == 2
-    assert "target precision: expected a number between 0 and 1" in printed
+    assert "--target_precision: expected a share above 0 and below 1" in printed
 
 
 @pytest.mark.slow
