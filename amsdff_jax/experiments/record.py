@@ -37,6 +37,7 @@ MULTI_LABEL_METRICS = (
     *("micro_f1", "macro_f1", "weighted_f1", "average_precision"),
     *("accuracy", "hamming_loss", "log_loss", "ece"),
 )
+COUNTS = r"\d{1,9},\d{1,9},\d{1,9}"  # of one text in `RunRecord.confusion`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,12 +159,9 @@ def _check(record: RunRecord) -> None:
     named = (*METRICS, *(name for name in ORDINAL_METRICS if name in record.metrics))
     if record.confusion:
         named = MULTI_LABEL_METRICS
-        texts = len(record.correct)
-        whole = (
-            re.fullmatch(r"\d{1,9},\d{1,9},\d{1,9}( \d{1,9},\d{1,9},\d{1,9})*", record.confusion)
-            and len(record.counts) == texts
-        )
-        require(bool(whole), "confusion", record.confusion, f"three numbers for each of {texts} texts")
+        pattern, texts = rf"({COUNTS} )*{COUNTS}", len(record.correct)
+        whole = bool(re.fullmatch(pattern, record.confusion)) and len(record.counts) == texts
+        require(whole, "confusion", record.confusion, f"three numbers for each of {texts} texts")
     curve = ("epoch", *_curve_metrics("multi_label" if record.confusion else "single"))
     for values, names in ((record.metrics, named), *((point, curve) for point in record.curve)):
         numbers = [values.get(name) for name in names]
