@@ -17,7 +17,7 @@ from amsdff_jax.conversion.from_transformers import from_transformers
 from amsdff_jax.conversion.verify import print_differences, verify
 
 FROM_TORCH = [
-    flags.DEFINE_string("encoder_config", "", "from-torch: encoder's folder or config.json."),
+    flags.DEFINE_string("encoder_config", "", "from-torch: encoder's folder, config.json, hub id or minilm-l6."),
     flags.DEFINE_string("tokenizer", "", "from-torch: folder of the tokenizer; by default the encoder's."),
     flags.DEFINE_list("class_names", [], "from-torch: names of the classes, in the order of the logits."),
     flags.DEFINE_enum("padding", "", ["", "reference", "masked"], "from-torch: semantics; by default reference."),

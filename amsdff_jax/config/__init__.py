@@ -176,7 +176,7 @@ class DataConfig:
 
     validation_fraction: float = 0.1  # of the training split, where no validation split is named
     shots: int = 0  # texts of each class that are trained on, drawn by `seed`, for few-shot learning; 0: all
-    tokenizer: str = ""  # folder or hub id; "": the encoder's own
+    tokenizer: str = ""  # folder, hub id or minilm-l6; "": the encoder's own
     max_length: int = 256  # tokens, special ones included
     # What is read of longer ones: the first tokens (truncate), the first and the last (head_tail), or all (windows), so
     # many at a time
