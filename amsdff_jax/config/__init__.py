@@ -192,8 +192,8 @@ class DataConfig:
         require(bool(columns[0]), "data.text_column", self.text_column, "the name of a column")
         labels = split_columns(self.label_columns, "data.label_columns")
         require(len(set(labels)) == len(labels), "data.label_columns", self.label_columns, "different columns")
-        order = split_columns(self.label_order, "data.label_order")
-        fits = len(set(order)) == len(order) != 1
+        order = [name.strip() for name in split_columns(self.label_order, "data.label_order")]
+        fits = len(set(order)) == len(order) != 1 and all(order)
         require(fits, "data.label_order", self.label_order, "two or more different names of classes, such as bad,good")
         both = not (self.label_columns and self.label_separator)
         expected = "nothing beside data.label_columns, which hold a label each"

@@ -28,7 +28,7 @@ def find_files(path: str) -> dict[str, str]:
       path: a file; a folder, of which those count whose names end in one of `FORMATS`, packed or not, and begin with
         neither a point nor an underscore; a pattern of `glob`; the URL of one of these, such as s3://bucket/train.csv;
         or several with commas between them. What exists under the whole name is no pattern and no list, and a pattern
-        that fits is no list.
+        that fits is no list; but a comma before a URL always separates.
 
     Returns:
       For every file what messages call its rows' file: "" where the path is its own name.
@@ -72,10 +72,12 @@ def format_of(path: str) -> tuple[str, str]:
 def would_read(path: str, file: Path) -> bool:
     """Whether a file of this machine is one of those that `path` names, or would be if it were there."""
     file = file.resolve()
-    parts = [] if is_url(path) or user_path(path).exists() else [part.strip() for part in path.split(",")]
+    whole = not is_url(path) and os.path.exists(user_path(path))
+    parts = [] if whole else [part.strip() for part in path.split(",")]
     for part in (part for part in (path, *parts) if part and not is_url(part)):
         place = user_path(part)
-        if place.resolve() == file or (place.is_dir() and file.parent == place.resolve() and _counts(file.name)):
+        in_folder = os.path.isdir(place) and file.parent == place.resolve() and _counts(file.name)
+        if place.resolve() == file or in_folder:
             return True
         steps = place.absolute().parts
         literal = next((number for number, step in enumerate(steps) if glob.has_magic(step)), len(steps))

@@ -38,14 +38,16 @@ def value_of(row: Row, column: str) -> Any:
 
 
 def text_of(row: Row, columns: Sequence[str]) -> str:
-    """The text in a column of a row, or that of several, joined; a value that is missing is then an empty text.
+    """The text in a column of a row, or that of several, joined.
+
+    Of several a value that is missing is an empty text, but not all may be.
 
     Raises:
       UserError: no such column, or no text in it; names row and column.
     """
     values = [(column, value_of(row, column)) for column in columns]
     if len(values) > 1:
-        values = [(column, value) for column, value in values if not is_missing(value)]
+        values = [(column, value) for column, value in values if not is_missing(value)] or values[:1]
     for column, value in values:
         if not isinstance(value, str):
             raise UserError(f"{row.place}, column {column!r}: expected a text, got {shown(value)}")

@@ -19,7 +19,7 @@ from amsdff_jax.data.dataset import TextDataset
 from amsdff_jax.data.mapped_rows import map_rows
 from amsdff_jax.data.stored_texts import StoredTexts, TextsWriter, storage_errors
 
-VERSION = 1  # of what is kept; a reader of another finds nothing
+VERSION = 2  # of what is kept; a reader of another finds nothing
 LARGEST_IN_MEMORY = 1 << 28  # characters of the texts of a dataset, and `ROW` for each; beyond it they are stored
 ROW = 100  # about what Python adds to a text in a list and its id
 PIECE = 1 << 24  # characters that are written at once, counted likewise

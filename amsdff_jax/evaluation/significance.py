@@ -151,7 +151,7 @@ def paired_bootstrap_micro_f1(
         return ours - theirs
 
     generator, number = np.random.default_rng(seed), shape[-2]
-    # So many at a time that the weights take 80 MB.
+    # So many at a time that the weights, as integers and as floats, take 160 MB.
     parts = np.array_split(np.arange(resamples), -(-resamples * number // 10_000_000))
     drawn = (generator.multinomial(number, np.full(number, 1 / number), size=len(part)) for part in parts)
     differences = np.concatenate([difference(weights.astype(np.float64)) for weights in drawn])

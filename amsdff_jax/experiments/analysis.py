@@ -62,8 +62,9 @@ class DatasetAnalysis:
 
     @property
     def headline(self) -> str:
-        """The metric by which the rows are compared."""
-        return headline(next((row.metrics for row in self.rows if row.metrics), {}))
+        """The metric by which the rows are compared, which all have."""
+        known = {headline(row.metrics) for row in self.rows if row.metrics}
+        return known.pop() if len(known) == 1 else "accuracy"
 
 
 def analyze(config: ExperimentConfig, output: Path) -> list[DatasetAnalysis]:

@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from amsdff_jax.evaluation.drawing import picture_name, room_for
 from amsdff_jax.evaluation.plots import BLUE, GREY
 from amsdff_jax.experiments.analysis import DatasetAnalysis
-from amsdff_jax.experiments.summary import TITLES, p_value_text
+from amsdff_jax.experiments.record import TITLES
+from amsdff_jax.experiments.summary import p_value_text
 
 
 def plot_accuracies(analysis: DatasetAnalysis, reference: str) -> Figure:

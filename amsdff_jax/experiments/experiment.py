@@ -16,7 +16,7 @@ from amsdff_jax.data.sources import DataSplits, load_data
 from amsdff_jax.evaluation.inference import StoppedError
 from amsdff_jax.experiments.finetuned import run_finetuned
 from amsdff_jax.experiments.frozen import run_frozen
-from amsdff_jax.experiments.record import Outcome, RunRecord, headline, settings_digest
+from amsdff_jax.experiments.record import TITLES, Outcome, RunRecord, headline, settings_digest
 from amsdff_jax.experiments.setfit_baseline import run_setfit
 from amsdff_jax.experiments.settings import OTHER_METHODS, ExperimentConfig, RunKey
 from amsdff_jax.experiments.tfidf import run_tfidf
@@ -125,7 +125,7 @@ def _make(
         record.write(key.file(output))
         metric = headline(record.metrics)
         value, seconds = record.metrics[metric], record.train_seconds
-        logger.info("%s: %s %.4f, trained for %.0f s", key, metric.replace("_", " "), value, seconds)
+        logger.info("%s: %s %.4f, trained for %.0f s", key, TITLES[metric], value, seconds)
     shutil.rmtree(workdir.parent, ignore_errors=True)  # what a run of other settings may have left, too
 
 

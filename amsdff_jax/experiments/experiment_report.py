@@ -11,8 +11,9 @@ from amsdff_jax.base.files import atomic_write, user_errors, write_json, write_t
 from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.experiments.analysis import DatasetAnalysis, analyze, to_json
 from amsdff_jax.experiments.charts import plot_accuracies, plot_curves, plot_significance
+from amsdff_jax.experiments.record import TITLES
 from amsdff_jax.experiments.settings import ExperimentConfig
-from amsdff_jax.experiments.summary import TITLES, list_failures, make_summary, make_table, to_csv_rows
+from amsdff_jax.experiments.summary import list_failures, make_summary, make_table, to_csv_rows
 from amsdff_jax.reporting.render import render
 
 logger = logging.getLogger(__name__)

@@ -37,6 +37,7 @@ MULTI_LABEL_METRICS = (
     *("micro_f1", "macro_f1", "weighted_f1", "average_precision"),
     *("accuracy", "hamming_loss", "log_loss", "ece"),
 )
+TITLES = {"accuracy": "accuracy", "micro_f1": "micro F1"}  # of what models are compared by
 COUNTS = r"\d{1,9},\d{1,9},\d{1,9}"  # of one text in `RunRecord.confusion`
 
 

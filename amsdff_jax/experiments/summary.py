@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 from amsdff_jax.evaluation.significance import Summary
 from amsdff_jax.experiments.analysis import DatasetAnalysis, Row
-from amsdff_jax.experiments.record import headline
+from amsdff_jax.experiments.record import TITLES
 from amsdff_jax.reporting.table import Table, columns
-
-TITLES = {"accuracy": "accuracy", "micro_f1": "micro F1"}  # of what models are compared by
 
 
 def _percent(summary: Summary) -> str:
@@ -124,19 +122,19 @@ def to_csv_rows(analyses: Sequence[DatasetAnalysis]) -> list[list[object]]:
     measured = ["parameters", "train_seconds", "texts_per_second"]
     comparison = ["difference", "difference_low", "difference_high", "p_bootstrap", "p_mcnemar"]
     header: list[object] = ["dataset", "model", "runs", *metrics, *measured, "compared_by", *comparison]
-    return [header, *(_csv_row(row, names) for analysis in analyses for row in analysis.rows)]
+    return [header, *(_csv_row(row, names, analysis.headline) for analysis in analyses for row in analysis.rows)]
 
 
 def _blank_if_none(value: float | None) -> float | str:
     return "" if value is None else value
 
 
-def _csv_row(row: Row, names: Sequence[str]) -> list[object]:
+def _csv_row(row: Row, names: Sequence[str], headline: str) -> list[object]:
     cells: list[object] = [row.dataset, row.variant, row.runs]
     for name in names:
         summary = row.metrics.get(name)
         cells += ["", ""] if summary is None else [summary.mean, _blank_if_none(summary.standard_deviation)]
-    cells += [row.parameters, row.train_seconds, row.texts_per_second, headline(row.metrics)]
+    cells += [row.parameters, row.train_seconds, row.texts_per_second, headline]
     if not row.comparison:
         return cells + [""] * 5
     bootstrap, comparison = row.comparison.bootstrap, row.comparison

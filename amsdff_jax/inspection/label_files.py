@@ -66,17 +66,22 @@ def source_rows(config: DataConfig, dataset: TextDataset) -> list[dict[str, Any]
     """
     if config.source != "files":
         content = {
-            # Several columns have been joined, and are not to be looked for again.
-            config.text_column if len(split_columns(config.text_column)) == 1 else "text": dataset.texts,
             config.label_column: [dataset.class_names[n] for n in dataset.labels],
+            _one_column(config.text_column, "text"): dataset.texts,
         }
         if dataset.text_pairs is not None:
-            content[config.text_pair_column or "text_pair"] = dataset.text_pairs
+            content[_one_column(config.text_pair_column, "text_pair")] = dataset.text_pairs
         return [{name: values[place] for name, values in content.items()} for place in range(len(dataset))]
     rows = list(scan_rows(config.train_file, wanted_columns(config), config, whole=True))
     if any(row.error for row in rows) or [row.place for row in rows] != list(dataset.ids):
         raise UserError(f"{config.train_file}: was changed while it was looked at; run the same command again")
     return [dict(row.values) for row in rows]
+
+
+def _one_column(setting: str, joined: str) -> str:
+    """The name of a column; of several, which have been joined and are not to be looked for again, `joined`."""
+    names = split_columns(setting)
+    return names[0] if len(names) == 1 else joined
 
 
 def write_cleaned(file: Path, rows: Sequence[dict[str, Any]], removed: Iterable[int]) -> int:

@@ -31,9 +31,14 @@ def default_platform() -> str:
 def choose_compute_dtype(asked: str, platform: str) -> jnp.dtype:
     """The type of the matrix products for `model.compute_dtype`, which for "auto" is bfloat16 where it is native."""
     if asked == "auto":
-        native = {"tpu": True, "gpu": _compute_capability() >= AMPERE}.get(platform, _cpu_multiplies_bfloat16())
-        asked = "bfloat16" if native else "float32"
+        asked = "bfloat16" if _multiplies_bfloat16(platform) else "float32"
     return jnp.dtype(asked)
+
+
+def _multiplies_bfloat16(platform: str) -> bool:
+    if platform == "gpu":
+        return _compute_capability() >= AMPERE
+    return platform == "tpu" or _cpu_multiplies_bfloat16()
 
 
 def _compute_capability() -> float:
@@ -42,7 +47,7 @@ def _compute_capability() -> float:
         devices: Any = jax.local_devices(backend="gpu")
     except RuntimeError:
         return math.inf
-    return min(map(capability_of, devices))
+    return min(map(capability_of, devices), default=math.inf)
 
 
 def capability_of(device: Any) -> float:

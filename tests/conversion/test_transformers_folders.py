@@ -18,6 +18,7 @@ from amsdff_jax.config.encoder_families import read_encoder_values
 from amsdff_jax.conversion.from_transformers import from_transformers
 from amsdff_jax.conversion.torch_model import run_weights
 from amsdff_jax.data.tokenization import load_tokenizer
+from amsdff_jax.interop import sequence_classification
 from amsdff_jax.models.model_folder import SavedModel, load_model, read_model_config, read_model_folder, save_model
 from amsdff_jax.models.registry import MODELS
 from amsdff_jax.models.state_dict import to_state_dict
@@ -88,6 +89,12 @@ def assert_same_head(folder, theirs):
 
 
 TEXTS = [*make_texts(4, 3)[0], " ".join(make_texts(3, 4)[0])]
+
+
+def test_the_dropout_of_a_head_that_tells_none_is_that_of_transformers():
+    for family, kind in sequence_classification.NATIVE.items():
+        theirs = getattr(AutoConfig.for_model(family), kind.dropout, None) if kind.dropout else None
+        assert kind.default_dropout == theirs, family
 
 
 @every_native_family

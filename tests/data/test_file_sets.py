@@ -109,6 +109,8 @@ def test_what_would_be_read_is_known_before_it_is_there(path, reads, folder, mon
     monkeypatch.chdir(folder)
     assert would_read("other.csv, part-1.csv", Path("part-1.csv")) and not would_read("other.csv", Path("part-1.csv"))
     assert not would_read("s3://bucket/*.csv", folder / "new.csv")
+    assert would_read("s3://bucket/*.csv,part-1.csv", folder / "part-1.csv")
+    assert not would_read(",".join(["a.csv"] * 100), folder / "part-1.csv")  # longer than a name may be
 
 
 def test_two_names_of_a_format_are_one_format(tmp_path):

@@ -25,7 +25,10 @@ def test_names_have_the_order_that_is_given(tmp_path):
         data = read_file(file, config, task=task)
         assert data.class_names == ("bad", "fair", "good", "best") and data.labels.tolist() == [2, 0, 1, 2]
     assert read_file(file, DataConfig(), data.class_names, "ordinal").labels.tolist() == data.labels.tolist()
-    assert TextDataset.from_csv(file, label_order="good,fair,bad").class_names == ("good", "fair", "bad")
+    assert TextDataset.from_csv(file, label_order="good, fair, bad").class_names == ("good", "fair", "bad")
+    for wrong in ("bad, bad", "bad, ,good"):
+        with pytest.raises(UserError, match=r"^data\.label_order: expected two or more different names"):
+            DataConfig(label_order=wrong)
     stars = write_json_lines(tmp_path / "y.jsonl", STARS)
     given = read_file(stars, DataConfig(label_order="10,9,2.0"), task="ordinal")
     assert given.class_names == ("10", "9", "2.0") and given.labels.tolist() == [0, 2, 1, 2]

@@ -250,6 +250,8 @@ def test_joined_columns_have_one_name_in_a_cleaned_file():
     dataset = TextDataset(["t a", "u b"], [0, 1], ("x", "y"))
     rows = source_rows(DataConfig(source="huggingface", dataset="d", text_column="title,body"), dataset)
     assert rows[0] == {"text": "t a", "label": "x"}
+    quoted = DataConfig(source="huggingface", dataset="d", text_column='"more, or less"')
+    assert source_rows(quoted, dataset)[1] == {"more, or less": "u b", "label": "y"}
 
 
 def test_a_class_of_which_most_goes_is_told(caplog):

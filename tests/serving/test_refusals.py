@@ -289,9 +289,11 @@ def test_what_takes_longer_than_the_end_may_take_is_told_so(folders):
             waiting = pool.submit(post, client, "/predict", text="w1")
             assert gate.entered.wait(10)
             client.stop()
-            status, found = waiting.result()
+            try:
+                status, found = waiting.result()
+            finally:
+                gate.opened.set()
             assert status == 503 and "shutting down" in found["error"]
-            gate.opened.set()
 
 
 def test_the_command_ends_with_0_after_sigterm(folders, tmp_path):

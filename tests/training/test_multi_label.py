@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,6 +148,17 @@ def test_every_label_of_a_text_is_explained(run, tmp_path):
     assert all(f"Why {label}. Labels" in content for label in labels) and "sigmoid" in content
 
 
+def test_a_folder_called_test_is_not_the_test_split(run, config, tmp_path):
+    (tmp_path / "test").mkdir()
+    lines = Path(config.data.test_file).read_text().splitlines(keepends=True)
+    (tmp_path / "test" / "a.jsonl").write_text("".join(lines[:20]))
+    before = (run / "report" / "metrics.json").read_text(), json.loads((run / "model" / "card.json").read_text())
+    assert evaluate_run(run, file=str(tmp_path / "test"))["examples"] == 20
+    assert (run / "report" / "test-files" / "metrics.json").exists()
+    after = (run / "report" / "metrics.json").read_text(), json.loads((run / "model" / "card.json").read_text())
+    assert before[0] == after[0] and before[1]["metrics"]["test"] == after[1]["metrics"]["test"]
+
+
 @pytest.mark.slow
 def test_an_export_gives_the_same_labels(run, config, tmp_path):
     Classifier.from_pretrained(run / "model").save(tmp_path / "model")
@@ -154,10 +166,13 @@ def test_an_export_gives_the_same_labels(run, config, tmp_path):
     assert export_model(tmp_path / "model", tmp_path / "out", file=config.data.test_file).equal
     texts = load_data(config.data).require_test().texts[:9]
     program = """import load, json, sys; from answers import labels
-print(json.dumps([labels(row.tolist()) for row in load.probabilities(sys.argv[1:])]))"""
+print(json.dumps([labels(row.tolist()) for row in load.probabilities(sys.argv[1:])]))
+try: load.probabilities(sys.argv[1])
+except ValueError as error: print(error, file=sys.stderr)"""
     command = [sys.executable, "-c", program, *texts]
-    printed = subprocess.run(command, cwd=tmp_path / "out", check=True, capture_output=True, text=True).stdout
-    found = [dict(map(tuple, row)) for row in json.loads(printed)]
+    done = subprocess.run(command, cwd=tmp_path / "out", check=True, capture_output=True, text=True)
+    assert "texts: expected a list of texts, got " in done.stderr
+    found = [dict(map(tuple, row)) for row in json.loads(done.stdout)]
     for one, prediction in zip(found, Classifier.from_pretrained(tmp_path / "model").predict(texts), strict=True):
         assert one == pytest.approx(dict(prediction.labels), abs=1e-4)
 
