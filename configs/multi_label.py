@@ -6,7 +6,7 @@
 
 `r52_pairs`: documents of two newswires, with the topics of both. `newsgroups20`: posts with the name of their group and
 of all that is above it, such as `rec.sport.hockey`, `rec.sport` and `rec`. The report is written to
-results/multi_label.
+results/multi_label. On one core of an Intel Xeon with AMX AMSDFF trained for 86 and 52 minutes.
 """
 
 from pathlib import Path
