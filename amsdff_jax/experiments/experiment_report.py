@@ -11,7 +11,7 @@ from amsdff_jax.base.files import atomic_write, user_errors, write_json, write_t
 from amsdff_jax.evaluation.drawing import draw
 from amsdff_jax.experiments.analysis import DatasetAnalysis, analyze, to_json
 from amsdff_jax.experiments.charts import plot_accuracies, plot_curves, plot_significance
-from amsdff_jax.experiments.record import TITLES
+from amsdff_jax.experiments.record import HEADINGS
 from amsdff_jax.experiments.settings import ExperimentConfig
 from amsdff_jax.experiments.summary import list_failures, make_summary, make_table, to_csv_rows
 from amsdff_jax.reporting.render import render
@@ -76,8 +76,7 @@ def _pictures(analysis: DatasetAnalysis) -> dict[str, str]:
     """The names of those that have something to show, with their titles; of a single evaluation there is no curve."""
     if not any(row.metrics for row in analysis.rows):
         return {}
-    title = TITLES[analysis.headline]
-    pictures = {analysis.headline: title[0].upper() + title[1:], **PICTURES}
+    pictures = {analysis.headline: HEADINGS[analysis.headline], **PICTURES}
     has_curves = any(len(curve) > 1 for row in analysis.rows for curve in row.curves)
     return {name: title for name, title in pictures.items() if has_curves or name != "curves"}
 
@@ -89,7 +88,7 @@ def _embedded(file: Path) -> str:
 
 def _draw(config: ExperimentConfig, analyses: Sequence[DatasetAnalysis], output: Path) -> None:
     plots = {
-        **dict.fromkeys(TITLES, (plot_accuracies, config.reference)),
+        **dict.fromkeys(HEADINGS, (plot_accuracies, config.reference)),
         "curves": (plot_curves, config.reference),
         "significance": (plot_significance,),
     }

@@ -37,7 +37,8 @@ MULTI_LABEL_METRICS = (
     *("micro_f1", "macro_f1", "weighted_f1", "average_precision"),
     *("accuracy", "hamming_loss", "log_loss", "ece"),
 )
-TITLES = {"accuracy": "accuracy", "micro_f1": "micro F1"}  # of what models are compared by
+TITLES = {"accuracy": "accuracy", "micro_f1": "micro F1"}  # of what models are compared by, as a column has it
+HEADINGS = {"accuracy": "Accuracy", "micro_f1": "Micro F1"}  # the same above a table or a picture
 COUNTS = r"\d{1,9},\d{1,9},\d{1,9}"  # of one text in `RunRecord.confusion`
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from amsdff_jax.evaluation.significance import Summary
 from amsdff_jax.experiments.analysis import DatasetAnalysis, Row
-from amsdff_jax.experiments.record import TITLES
+from amsdff_jax.experiments.record import HEADINGS, TITLES
 from amsdff_jax.reporting.table import Table, columns
 
 
@@ -30,11 +30,12 @@ class Score(NamedTuple):
     write: Callable[[Summary], str]
 
 
+KAPPA = Score("quadratic kappa", "quadratic_weighted_kappa", _four_digits)  # which only runs of ordered classes have
 SCORES = (
     Score("accuracy %", "accuracy", _percent),
     Score("macro F1 %", "macro_f1", _percent),
     Score("weighted F1 %", "weighted_f1", _percent),
-    Score("quadratic kappa", "quadratic_weighted_kappa", _four_digits),  # which only runs of ordered classes have
+    KAPPA,
     Score("MAE", "mae", _three_digits),
     Score("RMSE", "rmse", _three_digits),
     Score("cross-entropy", "log_loss", _three_digits),
@@ -55,11 +56,9 @@ COSTS = ("parameters", "training s", "texts/s", "runs")
 def make_table(analysis: DatasetAnalysis, reference: str) -> Table:
     """The table of a dataset, the best first; the reference stands out."""
     rows = _best_first(analysis)
-    known = MULTI_LABEL_SCORES if analysis.headline == "micro_f1" else SCORES
-    optional = {"quadratic_weighted_kappa"}
-    scores = [
-        score for score in known if score.metric not in optional or any(score.metric in row.metrics for row in rows)
-    ]
+    scores = list(MULTI_LABEL_SCORES if analysis.headline == "micro_f1" else SCORES)
+    if not any(KAPPA.metric in row.metrics for row in rows):
+        scores = [score for score in scores if score is not KAPPA]
     cells = [_cells(row, scores) for row in rows]
     titles = columns("model", *(score.title for score in scores), *COMPARISON, *COSTS)
     return Table(titles, cells, f"{analysis.dataset}: {analysis.texts:,} texts", _place(reference, cells))
@@ -84,8 +83,10 @@ def make_summary(analyses: Sequence[DatasetAnalysis], reference: str) -> Table:
             by_variant.setdefault(row.variant, {})[analysis.dataset] = value
     datasets = [analysis.dataset for analysis in analyses]
     rows = [(variant, *(found.get(name, "") for name in datasets)) for variant, found in by_variant.items()]
-    title = " or ".join(sorted({TITLES[analysis.headline] for analysis in analyses}))
-    return Table(columns(f"{title} %", *datasets), rows, title[0].upper() + title[1:], _place(reference, rows))
+    compared_by = sorted({analysis.headline for analysis in analyses})
+    first = " or ".join(TITLES[metric] for metric in compared_by)
+    title = ", ".join(HEADINGS[metric] for metric in compared_by)
+    return Table(columns(f"{first} %", *datasets), rows, title, _place(reference, rows))
 
 
 def _place(name: str, rows: Sequence[Sequence[str]]) -> int:
